@@ -1,0 +1,1 @@
+"""One file per API surface, as a caller sees it. No dialect knows a provider."""

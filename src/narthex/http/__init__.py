@@ -1,0 +1,1 @@
+"""The ASGI side: surfaces, admin, health, metrics."""

@@ -1,0 +1,1 @@
+"""Embeddings of texts, and what is found with them."""

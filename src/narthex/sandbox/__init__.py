@@ -1,0 +1,1 @@
+"""A process for untrusted work: templates are rendered there under limits of time, memory and size."""

@@ -1,0 +1,1 @@
+"""The repositories of what `core` defines, a folder per database."""

@@ -1,0 +1,1 @@
+"""The process that owns all others. It imports nothing of the application."""

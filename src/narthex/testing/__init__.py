@@ -1,0 +1,1 @@
+"""Fakes and scripted peers, for our tests and for other people's extensions."""
