@@ -1,0 +1,71 @@
+"""Which request fields a deployment honours, and how: nothing that a caller sets is dropped in silence.
+
+Source: contract sections 8.2 and 11.
+"""
+
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from narthex.core.errors import UnsupportedParameter
+
+Endpoint = str
+"""`chat`, `completions`, `embeddings`, …: the surface that a field belongs to."""
+
+
+class State(enum.StrEnum):
+    """What becomes of a field."""
+
+    NATIVE = "native"
+    EMULATED = "emulated"
+    NO_EFFECT = "no effect"
+    REFUSED = "refused"
+
+
+class Verdict(Exception):
+    """Raised by a value rule: this value (not the whole field) is refused. `param` and `why` say which and why."""
+
+    def __init__(self, param: str, why: str) -> None:
+        self.param = param
+        self.why = why
+        super().__init__(why)
+
+
+Rule = State | Callable[[Any], None]
+"""A state for the whole field, or a function that raises `Verdict` for the values it refuses."""
+
+Capabilities = Mapping[str, Rule]
+"""Field name to rule. A field that is not listed is refused."""
+
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "logprobs": (False,),
+    "store": (False,),
+    "best_of": (1,),
+    "echo": (False,),
+    "logit_bias": ({},),
+    "modalities": (["text"],),
+    "tool_choice": ("none",),
+    "function_call": ("none",),
+    "suffix": ("",),
+    "response_format": ({"type": "text"},),
+}
+"""Values that ask for nothing: they pass wherever the field itself can't be honoured."""
+
+
+def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str) -> UnsupportedParameter | None:
+    """The first field that can't be honoured, as the error to answer with; None when all can be."""
+    for name, value in fields.items():
+        rule = capabilities.get(name, State.REFUSED)
+        if rule is State.REFUSED and value not in NEUTRAL.get(name, ()):
+            return UnsupportedParameter(f"'{name}' is not supported with the model '{model}'.", param=name)
+        if callable(rule):
+            try:
+                rule(value)
+            except Verdict as verdict:
+                return UnsupportedParameter(f"{verdict.why} (model '{model}')", param=verdict.param)
+    return None
+
+
+def without_effect(fields: Mapping[str, Any], capabilities: Capabilities) -> tuple[str, ...]:
+    """The fields that are accepted but change nothing; they are named in `x-narthex-ignored`."""
+    return tuple(name for name in fields if capabilities.get(name) is State.NO_EFFECT)

@@ -1,0 +1,116 @@
+"""The canonical chat request: OpenAI's, and named extensions. Unset is not null is not default.
+
+Source: contract sections 1.2 and 1.2.1. Fields hold `UNSET` when the caller did not send them (or sent null, which the
+contract calls the same); `sent` keeps the caller's own bytes of every field for upstreams of the same format.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
+
+
+class TextPart(msgspec.Struct, frozen=True):
+    """Text in a message."""
+
+    text: str
+
+
+class ImagePart(msgspec.Struct, frozen=True):
+    """An image by address or as a data URL."""
+
+    url: str
+    detail: str = "auto"
+    media_type: str | None = None
+
+
+class AudioPart(msgspec.Struct, frozen=True):
+    """Sound, as base64 text."""
+
+    data: str
+    format: str
+
+
+class FilePart(msgspec.Struct, frozen=True):
+    """A file, by id or as base64 text."""
+
+    filename: str | None = None
+    file_data: str | None = None
+    file_id: str | None = None
+
+
+Part = TextPart | ImagePart | AudioPart | FilePart
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that the model made in an earlier turn. `arguments` is JSON text; of a custom tool it is the input."""
+
+    id: str
+    name: str
+    arguments: str
+    custom: bool = False
+
+
+class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
+    """The deprecated form of a single tool call."""
+
+    name: str
+    arguments: str
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """One message of the conversation. `content` is None where the contract allows it."""
+
+    role: Role
+    content: str | tuple[Part, ...] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    function_call: FunctionCall | None = None
+    audio_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of all its parts; "" where there is none."""
+        if isinstance(self.content, tuple):
+            return "".join(part.text for part in self.content if isinstance(part, TextPart))
+        return self.content or ""
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What a streamed answer is to carry besides its text."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = True
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True):
+    """What chat and completions share: how to choose tokens, how many, and when to stop."""
+
+    temperature: float | UnsetType = UNSET
+    top_p: float | UnsetType = UNSET
+    frequency_penalty: float | UnsetType = UNSET
+    presence_penalty: float | UnsetType = UNSET
+    seed: int | UnsetType = UNSET
+    stop: tuple[str, ...] = ()
+    n: int = 1
+    max_tokens: int | None = None  # None: up to the context window
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One chat call as the core knows it."""
+
+    model: str
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    service_tier: str | None = None
+    fields: Mapping[str, Any]
+    """Every field that the caller set (null counts as unset), parsed; `capabilities` decides by these names."""
+    sent: Mapping[str, msgspec.Raw]
+    """The same fields as the caller's own bytes."""

@@ -1,0 +1,24 @@
+"""The canonical request of the older completions endpoint. Source: contract section 1.6."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from narthex.core.chat import Sampling, StreamOptions
+
+Prompt = str | tuple[int, ...]
+"""Text, or token ids of the model's own tokenizer."""
+
+
+class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One completions call. Its answer has `len(prompts) * n` choices, prompt-major."""
+
+    model: str
+    prompts: tuple[Prompt, ...]
+    sampling: Sampling
+    stream: bool = False
+    stream_options: StreamOptions = StreamOptions()
+    echo: bool = False
+    fields: Mapping[str, Any]
+    sent: Mapping[str, msgspec.Raw]

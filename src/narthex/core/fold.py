@@ -1,0 +1,103 @@
+"""Folds a stream's events into one answer, for callers who did not ask for a stream."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from narthex.core.stream import (
+    ChoiceFinished,
+    ChoiceStarted,
+    EmbeddingsReady,
+    Event,
+    FinishReason,
+    OrderCheck,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+    UsageReported,
+)
+
+
+class FoldedCall(msgspec.Struct):
+    """One tool call, whole."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class FoldedChoice(msgspec.Struct):
+    """One choice, whole. `logprobs` is None when none were asked for."""
+
+    index: int
+    text: list[str] = msgspec.field(default_factory=list)
+    reasoning: list[str] = msgspec.field(default_factory=list)
+    refusal: list[str] = msgspec.field(default_factory=list)
+    calls: dict[int, FoldedCall] = msgspec.field(default_factory=dict)
+    logprobs: list[TokenLogprob] | None = None
+    finish_reason: FinishReason = "stop"
+
+
+class Fold:
+    """Takes events in stream order; `choices`, `usage` and `vectors` are complete after `end`."""
+
+    def __init__(self) -> None:
+        self._choices: dict[int, FoldedChoice] = {}
+        self._order = OrderCheck()
+        self.usage: Usage | None = None
+        self.vectors: tuple[bytes, ...] = ()
+
+    @property
+    def choices(self) -> list[FoldedChoice]:
+        """By index."""
+        return [self._choices[index] for index in sorted(self._choices)]
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Add the next events.
+
+        Raises:
+            OutOfOrder: the stream breaks the order table.
+        """
+        events = tuple(events)
+        self._order.feed(events)
+        for event in events:
+            self._add(event)
+
+    def end(self) -> None:
+        """The stream has ended.
+
+        Raises:
+            OutOfOrder: a choice has not finished.
+        """
+        self._order.end()
+
+    def _add(self, event: Event) -> None:
+        match event:
+            case ChoiceStarted(choice):
+                self._choices[choice] = FoldedChoice(choice)
+            case TextDelta(choice, text, logprobs):
+                folded = self._choices[choice]
+                folded.text.append(text)
+                if logprobs is not None:
+                    folded.logprobs = [*(folded.logprobs or ()), *logprobs]
+            case ReasoningDelta(choice, text):
+                self._choices[choice].reasoning.append(text)
+            case RefusalDelta(choice, text):
+                self._choices[choice].refusal.append(text)
+            case ToolCallDelta():
+                self._add_call(event)
+            case ChoiceFinished(choice, reason):
+                self._choices[choice].finish_reason = reason
+            case UsageReported(usage):
+                self.usage = usage
+            case EmbeddingsReady(vectors):
+                self.vectors = vectors
+
+    def _add_call(self, event: ToolCallDelta) -> None:
+        call = self._choices[event.choice].calls.setdefault(event.call, FoldedCall())
+        call.id = event.id or call.id
+        call.name = event.name or call.name
+        call.arguments += event.arguments

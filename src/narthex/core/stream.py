@@ -1,0 +1,209 @@
+"""The stream between providers and dialects: frames, the events they hold, and which event may follow which.
+
+Rule 1: what may follow what stands in ORDER below and nowhere else.
+Rule 2: a stream ends well only when every choice that began has finished; anything else is an error, never a silent end.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import msgspec
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens of one answer. `completion_tokens` is the sum over its choices; the prompt counts once (contract 1.3)."""
+
+    prompt_tokens: int
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and completion together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
+    """A chosen token with its log probability and its rivals, best first."""
+
+    token: str
+    logprob: float
+    bytes_: bytes | None = None
+    top: tuple["TokenLogprob", ...] = ()
+
+
+class ChoiceStarted(msgspec.Struct, frozen=True):
+    """A choice begins; sent once for each, before anything else of it."""
+
+    choice: int
+
+
+class TextDelta(msgspec.Struct, frozen=True):
+    """More text of a choice."""
+
+    choice: int
+    text: str
+    logprobs: tuple[TokenLogprob, ...] | None = None
+
+
+class ReasoningDelta(msgspec.Struct, frozen=True):
+    """More of what the model thinks before it answers."""
+
+    choice: int
+    text: str
+
+
+class RefusalDelta(msgspec.Struct, frozen=True):
+    """More of a refusal's text."""
+
+    choice: int
+    text: str
+
+
+class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool call begins (`id` and `name` set) or its arguments grow."""
+
+    choice: int
+    call: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
+
+
+class ChoiceFinished(msgspec.Struct, frozen=True):
+    """A choice has ended, and why."""
+
+    choice: int
+    reason: FinishReason
+
+
+class UsageReported(msgspec.Struct, frozen=True):
+    """What the whole answer used; the last event of a stream."""
+
+    usage: Usage
+
+
+class EmbeddingsReady(msgspec.Struct, frozen=True):
+    """All vectors of an embeddings call, each `dimensions` float32 little-endian values, in the order of the inputs."""
+
+    vectors: tuple[bytes, ...]
+
+
+Event = (
+    ChoiceStarted
+    | TextDelta
+    | ReasoningDelta
+    | RefusalDelta
+    | ToolCallDelta
+    | ChoiceFinished
+    | UsageReported
+    | EmbeddingsReady
+)
+Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
+
+_DELTAS: tuple[type[Any], ...] = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
+
+ORDER: dict[str, dict[type[Any], str]] = {
+    # of one choice
+    "idle": {ChoiceStarted: "open"},
+    "open": dict.fromkeys(_DELTAS, "open") | {ChoiceFinished: "finished"},
+    "finished": {},
+    # of the whole stream
+    "running": dict.fromkeys((ChoiceStarted, *_DELTAS, ChoiceFinished, EmbeddingsReady), "running")
+    | {UsageReported: "reported"},
+    "reported": {},
+}
+
+
+class OutOfOrder(Exception):
+    """An event came where ORDER does not allow it, or the stream ended too early."""
+
+
+class OrderCheck:
+    """Holds a stream against ORDER. Used by every test of a stream, and on streams that come from outside."""
+
+    def __init__(self) -> None:
+        self._stream = "running"
+        self._choices: dict[int, str] = {}
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Check the next events.
+
+        Raises:
+            OutOfOrder: at the first that may not follow.
+        """
+        for event in events:
+            self._stream = self._next(self._stream, event)
+            if not isinstance(event, UsageReported | EmbeddingsReady):
+                state = self._choices.get(event.choice, "idle")
+                self._choices[event.choice] = self._next(state, event)
+
+    def end(self) -> None:
+        """Check that the stream may end here.
+
+        Raises:
+            OutOfOrder: a choice is still open.
+        """
+        if unfinished := [choice for choice, state in self._choices.items() if state != "finished"]:
+            raise OutOfOrder(f"the stream ended while choices {unfinished} were open")
+
+    @staticmethod
+    def _next(state: str, event: Event) -> str:
+        try:
+            return ORDER[state][type(event)]
+        except KeyError:
+            raise OutOfOrder(f"{type(event).__name__} may not come in state {state!r}") from None
+
+
+class Frame:
+    """One complete wire frame of a provider, with the two facts that every request needs; decoded on demand.
+
+    `format` names the wire format of `data` (e.g. "openai.chat"); a dialect of the same format may pass it on. A frame
+    made by a driver has no wire form: `format` is "" and its events are given.
+    """
+
+    __slots__ = ("_decode", "_events", "data", "finishes", "format", "usage")
+
+    def __init__(
+        self,
+        format: str = "",  # noqa: A002 - the field's own name
+        data: bytes = b"",
+        *,
+        events: tuple[Event, ...] | None = None,
+        decode: Callable[[bytes], tuple[Event, ...]] | None = None,
+        finishes: bool = False,
+        usage: Usage | None = None,
+    ) -> None:
+        self.format = format
+        self.data = data
+        self.finishes = finishes
+        self.usage = usage
+        self._events = events
+        self._decode = decode
+
+    @classmethod
+    def of(cls, *events: Event) -> "Frame":
+        """A frame without a wire form."""
+        usage = next((event.usage for event in events if isinstance(event, UsageReported)), None)
+        return cls(events=events, finishes=any(isinstance(event, ChoiceFinished) for event in events), usage=usage)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The canonical events of this frame, decoded when first asked for.
+
+        Raises:
+            UpstreamProtocolError: the frame can't be read.
+        """
+        if self._events is None:
+            self._events = self._decode(self.data) if self._decode is not None else ()
+        return self._events
+
+    @property
+    def has_output(self) -> bool:
+        """Whether this frame carries something a caller would see: before that an attempt may still be replaced."""
+        return any(not isinstance(event, ChoiceStarted) for event in self.events)
