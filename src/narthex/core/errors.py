@@ -26,7 +26,7 @@ class NarthexError(Exception):
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
-    code: str | None = None
+    default_code: ClassVar[str] = ""  # "": the code is null
     retryable: ClassVar[bool] = False
 
     def __init__(
@@ -48,8 +48,7 @@ class NarthexError(Exception):
         self.message = message or (type(self).__doc__ or "Internal error.").splitlines()[0]
         self.param = param
         self.retry_after_s = retry_after_s
-        if code is not None:
-            self.code = code
+        self.code = code or self.default_code or None
         super().__init__(self.message)
 
     @property
@@ -75,19 +74,19 @@ class InvalidRequest(RequestError):
 class UnsupportedParameter(RequestError):
     """This parameter is not supported by the model."""
 
-    code = "unsupported_parameter"
+    default_code = "unsupported_parameter"
 
 
 class UnknownParameter(RequestError):
     """Unknown parameter."""
 
-    code = "unknown_parameter"
+    default_code = "unknown_parameter"
 
 
 class ContextLengthExceeded(RequestError):
     """The prompt does not fit the model's context window."""
 
-    code = "context_length_exceeded"
+    default_code = "context_length_exceeded"
 
 
 class AuthenticationFailed(RequestError):
@@ -101,21 +100,21 @@ class PermissionDenied(RequestError):
 
     status = 403
     type = "permission_error"
-    code = "insufficient_permissions"
+    default_code = "insufficient_permissions"
 
 
 class NotFound(RequestError):
     """There is no such object."""
 
     status = 404
-    code = "not_found"
+    default_code = "not_found"
 
 
 class ModelNotFound(RequestError):
     """The model does not exist or this key may not use it."""
 
     status = 404
-    code = "model_not_found"
+    default_code = "model_not_found"
 
 
 class RouteNotFound(RequestError):
@@ -128,7 +127,7 @@ class MethodNotAllowed(RequestError):
     """This method is not allowed here."""
 
     status = 405
-    code = "method_not_supported"
+    default_code = "method_not_supported"
 
     def __init__(self, message: str, *, allow: tuple[str, ...]) -> None:
         """`allow`: the methods that the route takes, for the `Allow` header."""
@@ -140,21 +139,21 @@ class Conflict(RequestError):
     """The object exists already."""
 
     status = 409
-    code = "conflict"
+    default_code = "conflict"
 
 
 class RequestTooLarge(RequestError):
     """The request body is too large."""
 
     status = 413
-    code = "request_too_large"
+    default_code = "request_too_large"
 
 
 class UnsupportedMediaType(RequestError):
     """Send the body as `Content-Type: application/json`."""
 
     status = 415
-    code = "unsupported_media_type"
+    default_code = "unsupported_media_type"
 
 
 class LimitExceeded(RequestError):
@@ -162,7 +161,7 @@ class LimitExceeded(RequestError):
 
     status = 429
     type = "requests"
-    code = "rate_limit_exceeded"
+    default_code = "rate_limit_exceeded"
     retryable = True
 
 
@@ -177,7 +176,7 @@ class UpstreamError(NarthexError):
     """The model's server failed."""
 
     status = 502
-    code = "upstream_error"
+    default_code = "upstream_error"
     retryable = True
 
 
@@ -186,7 +185,7 @@ class UpstreamRejected(UpstreamError):
 
     status = 400
     type = "invalid_request_error"
-    code = None
+    default_code = ""
     retryable = False
 
 
@@ -195,7 +194,7 @@ class UpstreamRateLimited(UpstreamError):
 
     status = 429
     type = "requests"
-    code = "rate_limit_exceeded"
+    default_code = "rate_limit_exceeded"
 
 
 class UpstreamUnavailable(UpstreamError):
@@ -216,7 +215,7 @@ class UpstreamTimeout(UpstreamError):
     """The model's server took too long."""
 
     status = 504
-    code = "timeout"
+    default_code = "timeout"
 
 
 # --- a child of ours failed ----------------------------------------------------------------------------------------
@@ -226,7 +225,7 @@ class EngineError(NarthexError):
     """The embedded engine failed."""
 
     status = 503
-    code = "overloaded"
+    default_code = "overloaded"
     retryable = True
 
 
@@ -241,7 +240,7 @@ class EngineUnavailable(EngineError):
 class ModelLoadFailed(EngineError):
     """The model could not be loaded."""
 
-    code = "model_load_failed"
+    default_code = "model_load_failed"
     retryable = False
 
 
@@ -249,14 +248,14 @@ class EngineCrashed(EngineError):
     """The embedded engine ended in the middle of the answer."""
 
     status = 502
-    code = "upstream_error"
+    default_code = "upstream_error"
 
 
 class Draining(NarthexError):
     """This server is shutting down."""
 
     status = 503
-    code = "overloaded"
+    default_code = "overloaded"
     retryable = True
 
 
@@ -267,7 +266,7 @@ class StorageError(NarthexError):
     """The database can't answer now."""
 
     status = 503
-    code = "storage_unavailable"
+    default_code = "storage_unavailable"
     retryable = True
 
 
@@ -275,7 +274,7 @@ class StorageFull(StorageError):
     """The disk is full: nothing can be written."""
 
     status = 507
-    code = "storage_full"
+    default_code = "storage_full"
     retryable = False
 
 

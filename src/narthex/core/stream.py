@@ -1,7 +1,7 @@
 """The stream between providers and dialects: frames, the events they hold, and which event may follow which.
 
 Rule 1: what may follow what stands in ORDER below and nowhere else.
-Rule 2: a stream ends well only when every choice that began has finished; anything else is an error, never a silent end.
+Rule 2: a stream ends well only when every choice that began has finished; anything else is an error and no silent end.
 """
 
 from collections.abc import Callable, Iterable
@@ -107,6 +107,7 @@ Event = (
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
 
 _DELTAS: tuple[type[Any], ...] = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
+_WHILE_RUNNING: tuple[type[Any], ...] = (ChoiceStarted, *_DELTAS, ChoiceFinished, EmbeddingsReady)
 
 ORDER: dict[str, dict[type[Any], str]] = {
     # of one choice
@@ -114,8 +115,7 @@ ORDER: dict[str, dict[type[Any], str]] = {
     "open": dict.fromkeys(_DELTAS, "open") | {ChoiceFinished: "finished"},
     "finished": {},
     # of the whole stream
-    "running": dict.fromkeys((ChoiceStarted, *_DELTAS, ChoiceFinished, EmbeddingsReady), "running")
-    | {UsageReported: "reported"},
+    "running": dict.fromkeys(_WHILE_RUNNING, "running") | {UsageReported: "reported"},
     "reported": {},
 }
 

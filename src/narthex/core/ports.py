@@ -1,0 +1,181 @@
+"""The seams: what the parts may ask of each other. Whoever implements one is chosen in `app.py` and nowhere else."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from narthex.core.capabilities import Capabilities
+from narthex.core.chat import ChatRequest
+from narthex.core.completions import CompletionRequest
+from narthex.core.embeddings import EmbeddingsRequest
+from narthex.core.errors import NarthexError
+from narthex.core.keys import Principal
+from narthex.core.stream import Frame
+
+Request = ChatRequest | CompletionRequest | EmbeddingsRequest
+Surface = Literal["chat", "completions", "embeddings"]
+
+Stream = AsyncIterator[Frame]
+Opened = AbstractAsyncContextManager[Stream]
+"""A stream is opened with `async with`; leaving the block stops all work for it, whoever leaves and why."""
+
+
+class Call:
+    """One request on its way through the policies: what was asked, by whom, and what the answer must tell.
+
+    `ignored` names the fields that had no effect; `deployment` and `fingerprint` are set by the router.
+    """
+
+    __slots__ = ("deployment", "fingerprint", "id", "ignored", "principal", "request", "started_s", "surface")
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        id: str,  # noqa: A002 - the field's own name
+        surface: Surface,
+        principal: Principal,
+        started_s: float,
+    ) -> None:
+        self.id = id
+        self.surface = surface
+        self.principal = principal
+        self.request = request
+        self.started_s = started_s
+        self.ignored: list[str] = []
+        self.deployment = ""
+        self.fingerprint: str | None = None
+
+
+Handler = Callable[[Call], Opened]
+Policy = Callable[[Call, Handler], Opened]
+
+
+class Deployment(Protocol):
+    """One place that can answer for a model."""
+
+    @property
+    def name(self) -> str:
+        """`provider/model`, as logs and metrics show it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str | None:
+        """`system_fingerprint` of its answers; stable until engine, model file or defaults change (contract Q30)."""
+        ...
+
+    def capabilities(self, surface: Surface) -> Capabilities | None:
+        """What it honours on a surface; None where it doesn't serve that surface at all."""
+        ...
+
+    def open(self, call: Call) -> Opened:
+        """Begin to answer. Raises `NarthexError` before the first frame, or between frames; never a foreign error."""
+        ...
+
+
+class StreamEncoder(Protocol):
+    """Writes one answer as a stream, in a dialect's wire form."""
+
+    def encode(self, frame: Frame) -> bytes:
+        """The bytes of one frame; may be empty."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes after the last frame. Raises `OutOfOrder` when a choice has not finished."""
+        ...
+
+    def error(self, error: NarthexError) -> bytes:
+        """An error after the stream has begun; nothing follows it."""
+        ...
+
+
+class Decoded(msgspec.Struct, frozen=True):
+    """A request as a dialect read it, and the unknown fields that a lenient key let pass."""
+
+    request: Request
+    ignored: tuple[str, ...] = ()
+
+
+class Dialect(Protocol):
+    """One API surface as a caller sees it. Pure: bytes in, bytes out."""
+
+    surface: Surface
+
+    def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
+        """The canonical request of a body. Raises `RequestError` naming the field at fault."""
+        ...
+
+    def encoder(self, call: Call, *, created: int) -> StreamEncoder:
+        """Writes the answer to one call as a stream."""
+        ...
+
+    def encode_answer(self, call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
+        """The whole answer as one body. Raises `OutOfOrder` when the frames are no complete answer."""
+        ...
+
+
+class Templates(Protocol):
+    """Renders chat templates, somewhere safe."""
+
+    async def render(self, template: str, variables: Mapping[str, Any]) -> str:
+        """The rendered text. Raises `InvalidRequest` for what the template refuses, `EngineUnavailable` past limits."""
+        ...
+
+
+class Lease(Protocol):
+    """Room in the engine for some of a request's choices, from its grant to the end of the block it was made in."""
+
+    choices: int
+    """How many choices may run under it, as one engine request."""
+    slot: int | None
+    """The engine's slot to use; None: any, and without the prefix cache."""
+    cache: bool
+    """Whether the slot's cached prefix is this account's own."""
+
+    def used(self, slot: int) -> None:
+        """Tell which slot the engine used for one of the choices."""
+        ...
+
+
+class Slots(Protocol):
+    """The queue in front of an engine: bounded, and fair by key."""
+
+    def lease(
+        self,
+        *,
+        key: str,
+        account: str,
+        n: int,
+        prompt: Sequence[int],
+        max_new: int,
+        seeded: bool,
+    ) -> AbstractAsyncContextManager[Lease]:
+        """Wait for room for up to `n` choices; leaving the block gives it back.
+
+        Raises:
+            QueueFull: too many wait already; `retry_after_s` tells when to come back.
+            ContextLengthExceeded: the engine could never hold this request.
+            EngineUnavailable: the engine is not running.
+        """
+        ...
+
+
+Ensure = Callable[[str], Awaitable[None]]
+"""Waits until a child of the given name is ready. Raises `EngineError` when it can't be."""
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors."""
+
+    async def embed(
+        self, *, texts: Sequence[str] = (), tokens: Sequence[Sequence[int]] = ()
+    ) -> tuple[Sequence[bytes], Sequence[int]]:
+        """Vectors (float32 little-endian, unit length) and token counts, in the order of the inputs.
+
+        Raises:
+            ContextLengthExceeded: an input is longer than the model takes.
+            InvalidRequest: a token id is outside the vocabulary.
+        """
+        ...
