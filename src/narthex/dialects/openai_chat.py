@@ -1,0 +1,137 @@
+"""`/v1/chat/completions`: reading requests. Source: contract sections 1.2 and 11. The answers are in
+`openai_chat_answer`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from narthex.core.chat import ChatRequest, StreamOptions
+from narthex.core.ports import Call, Decoded, Surface
+from narthex.core.stream import Frame
+from narthex.dialects import profiles
+from narthex.dialects.fields import (
+    BOOLEAN,
+    STRING,
+    Field,
+    array,
+    choice,
+    either,
+    integer,
+    invalid,
+    parse_fields,
+    record,
+    refuse_unknown,
+    string,
+)
+from narthex.dialects.messages import MESSAGES, unanswered_tool_result
+from narthex.dialects.openai_chat_answer import ChatStream, encode_answer
+from narthex.dialects.sampling import METADATA, NOT_BUILT, SHARED, check_stream_options, sampling_of
+from narthex.dialects.tools import FUNCTION_CHOICE, FUNCTIONS, RESPONSE_FORMAT, TOOL_CHOICE, TOOLS, check_tools
+from narthex.wire import json
+
+VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse")
+
+_TEXT_PARTS = array(record({"type": choice("text"), "text": STRING}, required=("type", "text")), 1)
+_LOCATION = record({"country": STRING, "region": STRING, "city": STRING, "timezone": STRING})
+_SCORING = record({"mode": choice("score", "block")})
+
+FIELDS: dict[str, Field] = SHARED | {
+    "messages": MESSAGES,
+    "store": BOOLEAN,
+    "metadata": METADATA,
+    "logprobs": BOOLEAN,
+    "top_logprobs": integer(0, 20),
+    "max_tokens": integer(1),
+    "max_completion_tokens": integer(1),
+    "modalities": array(choice("text", "audio"), 1),
+    "prediction": record(
+        {
+            "type": choice("content"),
+            "content": either((str, STRING), (list, _TEXT_PARTS), expected="a string or an array of text parts"),
+        },
+        required=("type", "content"),
+    ),
+    "audio": record(
+        {
+            "voice": either(
+                (str, choice(*VOICES)),
+                (dict, record({"id": STRING}, required=("id",))),
+                expected="a voice's name or an object with its id",
+            ),
+            "format": choice("wav", "aac", "mp3", "flac", "opus", "pcm16"),
+        },
+        required=("voice", "format"),
+    ),
+    "response_format": RESPONSE_FORMAT,
+    "service_tier": choice("auto", "default", "flex", "scale", "priority", "fast"),
+    "tools": TOOLS,
+    "tool_choice": TOOL_CHOICE,
+    "parallel_tool_calls": BOOLEAN,
+    "functions": FUNCTIONS,
+    "function_call": FUNCTION_CHOICE,
+    "reasoning_effort": choice("none", "minimal", "low", "medium", "high", "xhigh", "max"),
+    "verbosity": choice("low", "medium", "high"),
+    "web_search_options": record(
+        {
+            "user_location": record(
+                {"type": choice("approximate"), "approximate": _LOCATION}, required=("type", "approximate")
+            ),
+            "search_context_size": choice("low", "medium", "high"),
+        }
+    ),
+    "safety_identifier": string(longest=64),
+    "prompt_cache_key": STRING,
+    "prompt_cache_retention": choice("in_memory", "in-memory", "24h"),
+    "prompt_cache_options": record({"ttl": choice("30m"), "mode": choice("implicit", "explicit")}),
+    "moderation": record(
+        {"model": STRING, "policy": record({"input": _SCORING, "output": _SCORING})}, required=("model",)
+    ),
+}
+REQUIRED = ("model", "messages")
+
+
+def _check(fields: dict[str, Any]) -> None:
+    """Refuse combinations that mean nothing."""
+    check_stream_options(fields)
+    check_tools(fields)
+    if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
+        raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
+    if "audio" in fields.get("modalities", ()) and "audio" not in fields:
+        raise invalid("audio", "it is required when 'modalities' contains 'audio'.")
+    if (error := unanswered_tool_result(fields["messages"])) is not None:
+        raise error
+
+
+class ChatDialect:
+    """The OpenAI-compatible chat surface."""
+
+    surface: Surface = "chat"
+
+    def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
+        """Read and check a request; see `Dialect.decode`."""
+        sent = json.top_level(body)
+        ignored = refuse_unknown(sent, FIELDS | NOT_BUILT, strict=strict)
+        values = {name: json.value(raw) for name, raw in sent.items() if name not in ignored}
+        fields = parse_fields(values, FIELDS | NOT_BUILT, required=REQUIRED)
+        profiles.tighten(profile, self.surface, fields, values)
+        _check(fields)
+        limit = fields.get("max_completion_tokens", fields.get("max_tokens"))
+        request = ChatRequest(
+            model=fields["model"],
+            messages=fields["messages"],
+            sampling=sampling_of(fields, max_tokens=limit),
+            stream=fields.get("stream", False),
+            stream_options=fields.get("stream_options", StreamOptions()),
+            service_tier=fields.get("service_tier"),
+            fields=fields,
+            sent={name: raw for name, raw in sent.items() if name in fields},
+        )
+        return Decoded(request, ignored)
+
+    def encoder(self, call: Call, *, created: int) -> ChatStream:
+        """Write the answer as chunks."""
+        return ChatStream(call, created=created)
+
+    def encode_answer(self, call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
+        """Write the answer whole."""
+        return encode_answer(call, frames, created=created)

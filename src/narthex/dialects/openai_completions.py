@@ -1,0 +1,202 @@
+"""`/v1/completions`, the older endpoint. Source: contract sections 1.6 and 11."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from narthex.core.chat import StreamOptions
+from narthex.core.completions import CompletionRequest
+from narthex.core.errors import NarthexError
+from narthex.core.fold import Fold
+from narthex.core.ports import Call, Decoded, Surface
+from narthex.core.stream import (
+    ChoiceFinished,
+    Event,
+    Frame,
+    OrderCheck,
+    TextDelta,
+    Usage,
+)
+from narthex.dialects import profiles
+from narthex.dialects.fields import (
+    BOOLEAN,
+    STRING,
+    Field,
+    array,
+    integer,
+    invalid,
+    missing,
+    nullable,
+    parse_fields,
+    refuse_unknown,
+    wrong_type,
+)
+from narthex.dialects.openai_chat_answer import DONE, usage_object
+from narthex.dialects.openai_errors import error_body
+from narthex.dialects.sampling import NOT_BUILT, SHARED, check_stream_options, sampling_of
+from narthex.wire import json, sse
+from narthex.wire.json import encode
+
+DEFAULT_PROMPT = "<|endoftext|>"
+MAX_CHOICES = 2048
+_TOKEN = integer(0, 2**31 - 1)
+_TOKENS = array(_TOKEN, 1)
+
+
+def _prompts(value: Any, path: str) -> tuple[str | tuple[int, ...], ...]:
+    """All four forms as a tuple of prompts."""
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise wrong_type(path, expected="a string or an array", value=value)
+    if not value:
+        raise invalid(path, "empty array. Expected at least one prompt.", code="empty_array")
+    if isinstance(value[0], str | list):
+        prompts: tuple[str | tuple[int, ...], ...] = array(STRING if isinstance(value[0], str) else _TOKENS).parse(
+            value, path
+        )
+        return prompts
+    return (_TOKENS.parse(value, path),)
+
+
+PROMPT = nullable(
+    Field(
+        _prompts,
+        {
+            "anyOf": [
+                STRING.schema,
+                array(STRING, 1).schema,
+                _TOKENS.schema,
+                array(_TOKENS, 1).schema,
+            ]
+        },
+    )
+)
+
+FIELDS: dict[str, Field] = SHARED | {
+    "prompt": PROMPT,
+    "best_of": integer(0, 128),
+    "echo": BOOLEAN,
+    "logprobs": integer(0, 5),
+    "max_tokens": integer(0),
+    "suffix": STRING,
+}
+REQUIRED = ("model", "prompt")
+
+
+def _check(fields: dict[str, Any], prompts: Sequence[Any]) -> None:
+    check_stream_options(fields)
+    n, best_of = fields.get("n", 1), fields.get("best_of")
+    if best_of is not None and best_of < n and not (best_of == 0 and n == 1):
+        raise invalid("best_of", f"it must not be less than 'n' ({n}).")
+    if best_of is not None and best_of > 1 and fields.get("stream"):
+        raise invalid("best_of", "it can't be used with 'stream'.")
+    if len(prompts) * n > MAX_CHOICES:
+        message = f"too many choices. Expected at most {MAX_CHOICES} over all prompts, but got {len(prompts) * n}."
+        raise invalid("prompt", message, code="array_above_max_length")
+
+
+class CompletionsDialect:
+    """The OpenAI-compatible text completions surface."""
+
+    surface: Surface = "completions"
+
+    def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
+        """Read and check a request; see `Dialect.decode`."""
+        sent = json.top_level(body)
+        known = NOT_BUILT | FIELDS
+        ignored = refuse_unknown(sent, known, strict=strict)
+        values = {name: json.value(raw) for name, raw in sent.items() if name not in ignored}
+        if "prompt" not in values:
+            raise missing("prompt")
+        fields = parse_fields(values, known, required=REQUIRED)
+        profiles.tighten(profile, self.surface, fields, values)
+        prompts = fields["prompt"] if fields["prompt"] is not None else (DEFAULT_PROMPT,)
+        _check(fields, prompts)
+        request = CompletionRequest(
+            model=fields["model"],
+            prompts=prompts,
+            sampling=sampling_of(fields, max_tokens=fields.get("max_tokens", 16)),
+            stream=fields.get("stream", False),
+            stream_options=fields.get("stream_options", StreamOptions()),
+            echo=fields.get("echo", False),
+            fields=fields,
+            sent={name: raw for name, raw in sent.items() if name in fields},
+        )
+        return Decoded(request, ignored)
+
+    def encoder(self, call: Call, *, created: int) -> "CompletionsStream":
+        """Write the answer as a stream."""
+        return CompletionsStream(call, created=created)
+
+    def encode_answer(self, call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
+        """Write the answer whole."""
+        fold = Fold()
+        for frame in frames:
+            fold.feed(frame.events)
+        fold.end()
+        choices = [
+            {
+                "text": "".join(choice.text),
+                "index": choice.index,
+                "logprobs": None,
+                "finish_reason": choice.finish_reason,
+            }
+            for choice in fold.choices
+        ]
+        usage = usage_object(fold.usage or Usage(prompt_tokens=0))
+        return encode(_head(call, created) | {"choices": choices, "usage": usage})
+
+
+def _head(call: Call, created: int) -> dict[str, Any]:
+    return {
+        "id": f"cmpl-{call.id}",
+        "object": "text_completion",
+        "created": created,
+        "model": call.request.model,
+        "system_fingerprint": call.fingerprint,
+    }
+
+
+class CompletionsStream:
+    """Writes the stream of one completions call."""
+
+    def __init__(self, call: Call, *, created: int) -> None:
+        request = call.request
+        assert isinstance(request, CompletionRequest)  # noqa: S101 - the surface decides the type
+        self._with_usage = request.stream_options.include_usage
+        self._head = b"data: " + encode(_head(call, created))[:-1] + b',"choices":['
+        self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
+        self._order = OrderCheck()
+        self._usage: Usage | None = None
+
+    def encode(self, frame: Frame) -> bytes:
+        """The events of a frame that carry text or an end."""
+        self._order.feed(frame.events)
+        self._usage = frame.usage or self._usage
+        return b"".join(map(self._event, frame.events))
+
+    def end(self) -> bytes:
+        """The usage, if it was asked for, and the end mark."""
+        self._order.end()
+        if not self._with_usage:
+            return DONE
+        usage = encode(usage_object(self._usage or Usage(prompt_tokens=0)))
+        return self._head + b'],"usage":' + usage + b"}\n\n" + DONE
+
+    def error(self, error: NarthexError) -> bytes:
+        """The error as an event; nothing follows it."""
+        return sse.encode(error_body(error))
+
+    def _event(self, event: Event) -> bytes:
+        match event:
+            case TextDelta(choice, text, _):
+                return self._written(choice, encode(text), b"null")
+            case ChoiceFinished(choice, reason):
+                return self._written(choice, b'""', encode(reason))
+            case _:
+                return b""
+
+    def _written(self, choice: int, text: bytes, finish: bytes) -> bytes:
+        return b'%b{"text":%b,"index":%d,"logprobs":null,"finish_reason":%b}%b' % (
+            self._head, text, choice, finish, self._tail,
+        )  # fmt: skip

@@ -1,0 +1,91 @@
+"""The fields that chat and completions share. Source: contract sections 1.2, 1.6, 9 and 11."""
+
+from typing import Any
+
+from msgspec import UNSET
+
+from narthex.core.chat import Sampling, StreamOptions
+from narthex.dialects.fields import (
+    BOOLEAN,
+    STRING,
+    Field,
+    array,
+    either,
+    integer,
+    invalid,
+    mapping,
+    number,
+    record,
+    string,
+)
+
+SEED_RANGE = 9_223_372_036_854_776_000
+"""The documented range of `seed`: the specification's rounding of 64 bits, both ways."""
+
+_STOP_TEXT = string(shortest=1)
+STOP = either(
+    (str, Field(lambda value, path: (_STOP_TEXT.parse(value, path),), _STOP_TEXT.schema)),
+    (list, array(_STOP_TEXT, 0, 4)),
+    expected="a string or an array of strings",
+)
+
+
+def _token_id(name: str, path: str) -> None:
+    if not (name.isascii() and name.isdigit()):
+        raise invalid(path, f"the key '{name[:100]}' is not a token id.")
+
+
+LOGIT_BIAS = mapping(integer(-100, 100), key=_token_id)
+METADATA = mapping(string(longest=512), most=16, longest_key=64)
+_TOP_P = number(0, 1)
+
+SHARED: dict[str, Field] = {
+    "model": string(shortest=1),
+    "frequency_penalty": number(-2, 2),
+    "presence_penalty": number(-2, 2),
+    "logit_bias": LOGIT_BIAS,
+    "n": integer(1, 128),
+    "seed": integer(-SEED_RANGE, SEED_RANGE),
+    "stop": STOP,
+    "stream": BOOLEAN,
+    "stream_options": record(
+        {"include_usage": BOOLEAN, "include_obfuscation": BOOLEAN}, build=lambda values, _: StreamOptions(**values)
+    ),
+    "temperature": number(0, 2),
+    # -1 is how one documented API writes "not used" (contract 5.2)
+    "top_p": Field(lambda value, path: 1.0 if value == -1 else _TOP_P.parse(value, path), _TOP_P.schema),
+    "user": STRING,
+}
+
+NOT_BUILT: dict[str, Field] = dict.fromkeys(
+    (
+        "best_of", "top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
+        "min_tokens", "length_penalty", "use_beam_search", "early_stopping", "add_special_tokens", "echo",
+        "add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs", "guided_json",
+        "guided_regex", "guided_choice", "guided_grammar", "guided_decoding_backend", "guided_whitespace_pattern",
+        "structured_outputs", "memory_strategy", "token_budget", "suffix", "inference_timeout",
+        "inference_extra_params", "inference_extra_headers",
+    ),
+    Field(lambda value, _: value, {}),
+)  # fmt: skip
+"""Extensions whose names are known: refused by name where a deployment doesn't honour them."""
+
+
+def sampling_of(fields: dict[str, Any], *, max_tokens: int | None) -> Sampling:
+    """The sampling part of a request, from its parsed fields."""
+    return Sampling(
+        temperature=fields.get("temperature", UNSET),
+        top_p=fields.get("top_p", UNSET),
+        frequency_penalty=fields.get("frequency_penalty", UNSET),
+        presence_penalty=fields.get("presence_penalty", UNSET),
+        seed=fields.get("seed", UNSET),
+        stop=fields.get("stop", ()),
+        n=fields.get("n", 1),
+        max_tokens=max_tokens,
+    )
+
+
+def check_stream_options(fields: dict[str, Any]) -> None:
+    """Refuse `stream_options` without a stream (contract 11)."""
+    if "stream_options" in fields and not fields.get("stream", False):
+        raise invalid("stream_options", "it is only allowed when 'stream' is true.")

@@ -1,0 +1,128 @@
+"""Tools, their older form "functions", and the shape of the answer. Source: contract sections 1.2.2 and 1.2.3."""
+
+from typing import Any
+
+from narthex.core.errors import InvalidRequest
+from narthex.dialects.fields import (
+    BOOLEAN,
+    NAME,
+    STRING,
+    Field,
+    array,
+    choice,
+    either,
+    invalid,
+    record,
+    tagged,
+)
+
+_OBJECT = Field(
+    lambda value, path: either((dict, Field(lambda v, _: v, {})), expected="an object").parse(value, path),
+    {"type": "object"},
+)
+
+FUNCTION = record({"name": NAME, "description": STRING, "parameters": _OBJECT, "strict": BOOLEAN}, required=("name",))
+_GRAMMAR = record({"definition": STRING, "syntax": choice("lark", "regex")}, required=("definition", "syntax"))
+_CUSTOM_FORMAT = tagged(
+    {
+        "text": record({"type": choice("text")}, required=("type",)),
+        "grammar": record({"type": choice("grammar"), "grammar": _GRAMMAR}, required=("type", "grammar")),
+    }
+)
+_CUSTOM = record({"name": NAME, "description": STRING, "format": _CUSTOM_FORMAT}, required=("name",))
+_CACHE_CONTROL = record({"type": choice("ephemeral")}, required=("type",))
+TOOLS = array(
+    tagged(
+        {
+            "function": record(
+                {"type": choice("function"), "function": FUNCTION, "cache_control": _CACHE_CONTROL},
+                required=("type", "function"),
+            ),
+            "custom": record({"type": choice("custom"), "custom": _CUSTOM}, required=("type", "custom")),
+        }
+    ),
+    1,
+    128,
+)
+_NAMED = record({"name": NAME}, required=("name",))
+_ALLOWED = record({"mode": choice("auto", "required"), "tools": array(_OBJECT, 1)}, required=("mode", "tools"))
+TOOL_CHOICE = either(
+    (str, choice("none", "auto", "required")),
+    (
+        dict,
+        tagged(
+            {
+                "function": record({"type": choice("function"), "function": _NAMED}, required=("type", "function")),
+                "custom": record({"type": choice("custom"), "custom": _NAMED}, required=("type", "custom")),
+                "allowed_tools": record(
+                    {"type": choice("allowed_tools"), "allowed_tools": _ALLOWED}, required=("type", "allowed_tools")
+                ),
+            }
+        ),
+    ),
+    expected="one of 'none', 'auto' and 'required', or an object that names a tool",
+)
+FUNCTIONS = array(record({"name": NAME, "description": STRING, "parameters": _OBJECT}, required=("name",)), 1, 128)
+FUNCTION_CHOICE = either(
+    (str, choice("none", "auto")),
+    (dict, _NAMED),
+    expected="one of 'none' and 'auto', or an object that names a function",
+)
+
+_SCHEMA = record({"name": NAME, "description": STRING, "schema": _OBJECT, "strict": BOOLEAN}, required=("name",))
+RESPONSE_FORMAT = tagged(
+    {
+        "text": record({"type": choice("text")}, required=("type",)),
+        "json_object": record({"type": choice("json_object")}, required=("type",)),
+        "json_schema": record(
+            {"type": choice("json_schema"), "json_schema": _SCHEMA}, required=("type", "json_schema")
+        ),
+    }
+)
+
+
+def check_tools(fields: dict[str, Any]) -> None:
+    """Refuse what can't go together.
+
+    Raises:
+        InvalidRequest: a choice without tools, one that names an unknown tool, tools of both generations.
+    """
+    both = {"tools", "tool_choice", "parallel_tool_calls"} & fields.keys()
+    if both and {"functions", "function_call"} & fields.keys():
+        raise invalid("functions", "tools and the older functions can't be used in one request.")
+    names = {tool[tool["type"]]["name"] for tool in fields.get("tools", ())}
+    _check_choice(fields, "tool_choice", available=names, owner="tools")
+    _check_choice(
+        fields, "function_call", available={each["name"] for each in fields.get("functions", ())}, owner="functions"
+    )
+
+
+def _check_choice(fields: dict[str, Any], name: str, *, available: set[str], owner: str) -> None:
+    chosen = fields.get(name)
+    if chosen is None or chosen == "none":
+        return
+    if owner not in fields:
+        raise InvalidRequest(
+            f"Invalid value for '{name}': '{name}' is only allowed when '{owner}' are specified.",
+            param=name,
+            code="invalid_value",
+        )
+    for wanted in _chosen_names(chosen):
+        if wanted not in available:
+            raise InvalidRequest(
+                f"Invalid value for '{name}': '{wanted}' is not among the names in '{owner}'.",
+                param=name,
+                code="invalid_value",
+            )
+
+
+def _chosen_names(chosen: Any) -> list[str]:
+    if isinstance(chosen, str):
+        return []
+    kind = chosen.get("type")
+    if kind is None:
+        return [chosen["name"]]
+    if kind == "allowed_tools":
+        tools = chosen["allowed_tools"]["tools"]
+        return [str((tool.get(tool.get("type", "function")) or tool).get("name")) for tool in tools]
+    return [chosen[kind]["name"]]
