@@ -1,12 +1,16 @@
-"""A child's side of its life: its settings and its lifeline come on standard input, its readiness goes to `--notify FD`.
+"""A child's side of its life: settings and lifeline come on standard input, its readiness goes to `--notify FD`.
 
-The supervisor writes one line of JSON and keeps the pipe open. When the pipe closes, the parent is gone, whatever killed
-it, and the child ends at once. PDEATHSIG is the second line of defence.
+The supervisor writes one line of JSON and keeps the pipe open. When the pipe closes, the parent is gone, whatever
+killed it, and the child ends at once. PDEATHSIG is the second line of defence.
+
+Rule: standard input is read by its descriptor. A thread that waits inside Python's buffered reader would abort the
+interpreter when it ends ("could not acquire lock for <_io.BufferedReader name='<stdin>'>").
 """
 
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import sys
@@ -19,6 +23,7 @@ import msgspec
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
+_STDIN = 0
 
 
 class Lifeline:
@@ -26,7 +31,9 @@ class Lifeline:
 
     def __init__(self, notify_fd: int | None) -> None:
         self._notify_fd = notify_fd
-        self._stdin = sys.stdin.buffer
+        if notify_fd is not None:
+            with contextlib.suppress(OSError):
+                os.set_inheritable(notify_fd, False)  # noqa: FBT003 - the name says what is false
         with contextlib.suppress(OSError, AttributeError):  # Linux only
             ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -39,17 +46,20 @@ class Lifeline:
 
     def settings(self, kind: type[T]) -> T:
         """The line that the supervisor wrote. Blocks until it is there; ends the process if the pipe closes first."""
-        line = self._stdin.readline()
-        if not line:
-            os._exit(0)
+        line = bytearray()
+        while not line.endswith(b"\n"):
+            if not (piece := os.read(_STDIN, 65536)):
+                os._exit(0)
+            line += piece
         return msgspec.json.decode(line, type=kind)
 
     def watch(self, ended: Callable[[], None] | None = None) -> None:
         """End this process as soon as the pipe closes (or call `ended`, from a thread, instead)."""
 
         def wait() -> None:
-            while self._stdin.read(1):
-                pass
+            with contextlib.suppress(OSError):
+                while os.read(_STDIN, 4096):
+                    pass
             if ended is None:
                 os._exit(0)
             ended()
@@ -68,6 +78,11 @@ class Lifeline:
         if self._notify_fd is not None:
             with contextlib.suppress(OSError):
                 os.write(self._notify_fd, msgspec.json.encode(message) + b"\n")
+
+
+def listening_fds() -> list[int]:
+    """The descriptors of the inherited listening sockets, by `--listen FD` on the command line, once for each."""
+    return [int(value) for option, value in itertools.pairwise(sys.argv) if option == "--listen"]
 
 
 def run_until_stopped(main: Callable[[asyncio.Event], Any]) -> None:

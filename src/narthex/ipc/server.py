@@ -40,7 +40,7 @@ class Server:
         self._path = path
         self._operations = operations
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.StreamWriter, asyncio.Task[Any] | None] = {}
 
     async def start(self) -> None:
         """Begin to listen; a stale socket file of an ended process is replaced."""
@@ -49,16 +49,19 @@ class Server:
         self._path.chmod(0o600)
 
     async def aclose(self) -> None:
-        """Stop listening, leave every caller, remove the socket file."""
+        """Stop listening, leave every caller, cancel what runs for them and wait for it, remove the socket file."""
         if self._server is not None:
             self._server.close()
-            for writer in tuple(self._connections):
+            serving = [task for task in self._connections.values() if task is not None]
+            for writer in self._connections:
                 writer.close()
+            if serving:
+                await asyncio.wait(serving)
             self._path.unlink(missing_ok=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(writer)
-        self._connections.add(writer)
+        self._connections[writer] = asyncio.current_task()
         running: dict[int, asyncio.Task[None]] = {}
         tasks = TaskSet()
         try:
@@ -79,19 +82,19 @@ class Server:
         except (asyncio.IncompleteReadError, ConnectionError, msgspec.MsgspecError):
             pass
         finally:
-            self._connections.discard(writer)
-            await tasks.aclose()
-            for callback in peer.on_close:
-                callback()
-            writer.close()
+            try:
+                await tasks.aclose()
+            finally:
+                for callback in peer.on_close:
+                    callback()
+                writer.close()
+                del self._connections[writer]
 
     async def _run(self, peer: Peer, call: int, operation: str, payload: msgspec.Raw) -> None:
         try:
-            result = await self._operations[operation](peer, payload)
+            peer.answer((call, protocol.OK, await self._operations[operation](peer, payload)))
         except NarthexError as error:
             peer.answer((call, protocol.FAILED, protocol.describe(error)))
-        except Exception as error:  # noqa: BLE001 - the edge of a process: the caller must get an answer
+        except Exception as error:  # the edge of a process: the caller must get an answer
             log.exception("operation failed", operation=operation)
             peer.answer((call, protocol.FAILED, protocol.describe(error)))
-        else:
-            peer.answer((call, protocol.OK, result))

@@ -31,8 +31,8 @@ class TaskSet:
             log.error("a background task failed", exc_info=error)
 
     async def aclose(self) -> None:
-        """Cancel what still runs and wait for it."""
-        tasks = tuple(self._tasks)
+        """Cancel what still runs and wait for it; the task that calls this is left alone."""
+        tasks = tuple(task for task in self._tasks if task is not asyncio.current_task())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,70 @@
+"""What a supervisor is to run: the data that `narthex serve` hands over, and the names both sides derive from it."""
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from narthex.ipc.logs import LogFormat
+
+SOCKET_PATH_BYTES = 100
+"""Longest path of a unix socket that we rely on; the kernels' own limits are 104 to 108."""
+
+
+class Stamp(msgspec.Struct, frozen=True, kw_only=True):
+    """Which program wrote a data folder. `schema` grows whenever an older program could no longer read the folder."""
+
+    schema: int
+    program: str
+
+
+class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One process to keep: how it starts, when it starts and how long it may take.
+
+    `settings` is a JSON value, written as one line to the child's standard input. A `listener` inherits the listening
+    sockets, is drained first and gets SIGHUP. `memory_bytes` counts against the plan's budget in the group `engines`.
+    """
+
+    name: str
+    module: str
+    settings: msgspec.Raw = msgspec.Raw(b"null")
+    start: Literal["always", "on_demand"] = "always"
+    memory_bytes: int = 0
+    group: str = ""
+    listener: bool = False
+    stop_timeout_s: float = 5.0
+    start_timeout_s: float = 60.0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one supervisor runs.
+
+    Listens on every address of `host` (one or several) at `port` (0: a free one), or on the unix socket `uds` instead.
+    `memory_budget_bytes` 0 means no limit.
+    """
+
+    data_dir: str
+    run_dir: str
+    version: Stamp
+    children: list[ChildSpec]
+    host: str | list[str] = "127.0.0.1"
+    port: int = 8000
+    uds: str | None = None
+    drain_timeout_s: float = 30.0
+    memory_budget_bytes: int = 0
+    log_format: LogFormat = "auto"
+
+    @property
+    def hosts(self) -> list[str]:
+        """The hosts to listen on, whether one or several were given."""
+        return [self.host] if isinstance(self.host, str) else self.host
+
+
+def supervisor_socket(run_dir: Path) -> Path:
+    """Where a supervisor answers `ensure`, `stop`, `status` and `drain`."""
+    return run_dir / "supervisor.sock"
+
+
+def control_socket(run_dir: Path, child: str) -> Path:
+    """Where the child of this name answers `retire`."""
+    return run_dir / f"{child.replace('/', '-')}.ctl.sock"
