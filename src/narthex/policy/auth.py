@@ -1,0 +1,97 @@
+"""Who asks, and what they may. Source: contract sections 1.9, 8.2 and 11.
+
+Rules: a database that can't answer is a 503 and never a 401; what a key may not use does not exist for it.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+from narthex.core.errors import AuthenticationFailed, ModelNotFound, PermissionDenied
+from narthex.core.keys import Clock, Keys, Principal, Profile
+
+MAX_VALUE_BYTES = 512
+_SHOWN_CHARS = 7
+
+
+class KeyRefused(AuthenticationFailed):
+    """Incorrect API key provided."""
+
+    default_code = "invalid_api_key"
+
+    def __init__(self, message: str | None = None, *, profile: Profile | None = None) -> None:
+        """`profile`: of the key, where it is known but revoked or expired; a dialect may shape the answer by it."""
+        super().__init__(message)
+        self.profile = profile
+
+
+class Authenticator:
+    """Finds the principal of a request. Nothing is cached, so a revoked key ends with the next request."""
+
+    def __init__(self, keys: Keys, *, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+        """The principal of a request with these headers (names in lower case, as ASGI gives them).
+
+        Raises:
+            AuthenticationFailed: no key was sent; code null.
+            KeyRefused: the key is wrong, revoked or expired, or two different ones were sent.
+            StorageError: the database can't answer.
+        """
+        token = _token(headers)
+        principal = await self._keys.by_digest(hashlib.sha256(token.encode()).digest())
+        if principal is None:
+            raise KeyRefused(_incorrect(token))
+        key = principal.key
+        if not key.is_live(self._clock()):
+            reason = "It was revoked." if key.revoked_ms is not None else "It has expired."
+            raise KeyRefused(f"{_incorrect(token)} {reason}", profile=key.profile)
+        return principal
+
+
+def authorize(principal: Principal, *, surface: str, model: str | None = None) -> None:
+    """Return if the principal may use this surface and, where one is named, this model.
+
+    Raises:
+        PermissionDenied: the surface is not granted.
+        ModelNotFound: the model is not granted; it must read as for a model that doesn't exist.
+    """
+    if not principal.may_use(surface):
+        raise PermissionDenied
+    if model is not None and not principal.may_use_model(model):
+        raise ModelNotFound(param="model")
+
+
+def authorize_admin(principal: Principal) -> None:
+    """Return if the principal may run the server.
+
+    Raises:
+        PermissionDenied: it may not.
+    """
+    if not principal.is_admin:
+        raise PermissionDenied
+
+
+def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    sent = set()
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.strip().partition(b" ")
+            sent.add(token.strip() if scheme.lower() == b"bearer" else b"")
+        elif name == b"x-api-key":
+            sent.add(value.strip())
+    sent.discard(b"")
+    if not sent:
+        raise AuthenticationFailed
+    if len(sent) > 1:
+        raise KeyRefused("Two different API keys were sent: send one.")
+    token = sent.pop()
+    if len(token) > MAX_VALUE_BYTES or not token.isascii() or not token.decode("ascii").isprintable():
+        raise KeyRefused
+    return token.decode("ascii")
+
+
+def _incorrect(token: str) -> str:
+    # Of a short text, seven characters would be too much: it may be a password.
+    return f"Incorrect API key provided: {token[: min(_SHOWN_CHARS, len(token) // 4)]}***."

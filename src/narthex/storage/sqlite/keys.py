@@ -1,0 +1,189 @@
+"""`core.keys.Keys` on SQLite."""
+
+import hmac
+import uuid
+from functools import partial
+from typing import Any
+
+import apsw
+import msgspec
+
+from narthex.core.errors import Conflict, NotFound, PermissionDenied, StorageError
+from narthex.core.keys import ADMIN, Account, Clock, Grants, Key, NewKey, Principal, Project, Secret
+from narthex.storage.sqlite.connection import Database
+
+_SELECT = """
+select k.digest, p.account_id, p.id, a.name, p.name,
+  k.id, k.name, k.prefix, k.grants, k.created_ms, k.profile, k.strict, k.expires_ms, k.revoked_ms
+from api_key k join project p on p.id = k.project_id join account a on a.id = p.account_id
+"""
+_BY_DIGEST = _SELECT + "where k.digest = ?"
+_ALL = _SELECT + "order by k.created_ms, k.rowid"
+_REFERRED = _SELECT + "where ?1 in (k.id, k.prefix, k.name) order by k.created_ms, k.rowid"
+
+_grants = msgspec.json.Decoder(Grants)
+
+
+class SqliteKeys:
+    """Keys in `control.db`. Nothing is cached: a look-up by digest takes some µs on the loop's thread."""
+
+    def __init__(self, database: Database, *, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def by_digest(self, digest: bytes) -> Principal | None:
+        """See `Keys`."""
+        rows: list[Any] = await self._database.read(
+            lambda connection: connection.execute(_BY_DIGEST, (digest,)).fetchall()
+        )
+        # The index compares byte by byte; this makes the answer depend on a comparison in constant time.
+        if not rows or not hmac.compare_digest(rows[0][0], digest):
+            return None
+        return _principal(rows[0])
+
+    async def create(self, new: NewKey, *, within: Grants) -> tuple[Key, Secret]:
+        """See `Keys`."""
+        if not within.covers(new.grants):
+            raise PermissionDenied("A key can't grant more than the key that makes it.")
+        secret = Secret.generate()
+        return await self._database.write(partial(_insert, new=new, secret=secret, now_ms=self._clock())), secret
+
+    async def list(self) -> tuple[Key, ...]:
+        """See `Keys`."""
+        rows = await self._database.read(lambda connection: connection.execute(_ALL).fetchall())
+        return tuple(_principal(row).key for row in rows)
+
+    async def revoke(self, reference: str) -> Key:
+        """See `Keys`."""
+        return await self._database.write(partial(_revoke, reference=reference, now_ms=self._clock()))
+
+    async def ensure_admin(self) -> tuple[Key, Secret] | None:
+        """See `Keys`."""
+
+        def make(connection: apsw.Connection) -> tuple[Key, Secret] | None:
+            there = connection.execute(
+                "select 1 from api_key where revoked_ms is null and json_extract(grants, '$.admin') limit 1"
+            ).fetchall()
+            return None if there else _make_admin(connection, now_ms=self._clock())
+
+        return await self._database.write(make)
+
+    async def reset_admin(self) -> tuple[Key, Secret]:
+        """See `Keys`."""
+
+        def make(connection: apsw.Connection) -> tuple[Key, Secret]:
+            now_ms = self._clock()
+            connection.execute(
+                "update api_key set revoked_ms = ? where name = ? and revoked_ms is null", (now_ms, ADMIN)
+            )
+            return _make_admin(connection, now_ms=now_ms)
+
+        return await self._database.write(make)
+
+    async def ping(self) -> None:
+        """See `Keys`."""
+        await self._database.read(lambda connection: connection.execute("select 1 from api_key limit 1").fetchall())
+
+
+def _make_admin(connection: apsw.Connection, *, now_ms: int) -> tuple[Key, Secret]:
+    secret = Secret.generate()
+    new = NewKey(name=ADMIN, grants=Grants.everything())
+    return _insert(connection, new=new, secret=secret, now_ms=now_ms), secret
+
+
+def _insert(connection: apsw.Connection, *, new: NewKey, secret: Secret, now_ms: int) -> Key:
+    account_id = _id_of(
+        connection,
+        "insert into account(id, name, created_ms) values(?, ?, ?) on conflict(name) do nothing",
+        (_new_id(), new.account, now_ms),
+        select=("select id from account where name = ?", (new.account,)),
+    )
+    project_id = _id_of(
+        connection,
+        "insert into project(id, account_id, name, created_ms) values(?, ?, ?, ?) "
+        "on conflict(account_id, name) do nothing",
+        (_new_id(), account_id, new.project, now_ms),
+        select=("select id from project where account_id = ? and name = ?", (account_id, new.project)),
+    )
+    key = Key(
+        id=_new_id(),
+        account_id=account_id,
+        project_id=project_id,
+        name=new.name,
+        prefix=secret.prefix,
+        grants=new.grants,
+        created_ms=now_ms,
+        profile=new.profile,
+        strict=new.strict,
+        expires_ms=new.expires_ms,
+    )
+    connection.execute(
+        "insert into api_key(id, project_id, digest, prefix, name, grants, profile, strict, expires_ms, created_ms) "
+        "values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            key.id,
+            project_id,
+            secret.digest,
+            key.prefix,
+            key.name,
+            msgspec.json.encode(key.grants, order="deterministic").decode(),
+            key.profile,
+            int(key.strict),
+            key.expires_ms,
+            now_ms,
+        ),
+    )
+    return key
+
+
+def _id_of(
+    connection: apsw.Connection, insert: str, row: tuple[Any, ...], *, select: tuple[str, tuple[Any, ...]]
+) -> str:
+    connection.execute(insert, row)
+    [[found]] = connection.execute(*select).fetchall()
+    return str(found)
+
+
+def _revoke(connection: apsw.Connection, *, reference: str, now_ms: int) -> Key:
+    found = [_principal(row).key for row in connection.execute(_REFERRED, (reference,)).fetchall()]
+    by_id = [key for key in found if key.id == reference]
+    live = by_id or [key for key in found if key.revoked_ms is None]
+    if len(live) > 1:
+        ids = ", ".join(key.id for key in live)
+        raise Conflict(f"Several keys are called `{reference}`: name one by its id ({ids}).")
+    if not found:
+        raise NotFound(f"There is no key with the id, prefix or name `{reference}`.")
+    key = live[0] if live else found[-1]
+    if key.revoked_ms is not None:
+        return key
+    connection.execute("update api_key set revoked_ms = ? where id = ?", (now_ms, key.id))
+    return msgspec.structs.replace(key, revoked_ms=now_ms)
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _principal(row: tuple[Any, ...]) -> Principal:
+    _, account_id, project_id, account, project, key_id, name, prefix, grants, created, profile, strict, *ends = row
+    try:
+        allowed = _grants.decode(grants)
+    except msgspec.MsgspecError as error:
+        raise StorageError("A key's record can't be read.") from error
+    return Principal(
+        key=Key(
+            id=key_id,
+            account_id=account_id,
+            project_id=project_id,
+            name=name,
+            prefix=prefix,
+            grants=allowed,
+            created_ms=created,
+            profile=profile,
+            strict=bool(strict),
+            expires_ms=ends[0],
+            revoked_ms=ends[1],
+        ),
+        account=Account(id=account_id, name=account),
+        project=Project(id=project_id, account_id=account_id, name=project),
+    )
