@@ -1,0 +1,264 @@
+"""The HTTP/1.1 client that talks to model servers, and nothing more: no redirects, no compression, no cookies.
+
+A request is an `async with` block. Leaving it before the body's end, by any way, closes the connection at once; after a
+complete answer the connection goes back to the pool.
+
+One thing is done again in silence: when a connection that was used before is closed by the peer before the first byte
+of an answer, the request is sent once more on a new one. A server that closes an idle connection just as we write to it
+looks exactly so. A POST is included: had the server begun to work on it, this repeats the work but never an answer.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+
+import msgspec
+from typing_extensions import override
+
+from narthex import __version__
+from narthex.core.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from narthex.upstream.address import Address
+from narthex.upstream.connection import Connection
+from narthex.upstream.pool import Pool
+from narthex.upstream.tls import Tls, context
+
+MAX_BODY_BYTES = 64 * 1024 * 1024
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
+_VALUE = re.compile(r"[\t -~\x80-\xff]*").fullmatch
+_TARGET = re.compile(r"/[!-~]*").fullmatch
+_OURS = frozenset(
+    ("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade")
+)
+
+
+class Clocks(msgspec.Struct, frozen=True, kw_only=True):
+    """How long to wait, in seconds; None waits for ever.
+
+    `connect_s`: for each new connection, TLS included. `first_byte_s`: from `send` to the response's headers, waiting
+    for a free connection included. `idle_s`: for the next bytes of a body, while somebody waits for them.
+    """
+
+    connect_s: float = 2.0
+    first_byte_s: float | None = None
+    idle_s: float | None = None
+
+
+_NO_CLOCKS = Clocks()
+
+
+class UpstreamResponse:
+    """A response whose headers are here. Usable within its `async with` block only, by one task at a time.
+
+    `headers` have lower-case names and stand in the order in which they came.
+    """
+
+    __slots__ = ("_connection", "_idle_s", "headers", "status")
+
+    def __init__(self, connection: Connection, idle_s: float | None) -> None:
+        self.status = connection.status
+        self.headers: list[tuple[bytes, bytes]] = connection.headers
+        self._connection: Connection | None = connection
+        self._idle_s = idle_s
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of a header, by its lower-case name."""
+        return next((value for key, value in self.headers if key == name), None)
+
+    async def receive(self) -> bytes:
+        """The body's next bytes, everything that is here; b"" at its end.
+
+        Raises:
+            UpstreamError: the body broke off or stalled. What came before was returned by earlier calls.
+        """
+        if self._connection is None:
+            raise RuntimeError("this response's block was left")
+        return await self._connection.receive(self._idle_s)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body in pieces as they come. A slow reader slows the peer down: no more than about 256 KiB is held.
+
+        Raises:
+            UpstreamError: as `receive`.
+        """
+        while data := await self.receive():
+            yield data
+
+    async def read(self, limit: int = MAX_BODY_BYTES) -> bytes:
+        """The rest of the body.
+
+        Raises:
+            UpstreamProtocolError: it is longer than `limit` bytes.
+            UpstreamError: as `receive`.
+        """
+        pieces = []
+        size = 0
+        while data := await self.receive():
+            size += len(data)
+            if size > limit:
+                raise UpstreamProtocolError("The answer of the model's server is too large.")
+            pieces.append(data)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def detach(self) -> Connection | None:
+        """Let go of the connection; it is returned the first time only."""
+        connection, self._connection = self._connection, None
+        return connection
+
+
+class UpstreamClient:
+    """Requests to one upstream over a pool of its own. Made and used on one loop; close it with `aclose`.
+
+    `headers` go with every request and may hold secrets: they appear in no log, error or text form.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        headers: Mapping[str, str] | None = None,
+        max_connections: int = 1000,
+        keepalive_s: float = 30.0,
+        tls: Tls | None = None,
+    ) -> None:
+        self._address = address
+        fixed = {
+            "host": address.authority,
+            "accept-encoding": "identity",
+            "accept": "*/*",
+            "user-agent": f"narthex/{__version__}",
+        }
+        if (basic := address.basic_authorization) is not None:
+            fixed["authorization"] = basic
+        for name, value in (headers or {}).items():
+            fixed[_checked_name(name)] = value
+        self._fixed = {name: _line(name, value) for name, value in fixed.items()}
+        self._all_fixed = b"".join(self._fixed.values())
+        self._pool = Pool(
+            address,
+            max_connections=max_connections,
+            keepalive_s=keepalive_s,
+            tls=context(tls or Tls()) if address.scheme == "https" else None,
+        )
+
+    @override
+    def __repr__(self) -> str:
+        return f"UpstreamClient({str(self._address)!r})"
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        *,
+        headers: Sequence[tuple[str, str]] = (),
+        clocks: Clocks = _NO_CLOCKS,
+    ) -> AbstractAsyncContextManager[UpstreamResponse]:
+        """Send a request; the block begins when the response's headers are here. Use the result once.
+
+        `path` begins with a slash and comes after the address' base path; `headers` replace the client's own of the
+        same name. A body is JSON unless a `content-type` says otherwise.
+
+        Raises:
+            ValueError: at once, for a method, path or header that can't be sent as it is.
+            UpstreamError: on entering the block, when no answer comes.
+        """
+        return _Exchange(self._pool, self._head(method, path, body, headers), body or b"", method == "HEAD", clocks)
+
+    def retire(self) -> None:
+        """Take no new request and close what is idle; running requests may end."""
+        self._pool.retire()
+
+    async def aclose(self) -> None:
+        """Close every connection; running requests fail."""
+        await self._pool.aclose()
+
+    def _head(self, method: str, path: str, body: bytes | None, headers: Sequence[tuple[str, str]]) -> bytes:
+        if not _NAME(method) or not _TARGET(path):
+            raise ValueError("not a method and a path of an HTTP request")
+        fixed = self._all_fixed
+        if headers:
+            lines = {_checked_name(name): _line(name, value) for name, value in headers}
+            fixed = b"".join((self._fixed | lines).values())
+            typed = "content-type" in lines or "content-type" in self._fixed
+        else:
+            typed = "content-type" in self._fixed
+        start = f"{method} {self._address.base}{path} HTTP/1.1\r\n".encode("ascii")
+        if body is None:
+            return b"%b%b%b\r\n" % (start, fixed, b"" if method in {"GET", "HEAD"} else b"content-length: 0\r\n")
+        kind = b"" if typed else b"content-type: application/json\r\n"
+        return b"%b%b%bcontent-length: %d\r\n\r\n" % (start, fixed, kind, len(body))
+
+
+class _Exchange:
+    """One request and its response."""
+
+    __slots__ = ("_body", "_clocks", "_deadline_s", "_head", "_no_body", "_pool", "_response")
+
+    def __init__(self, pool: Pool, head: bytes, body: bytes, no_body: bool, clocks: Clocks) -> None:  # noqa: FBT001
+        self._pool = pool
+        self._head = head
+        self._body = body
+        self._no_body = no_body
+        self._clocks = clocks
+        self._response: UpstreamResponse | None = None
+        self._deadline_s: float | None = None
+
+    async def __aenter__(self) -> UpstreamResponse:
+        first_byte_s = self._clocks.first_byte_s
+        if first_byte_s is not None:
+            self._deadline_s = asyncio.get_running_loop().time() + first_byte_s
+        connection = self._pool.take() or await self._acquire()
+        try:
+            await self._answer(connection)
+        except BaseException as error:
+            if not isinstance(error, UpstreamError) or not connection.lost_unanswered or connection.exchanges == 1:
+                self._pool.release(connection)
+                raise
+            connection = await self._again(connection)
+        self._response = UpstreamResponse(connection, self._clocks.idle_s)
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._response is not None and (connection := self._response.detach()) is not None:
+            self._pool.release(connection)
+
+    async def _acquire(self) -> Connection:
+        try:
+            async with asyncio.timeout_at(self._deadline_s):
+                return await self._pool.acquire(self._clocks.connect_s)
+        except TimeoutError as error:
+            raise UpstreamTimeout("There was no connection to the model's server in time.") from error
+
+    async def _again(self, stale: Connection) -> Connection:
+        connection = await self._pool.replace(stale, self._clocks.connect_s)
+        try:
+            await self._answer(connection)
+        except BaseException:
+            self._pool.release(connection)
+            raise
+        return connection
+
+    async def _answer(self, connection: Connection) -> None:
+        left_s = None
+        if self._deadline_s is not None:
+            left_s = max(0.0, self._deadline_s - asyncio.get_running_loop().time())
+        connection.begin(self._head, self._body, no_body=self._no_body, first_byte_s=left_s)
+        await connection.head()
+
+
+def _checked_name(name: str) -> str:
+    lower = name.lower()
+    if not _NAME(name) or lower in _OURS:
+        raise ValueError(f"not a header that may be set: {name!r}")
+    return lower
+
+
+def _line(name: str, value: str) -> bytes:
+    if not _VALUE(value):
+        raise ValueError(f"not a value of a header: {name!r}")  # the value may be a secret
+    return f"{name}: {value}\r\n".encode("latin-1")

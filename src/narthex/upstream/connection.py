@@ -1,0 +1,318 @@
+"""One HTTP/1.1 connection to an upstream: one exchange at a time over an asyncio transport, parsed by httptools.
+
+Source: RFC 9112. The parser has no call for the end of the connection, so what an end means is decided in
+`connection_lost`: the end of a body that had neither length nor chunks, and a failure anywhere else.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import NoReturn, cast
+
+import httptools
+from typing_extensions import override
+
+from narthex.core.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from narthex.upstream.faults import translate
+
+HIGH_WATER_BYTES = 256 * 1024
+"""How much of a body is held for a slow reader before the connection is no longer read."""
+
+MAX_HEAD_BYTES = 64 * 1024
+_WRITE_BYTES = 256 * 1024
+
+
+class Connection(asyncio.Protocol):
+    """A connection and the exchange on it. All methods belong to the loop's thread; one task waits at a time.
+
+    `on_lost` is called once when the transport is gone.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["Connection"], None]) -> None:
+        self._loop = loop
+        self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._write_paused = False
+        self._read_paused = False
+        self._busy = False
+        self.exchanges = 0
+        self.idle_since_s = 0.0
+        self._reset()
+
+    def _reset(self) -> None:
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.lost_unanswered = False  # the peer closed before the first byte of a response
+        self._answered = False
+        self._failure: Exception | None = None
+        self._head_done = False
+        self._complete = False
+        self._keep = False
+        self._spoiled = False
+        self._no_body = False
+        self._chunks: list[bytes] = []
+        self._held = 0
+        self._head_size = 0
+        self._since_body = 0
+        self._unsent: memoryview | None = None
+        self._limit_s: float | None = None
+        self._waiting_since_s = 0.0
+
+    # --- what the pool and the client ask of it
+
+    @property
+    def alive(self) -> bool:
+        """Whether the transport can still be used."""
+        return self._usable() is not None
+
+    def begin(self, head: bytes, body: bytes, *, no_body: bool, first_byte_s: float | None) -> None:
+        """Send a request. `no_body`: the response has none, whatever its headers say (HEAD).
+
+        A large body is handed to the transport piece by piece as the peer takes it.
+        """
+        self._reset()
+        self._busy = True
+        self.exchanges += 1
+        self._no_body = no_body
+        self._arm(first_byte_s)
+        if self._transport is None:
+            self._fail(UpstreamUnavailable("The model's server closed the connection."))
+        elif len(body) <= _WRITE_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._unsent = memoryview(body)
+            self._send_more()
+
+    async def head(self) -> None:
+        """Wait until `status` and `headers` of the final response are there.
+
+        Raises:
+            UpstreamError: they won't come.
+        """
+        while not self._head_done:
+            if self._failure is not None:
+                self._raise(self._failure)
+            await self._wait()
+
+    async def receive(self, idle_s: float | None) -> bytes:
+        """The body's next bytes, all that are held; b"" at its end.
+
+        Raises:
+            UpstreamError: the body broke off, or nothing came for `idle_s`. What came before is returned first.
+        """
+        while not self._chunks:
+            if self._complete:
+                return b""
+            if self._failure is not None:
+                self._raise(self._failure)
+            if idle_s != self._limit_s:
+                self._arm(idle_s)
+            await self._wait()
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._held = 0
+        if self._read_paused:
+            self._resume_reading()
+        return data
+
+    def end(self) -> bool:
+        """End the exchange. True if the connection can carry another one; otherwise it is closed at once."""
+        self._busy = False
+        self._disarm()
+        reusable = self._complete and self._keep and not self._spoiled and self._unsent is None and self.alive
+        if not reusable:
+            self.abort()
+        elif self._read_paused:
+            self._resume_reading()
+        self._chunks = []
+        return reusable
+
+    def abort(self) -> None:
+        """Close without waiting for anything; the peer sees it at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- the transport
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with a transport."""
+        self._transport = cast(asyncio.Transport, transport)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if not self._busy:  # nobody asked: whatever this is, it must not become the next request's answer
+            self.abort()
+            return
+        self._answered = True
+        self._since_body += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(error)
+        if self._since_body > MAX_HEAD_BYTES:
+            self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
+        if self._failure is not None:
+            self.abort()
+
+    @override
+    def eof_received(self) -> None:
+        """Let the transport close: a peer that has ended its side takes no further request."""
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Decide what the end means for the exchange."""
+        self._transport = None
+        if self._busy and not self._complete:
+            if exc is None and self._head_done and self._body_ends_with_connection():
+                self._complete = True
+                self._wake()
+            else:
+                self.lost_unanswered = not self._answered and self._failure is None
+                self._fail(exc or self._broken_off())
+        self._on_lost(self)
+
+    @override
+    def pause_writing(self) -> None:
+        """Stop handing over pieces of the request's body."""
+        self._write_paused = True
+
+    @override
+    def resume_writing(self) -> None:
+        """Go on with them."""
+        self._write_paused = False
+        self._send_more()
+
+    def _send_more(self) -> None:
+        while self._unsent is not None and not self._write_paused and (transport := self._usable()) is not None:
+            piece, rest = self._unsent[:_WRITE_BYTES], self._unsent[_WRITE_BYTES:]
+            self._unsent = rest if len(rest) else None
+            transport.write(piece)
+
+    # --- the parser
+
+    def on_message_begin(self) -> None:
+        """Bytes after a complete response are nobody's answer: don't use the connection again."""
+        self._spoiled = self._complete
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; trailers are dropped."""
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > MAX_HEAD_BYTES:
+            self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
+        elif not self._head_done:
+            self.headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        """Skip interim responses, begin with the final one."""
+        status: int = self._parser.get_status_code()
+        if self._complete:
+            return
+        if status < 200:
+            self.headers.clear()
+            return
+        self.status = status
+        self._head_done = True
+        self._disarm()
+        if status >= 400 and self._unsent is not None:  # refused before it was sent: the rest would only be in the way
+            self._unsent = None
+            self._spoiled = True
+        if self._no_body or status in {204, 304}:
+            self._complete = True
+            self._keep = not any(name in {b"content-length", b"transfer-encoding"} for name, _ in self.headers)
+            self._keep = self._keep and self._parser.should_keep_alive()
+        self._wake()
+
+    def on_body(self, data: bytes) -> None:
+        """Keep a piece of the body; stop reading when much is held."""
+        if self._complete:
+            self._spoiled = True
+            return
+        self._since_body = 0
+        self._chunks.append(data)
+        self._held += len(data)
+        if self._held > HIGH_WATER_BYTES and not self._read_paused and (transport := self._usable()) is not None:
+            self._read_paused = True
+            transport.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        """The end of a response; of an interim one too, which is none."""
+        if self._head_done and not self._complete:
+            self._complete = True
+            self._keep = self._parser.should_keep_alive()
+            self._wake()
+
+    # --- inside
+
+    def _resume_reading(self) -> None:
+        self._read_paused = False
+        if (transport := self._usable()) is not None:
+            transport.resume_reading()
+
+    def _usable(self) -> asyncio.Transport | None:
+        transport = self._transport
+        return None if transport is None or transport.is_closing() else transport
+
+    def _body_ends_with_connection(self) -> bool:
+        for name, value in self.headers:
+            if name == b"content-length" or (name == b"transfer-encoding" and b"chunked" in value.lower()):
+                return False
+        return True
+
+    def _broken_off(self) -> UpstreamError:
+        if self._answered:
+            return UpstreamProtocolError("The model's server closed the connection in the middle of its answer.")
+        return UpstreamUnavailable("The model's server closed the connection before it answered.")
+
+    def _fail(self, error: Exception) -> None:
+        if self._failure is None and not self._complete:
+            self._failure = error
+            self._wake()
+        self._spoiled = True
+
+    @staticmethod
+    def _raise(failure: Exception) -> NoReturn:
+        if isinstance(failure, UpstreamError):
+            raise failure
+        raise translate(failure) from failure
+
+    async def _wait(self) -> None:
+        self._waiter = self._loop.create_future()
+        self._waiting_since_s = self._loop.time()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # --- the clock: one timer, set anew only when it rings early, so that it costs nothing per piece of a body
+
+    def _arm(self, limit_s: float | None) -> None:
+        self._disarm()
+        self._limit_s = limit_s
+        if limit_s is not None:
+            self._timer = self._loop.call_later(limit_s, self._ring, limit_s)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._limit_s = None
+
+    def _ring(self, limit_s: float) -> None:
+        waited_s = 0.0 if self._waiter is None else self._loop.time() - self._waiting_since_s
+        # the head's clock runs from the request on, whoever waits; the body's only while somebody waits for bytes
+        if not self._head_done or waited_s >= limit_s:
+            self._fail(UpstreamTimeout(f"The model's server sent nothing for {limit_s:.3g} s."))
+            self.abort()
+            return
+        self._timer = self._loop.call_later(limit_s - waited_s, self._ring, limit_s)
