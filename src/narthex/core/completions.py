@@ -7,6 +7,9 @@ import msgspec
 
 from narthex.core.chat import Sampling, StreamOptions
 
+DEFAULT_PROMPT = "<|endoftext|>"
+"""What a prompt of null means: the beginning of a new text."""
+
 Prompt = str | tuple[int, ...]
 """Text, or token ids of the model's own tokenizer."""
 

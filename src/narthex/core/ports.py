@@ -162,6 +162,28 @@ class Slots(Protocol):
         ...
 
 
+class Exchange(Protocol):
+    """An answer of an upstream, from its head on."""
+
+    status: int
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body, as it comes. Raises `UpstreamError`."""
+        ...
+
+    async def read(self) -> bytes:
+        """The whole body. Raises `UpstreamError`."""
+        ...
+
+
+class Send(Protocol):
+    """Sends one request to an upstream; leaving the block before the body's end hangs up."""
+
+    def __call__(self, method: str, path: str, body: bytes | None = None) -> AbstractAsyncContextManager[Exchange]:
+        """Raises `UpstreamError` when there is no answer."""
+        ...
+
+
 Ensure = Callable[[str], Awaitable[None]]
 """Waits until a child of the given name is ready. Raises `EngineError` when it can't be."""
 

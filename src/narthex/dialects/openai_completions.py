@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from narthex.core.chat import StreamOptions
-from narthex.core.completions import CompletionRequest
+from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest
 from narthex.core.errors import NarthexError
 from narthex.core.fold import Fold
 from narthex.core.ports import Call, Decoded, Surface
@@ -36,7 +36,6 @@ from narthex.dialects.sampling import NOT_BUILT, SHARED, check_stream_options, s
 from narthex.wire import json, sse
 from narthex.wire.json import encode
 
-DEFAULT_PROMPT = "<|endoftext|>"
 MAX_CHOICES = 2048
 _TOKEN = integer(0, 2**31 - 1)
 _TOKENS = array(_TOKEN, 1)

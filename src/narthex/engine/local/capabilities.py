@@ -1,0 +1,69 @@
+"""What the embedded engine honours today; the rest is refused by name."""
+
+from typing import Any
+
+from narthex.core.capabilities import Capabilities, Rule, State, Verdict
+from narthex.core.chat import AudioPart, FilePart, ImagePart
+from narthex.core.ports import Surface
+
+_HINTS: dict[str, Rule] = dict.fromkeys(
+    (
+        "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "metadata",
+        "parallel_tool_calls", "audio",
+    ),
+    State.NO_EFFECT,
+)  # fmt: skip
+
+
+def _messages(value: Any) -> None:
+    """Text of any role; what a text model can't read is refused where it stands."""
+    kinds: dict[type, str] = {ImagePart: "images", AudioPart: "audio", FilePart: "files"}
+    for index, message in enumerate(value):
+        if message.audio_id is not None:
+            raise Verdict(f"messages[{index}].audio", "Audio of earlier turns is not supported.")
+        for place, part in enumerate(message.content if isinstance(message.content, tuple) else ()):
+            if (kind := kinds.get(type(part))) is not None:
+                raise Verdict(f"messages[{index}].content[{place}]", f"This model can't read {kind}.")
+
+
+def _text_only(value: Any) -> None:
+    if "audio" in value:
+        raise Verdict("modalities", "This model can't speak.")
+
+
+def _plain_text(value: Any) -> None:
+    if value["type"] != "text":
+        raise Verdict("response_format", "Constrained output is not supported.")
+
+
+def _no_choice(value: Any) -> None:
+    if value != "none":
+        raise Verdict("tool_choice", "Tools are not supported.")
+
+
+_SHARED: dict[str, Rule] = dict.fromkeys(
+    (
+        "model", "frequency_penalty", "presence_penalty", "n", "seed", "stop", "stream", "stream_options",
+        "temperature", "top_p", "max_tokens",
+    ),
+    State.NATIVE,
+)  # fmt: skip
+
+CHAT: Capabilities = (
+    _SHARED
+    | _HINTS
+    | {
+        "messages": _messages,
+        "max_completion_tokens": State.NATIVE,
+        "modalities": _text_only,
+        "response_format": _plain_text,
+        "service_tier": State.NATIVE,
+        "tool_choice": _no_choice,
+    }
+)
+COMPLETIONS: Capabilities = _SHARED | {"prompt": State.NATIVE, "user": State.NO_EFFECT}
+EMBEDDINGS: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "dimensions"), State.NATIVE) | {
+    "user": State.NO_EFFECT
+}
+
+BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}

@@ -1,0 +1,190 @@
+"""The driver of the embedded engine: a deployment that answers chats and completions with a llama.cpp server.
+
+Source: ARCHITECTURE D7. OpenAI's semantics are ours (templates, tokens, limits, choices, usage); the engine gets tokens
+and gives text.
+"""
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+from msgspec import UNSET
+
+from narthex.core.capabilities import Capabilities
+from narthex.core.chat import ChatRequest, Message
+from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest, Prompt
+from narthex.core.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest, NarthexError
+from narthex.core.ports import Call, Ensure, Opened, Slots, Stream, Surface, Templates
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, UsageReported
+from narthex.engine.local.capabilities import BY_SURFACE
+from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
+from narthex.engine.local.llama import LlamaServer, Props, engine_seed, is_greedy
+from narthex.engine.local.prompt import Marks, template_variables
+
+
+class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model before its engine runs.
+
+    `child`: the name under which the supervisor starts its engine; "" where the engine is somebody else's server.
+    `template`: its chat template; None: ask the server. `control`: matches its control tokens; None: unknown.
+    """
+
+    name: str
+    child: str
+    fingerprint: str
+    template: str | None = None
+    control: re.Pattern[str] | None = None
+
+
+class LocalDeployment:
+    """Answers for one model on one engine. Safe for any number of calls at a time."""
+
+    def __init__(
+        self, model: LocalModel, server: LlamaServer, *, slots: Slots, templates: Templates, ensure: Ensure
+    ) -> None:
+        self._model = model
+        self._server = server
+        self._slots = slots
+        self._templates = templates
+        self._ensure = ensure
+        self._props: Props | None = None
+
+    @property
+    def name(self) -> str:
+        """See `Deployment.name`."""
+        return f"local/{self._model.name}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """See `Deployment.fingerprint`."""
+        return self._model.fingerprint
+
+    def capabilities(self, surface: Surface) -> Capabilities | None:
+        """See `Deployment.capabilities`."""
+        return BY_SURFACE.get(surface)
+
+    def open(self, call: Call) -> Opened:
+        """See `Deployment.open`."""
+        return self._open(call)
+
+    @asynccontextmanager
+    async def _open(self, call: Call) -> AsyncIterator[Stream]:
+        try:
+            props = await self._ready()
+            prompts, param = await self._prompts(call.request, props)
+        except EngineUnavailable:  # it ended since we last spoke; its next life is awaited once
+            self._props = None
+            props = await self._ready()
+            prompts, param = await self._prompts(call.request, props)
+        jobs = self._jobs(call, prompts, window=props.window, param=param)
+        tally = Tally(sum(map(len, prompts)))
+        sampling = call.request.sampling  # type: ignore[union-attr]
+        if sampling.max_tokens == 0:
+            yield _nothing(jobs, tally)
+            return
+        owner = Owner(key=call.principal.key.id, account=call.principal.account.id, seeded=sampling.seed is not UNSET)
+        generation = Generation(self._server, self._slots, owner=owner, sampling=sampling, tally=tally)
+        async with generate(generation, jobs) as frames:
+            yield self._watched(frames, tally)
+
+    async def _watched(self, frames: AsyncIterator[Frame], tally: Tally) -> AsyncIterator[Frame]:
+        """The frames, and the usage after them. After a fault the engine is asked anew what it is."""
+        try:
+            async for frame in frames:
+                yield frame
+        except NarthexError as error:
+            if error.status >= 500:
+                self._props = None
+            raise
+        yield Frame.of(UsageReported(tally.usage))
+
+    async def _ready(self) -> Props:
+        if self._props is None:
+            if self._model.child:
+                await self._ensure(self._model.child)
+            self._props = await self._server.props()
+        return self._props
+
+    # --- prompts -----------------------------------------------------------------------------------------------------
+
+    async def _prompts(self, request: object, props: Props) -> tuple[list[Sequence[int]], str]:
+        """The prompts as tokens, and the name of the field that they came from."""
+        if isinstance(request, ChatRequest):
+            return [await self._chat_tokens(request.messages, props)], "messages"
+        assert isinstance(request, CompletionRequest)  # noqa: S101 - the router asks for no other surface
+        return [await self._prompt_tokens(prompt, props) for prompt in request.prompts], "prompt"
+
+    async def _prompt_tokens(self, prompt: Prompt, props: Props) -> Sequence[int]:
+        """Text as plain text; token ids as they are; nothing as the beginning of a new text."""
+        if isinstance(prompt, tuple):
+            return prompt
+        if prompt in {"", DEFAULT_PROMPT}:
+            tokens = await self._server.tokenize(DEFAULT_PROMPT, control=True, begin=False)
+            if len(tokens) == 1:
+                return tokens
+            return await self._server.tokenize(props.bos_token or props.eos_token, control=True, begin=False)
+        return await self._server.tokenize(prompt, control=False, begin=True)
+
+    async def _chat_tokens(self, messages: Sequence[Message], props: Props) -> Sequence[int]:
+        template = self._model.template if self._model.template is not None else props.chat_template
+        if not template:
+            message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
+            raise InvalidRequest(message, param="messages", code="unsupported_value")
+        marks = Marks(self._model.control)
+        special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
+        variables = template_variables(messages, template, bracket=marks.bracket, special=special)
+        rendered = await self._templates.render(template, variables)
+        tokens: list[int] = []
+        begin = not rendered.startswith(props.bos_token) if props.bos_token else True
+        for span in marks.split(rendered):
+            tokens += await self._server.tokenize(span.text, control=span.ours, begin=begin)
+            begin = False
+        return tokens
+
+    # --- jobs --------------------------------------------------------------------------------------------------------
+
+    def _jobs(self, call: Call, prompts: Sequence[Sequence[int]], *, window: int, param: str) -> list[Job]:
+        sampling = call.request.sampling  # type: ignore[union-attr]
+        seed = secrets.randbits(31) if sampling.seed is UNSET else engine_seed(sampling.seed)
+        repeat = sampling.n if is_greedy(sampling) else 1
+        return [
+            Job(
+                prompt=prompt,
+                first=number * sampling.n,
+                n=sampling.n // repeat,
+                seed=(seed + number * sampling.n) % (2**32 - 1 - 4096),
+                max_new=_room(len(prompt), sampling.max_tokens, window=window, param=param),
+                repeat=repeat,
+            )
+            for number, prompt in enumerate(prompts)
+        ]
+
+
+def _room(prompt: int, limit: int | None, *, window: int, param: str) -> int:
+    """How many tokens may be generated.
+
+    Raises:
+        ContextLengthExceeded: prompt and limit together pass the window.
+    """
+    if prompt >= window:
+        raise ContextLengthExceeded(
+            f"This model's maximum context length is {window} tokens. However, your prompt has {prompt} tokens.",
+            param=param,
+        )
+    if limit is not None and prompt + limit > window:
+        message = (
+            f"This model's maximum context length is {window} tokens. However, you requested {prompt + limit} tokens "
+            f"({prompt} in the prompt, {limit} in the completion)."
+        )
+        raise ContextLengthExceeded(message, param=param)
+    return window - prompt if limit is None else limit
+
+
+async def _nothing(jobs: Sequence[Job], tally: Tally) -> AsyncIterator[Frame]:
+    """The answer to a limit of 0: every choice begins and ends (contract 11)."""
+    for job in jobs:
+        for choice in range(job.first, job.first + job.n * job.repeat):
+            yield Frame.of(ChoiceStarted(choice), ChoiceFinished(choice, "length"))
+    yield Frame.of(UsageReported(tally.usage))

@@ -1,0 +1,208 @@
+"""Runs the choices of one request in the engine: leases room, generates in groups, merges what comes.
+
+A group is some choices of one prompt that share its prefill. Groups run side by side as the queue grants them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from narthex.core.chat import Sampling
+from narthex.core.errors import EngineCrashed
+from narthex.core.ports import Lease, Slots
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, TextDelta, Usage
+from narthex.engine.local.llama import LlamaServer, Piece, sampling_body
+from narthex.ipc.tasks import TaskSet
+
+_ENDS: dict[str, FinishReason] = {"limit": "length", "eos": "stop", "word": "stop"}
+_HELD_FRAMES = 256
+"""Frames that may wait for a slow reader; beyond that the engine's own stream is held back."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """`n` choices of one prompt, numbered from `first`. Choice i is sampled with seed + i.
+
+    `repeat`: every choice is the same (nothing random is left), so one is generated and told `repeat` times.
+    """
+
+    prompt: Sequence[int]
+    first: int
+    n: int
+    seed: int
+    max_new: int
+    repeat: int = 1
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """For whom the engine works: queues are fair by key, prefixes are shared within an account."""
+
+    key: str
+    account: str
+    seeded: bool
+
+
+class Tally:
+    """Counts what a request uses, while it runs."""
+
+    def __init__(self, prompt_tokens: int) -> None:
+        self._prompt_tokens = prompt_tokens
+        self._completion_tokens = 0
+        self._cached_tokens = 0
+
+    def finished(self, piece: Piece, *, repeat: int) -> None:
+        """A choice has ended."""
+        self._completion_tokens += piece.tokens_predicted * repeat
+
+    def prefilled(self, piece: Piece) -> None:
+        """A prompt's first choice has ended: it tells what the prefix cache held."""
+        self._cached_tokens += piece.timings.cache_n
+
+    @property
+    def usage(self) -> Usage:
+        """So far."""
+        return Usage(
+            prompt_tokens=self._prompt_tokens,
+            completion_tokens=self._completion_tokens,
+            cached_tokens=min(self._cached_tokens, self._prompt_tokens),
+        )
+
+
+class Generation:
+    """The running choices of one request. Make it with `generate`."""
+
+    def __init__(self, server: LlamaServer, slots: Slots, *, owner: Owner, sampling: Sampling, tally: Tally) -> None:
+        self._server = server
+        self._slots = slots
+        self._owner = owner
+        self._sampling = sampling
+        self._tally = tally
+        self._tasks = TaskSet()
+        self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(_HELD_FRAMES)
+
+    async def single(self, job: Job) -> AsyncIterator[Frame]:
+        """The frames of a job with one choice: nothing to merge."""
+        async with self._lease(job, job.n) as lease:
+            async for frame in self._group(job, lease, start=0):
+                yield frame
+
+    async def merged(self, jobs: Sequence[Job]) -> AsyncIterator[Frame]:
+        """The frames of many choices, as they come."""
+        for job in jobs:
+            self._tasks.start(self._reported(self._run(job)))
+        running = len(jobs)
+        while running:
+            item = await self._frames.get()
+            if isinstance(item, BaseException):
+                raise item
+            if item is None:
+                running -= 1
+            else:
+                yield item
+
+    async def aclose(self) -> None:
+        """Stop whatever still runs."""
+        await self._tasks.aclose()
+
+    async def _run(self, job: Job) -> None:
+        """Lease and start groups until every choice has run."""
+        groups = TaskSet()
+        try:
+            started, waiting = 0, []
+            while started < job.n:
+                lease = self._lease(job, job.n - started)
+                granted = await lease.__aenter__()
+                size = min(granted.choices, job.n - started)
+                waiting.append(groups.start(self._in_group(job, lease, granted, start=started)))
+                started += size
+            for group in waiting:
+                await group
+        finally:
+            await groups.aclose()
+
+    async def _in_group(self, job: Job, lease: Any, granted: Lease, *, start: int) -> None:
+        try:
+            async for frame in self._group(job, granted, start=start):
+                await self._frames.put(frame)
+        finally:
+            await lease.__aexit__(None, None, None)
+
+    async def _reported(self, work: Any) -> None:
+        """Whatever ends a job reaches the reader."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - carried over to the reader's task, which raises it
+            await self._frames.put(error)
+        else:
+            await self._frames.put(None)
+
+    def _lease(self, job: Job, n: int) -> Any:
+        return self._slots.lease(
+            key=self._owner.key,
+            account=self._owner.account,
+            n=n,
+            prompt=job.prompt,
+            max_new=job.max_new,
+            seeded=self._owner.seeded,
+        )
+
+    async def _group(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[Frame]:
+        size = min(lease.choices, job.n - start)
+        first = job.first + start
+        body = sampling_body(self._sampling, seed=job.seed + start, max_new=job.max_new) | {
+            "prompt": job.prompt,
+            "cache_prompt": lease.cache,
+        }
+        if lease.slot is not None:
+            body["id_slot"] = lease.slot
+        if size > 1:
+            body["n_cmpl"] = size
+        unstarted, unfinished = set(range(size)), set(range(size))
+        async with self._server.completion(body) as pieces:
+            async for piece in pieces:
+                if events := _events(piece, _numbers(job, first + piece.index), starts=piece.index in unstarted):
+                    yield Frame.of(*events)
+                unstarted.discard(piece.index)
+                if piece.stop:
+                    unfinished.discard(piece.index)
+                    self._ended(job, piece, lease, leads=start == 0 and piece.index == 0)
+        if unfinished:
+            raise EngineCrashed(retry_after_s=1)
+
+    def _ended(self, job: Job, piece: Piece, lease: Lease, *, leads: bool) -> None:
+        self._tally.finished(piece, repeat=job.repeat)
+        if leads:
+            self._tally.prefilled(piece)
+        if piece.id_slot >= 0:
+            lease.used(piece.id_slot)
+
+
+def _numbers(job: Job, choice: int) -> range:
+    """The choices that one generated text answers."""
+    return range(choice, choice + job.repeat)
+
+
+def _events(piece: Piece, choices: range, *, starts: bool) -> list[Event]:
+    events: list[Event] = []
+    for choice in choices:
+        if starts:
+            events.append(ChoiceStarted(choice))
+        if piece.content:
+            events.append(TextDelta(choice, piece.content))
+        if piece.stop:
+            events.append(ChoiceFinished(choice, _ENDS.get(piece.stop_type, "stop")))
+    return events
+
+
+@asynccontextmanager
+async def generate(generation: Generation, jobs: Sequence[Job]) -> AsyncIterator[AsyncIterator[Frame]]:
+    """The frames of all jobs; leaving the block ends them."""
+    alone = len(jobs) == 1 and jobs[0].n == 1
+    frames = generation.single(jobs[0]) if alone else generation.merged(jobs)
+    try:
+        yield frames
+    finally:
+        await frames.aclose()  # type: ignore[attr-defined]
+        await generation.aclose()

@@ -1,0 +1,193 @@
+"""What llama.cpp's server says and hears, as far as we use it: `/props`, `/tokenize`, `/completion`.
+
+Source: llama.cpp, tools/server/README.md. Any such server can stand in for our own child.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from narthex.core.chat import Sampling
+from narthex.core.errors import (
+    ContextLengthExceeded,
+    EngineCrashed,
+    EngineStarting,
+    EngineUnavailable,
+    InvalidRequest,
+    NarthexError,
+    UpstreamError,
+)
+from narthex.core.ports import Exchange, Send
+from narthex.wire.json import encode
+from narthex.wire.sse import SseDecoder
+
+_SEEDS = 2**32 - 1 - 4096
+"""Seeds of the engine in use: below its "random" mark by more than any request's number of choices."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """An error as the engine words it."""
+
+    code: int = 500
+    message: str = ""
+    type: str = ""
+
+
+class _Failed(msgspec.Struct, frozen=True):
+    error: Fault = Fault()
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """Of a finished choice: `cache_n` prompt tokens came from the prefix cache."""
+
+    cache_n: int = 0
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """One event of a `/completion` stream: more text of a choice, or its end (`stop`)."""
+
+    index: int = 0
+    content: str = ""
+    stop: bool = False
+    stop_type: str = ""
+    tokens_predicted: int = 0
+    id_slot: int = -1
+    timings: Timings = Timings()
+    error: Fault | None = None
+
+
+class _Generation(msgspec.Struct, frozen=True):
+    n_ctx: int = 0
+
+
+class Props(msgspec.Struct, frozen=True):
+    """What a server tells of itself. `window` is the context of one slot, in tokens."""
+
+    default_generation_settings: _Generation = _Generation()
+    total_slots: int = 1
+    chat_template: str = ""
+    bos_token: str = ""
+    eos_token: str = ""
+    model_path: str = ""
+    build_info: str = ""
+
+    @property
+    def window(self) -> int:
+        """Tokens that one request may hold, prompt and answer together."""
+        return self.default_generation_settings.n_ctx
+
+
+class _Tokens(msgspec.Struct, frozen=True):
+    tokens: list[int]
+
+
+_piece = msgspec.json.Decoder(Piece)
+_props = msgspec.json.Decoder(Props)
+_tokens = msgspec.json.Decoder(_Tokens)
+_failed = msgspec.json.Decoder(_Failed)
+
+
+class LlamaServer:
+    """Calls to one llama.cpp server."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+
+    async def props(self) -> Props:
+        """What the server serves."""
+        async with self._answer("GET", "/props", None) as answer:
+            return _props.decode(await answer.read())
+
+    async def tokenize(self, text: str, *, control: bool, begin: bool) -> list[int]:
+        """Token ids of a text. `control`: control tokens in it count; `begin`: with what the model begins a text by."""
+        body = encode({"content": text, "add_special": begin, "parse_special": control})
+        async with self._answer("POST", "/tokenize", body) as answer:
+            return _tokens.decode(await answer.read()).tokens
+
+    @asynccontextmanager
+    async def completion(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Piece]]:
+        """Begin to generate; always a stream, because only a stream ends when we hang up."""
+        async with self._answer("POST", "/completion", encode(body | {"stream": True})) as answer:
+            yield _pieces(answer)
+
+    @asynccontextmanager
+    async def _answer(self, method: str, path: str, body: bytes | None) -> AsyncIterator[Exchange]:
+        begun = False
+        try:
+            async with self._send(method, path, body) as answer:
+                if answer.status != 200:
+                    raise _refusal(answer.status, await answer.read())
+                begun = True
+                yield answer
+        except UpstreamError as error:
+            if begun:
+                raise EngineCrashed(retry_after_s=1) from error
+            raise EngineUnavailable("The engine is not running.", retry_after_s=1) from error
+        except msgspec.DecodeError as error:
+            raise EngineCrashed("The engine sent an answer that can't be read.") from error
+
+
+async def _pieces(answer: Exchange) -> AsyncIterator[Piece]:
+    decoder = SseDecoder()
+    async for chunk in answer.chunks():
+        for event in decoder.feed(chunk):
+            if event.data == b"[DONE]":
+                continue
+            piece = _piece.decode(event.data)
+            if piece.error is not None:
+                raise _fault(piece.error)
+            yield piece
+
+
+def _refusal(status: int, body: bytes) -> NarthexError:
+    try:
+        fault = _failed.decode(body).error
+    except msgspec.DecodeError:
+        fault = Fault(code=status)
+    return _fault(fault)
+
+
+def _fault(fault: Fault) -> NarthexError:
+    """The engine's words are for the log; what the caller can mend is said in ours."""
+    if fault.type == "exceed_context_size_error":
+        return ContextLengthExceeded()
+    if fault.code == 503:
+        return EngineStarting(retry_after_s=2)
+    if 400 <= fault.code < 500:
+        return InvalidRequest(f"The engine refused the request: {fault.message[:300]}")
+    return EngineCrashed(f"The engine failed: {fault.message[:300]}", retry_after_s=1)
+
+
+def engine_seed(seed: int) -> int:
+    """The engine's seed for a documented one: a stable hash, so that the whole range can be used (contract 11)."""
+    digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % _SEEDS
+
+
+def is_greedy(sampling: Sampling) -> bool:
+    """Whether only the most likely token can ever be chosen."""
+    return sampling.temperature == 0 or sampling.top_p == 0
+
+
+def sampling_body(sampling: Sampling, *, seed: int, max_new: int) -> dict[str, Any]:
+    """The sampling part of a `/completion` body: OpenAI's order (penalties, temperature, nucleus), nothing else on."""
+    set_ = {
+        name: value
+        for name in ("frequency_penalty", "presence_penalty", "top_p")
+        if (value := getattr(sampling, name)) is not UNSET
+    }
+    return {
+        "n_predict": max_new,
+        "samplers": ["penalties", "temperature", "top_p"],
+        "temperature": 1.0 if sampling.temperature is UNSET else sampling.temperature,
+        "top_p": 1.0,
+        "repeat_penalty": 1.0,
+        "repeat_last_n": -1,
+        "seed": seed,
+        "stop": sampling.stop,
+        **set_,
+    }
