@@ -63,7 +63,6 @@ def pull(
         manifest.save(fetch.staged, installed)
         _move_into_place(fetch.staged, folder)
         shutil.rmtree(work)
-    log.info("model installed", model=installed.name, source=installed.source, size_bytes=installed.size_bytes)
     return installed
 
 

@@ -1,0 +1,125 @@
+"""The embedder as its callers see it: the calls, the client, and what one does with a vector."""
+
+import base64
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from narthex.core.errors import InvalidRequest
+from narthex.ipc.client import Client
+
+
+class EmbedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Payload of `embed`: either texts or token ids."""
+
+    texts: list[str] | None = None
+    tokens: list[list[int]] | None = None
+    truncate: bool = False
+
+
+class EmbedAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `embed`. `vectors`: little-endian float32[n, dim]; `tokens`: of each input, marks included."""
+
+    vectors: bytes
+    dim: int
+    tokens: list[int]
+
+
+class EmbedderInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `info`. Two models with one `digest` give the same vectors."""
+
+    dim: int
+    max_tokens: int
+    digest: str
+
+
+class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller gets: a row of `dim` little-endian float32 for each input, in order."""
+
+    vectors: list[memoryview]
+    dim: int
+    tokens: list[int]
+    """Tokens of each input, marks included: what usage counts."""
+
+
+class Embedder:
+    """A client of one model's embedder process; safe for any number of tasks of one loop."""
+
+    def __init__(self, socket: Path, name: str, *, on_lost: Callable[[], None] | None = None) -> None:
+        self._client = Client(socket, name=f"embedding model {name}", on_lost=on_lost)
+
+    async def embed(
+        self,
+        *,
+        texts: Sequence[str] | None = None,
+        tokens: Sequence[Sequence[int]] | None = None,
+        truncate: bool = False,
+        timeout_s: float | None = None,
+    ) -> Embeddings:
+        """Embed either texts or lists of token ids of this model's own tokenizer. Cancelling drops the work over there.
+
+        Token ids are used as given; the marks that begin and end a text ([CLS], [SEP]) are put around them unless the
+        first id is the beginning mark already.
+
+        Raises:
+            InvalidRequest: neither or both given, an empty list of ids, or ids that the model doesn't have.
+            ContextLengthExceeded: an input is too long and `truncate` is off.
+            QueueFull: too much waits already.
+            EngineUnavailable, EngineCrashed: the process is not there, or ended.
+        """
+        call = EmbedCall(
+            texts=None if texts is None else list(texts),
+            tokens=None if tokens is None else [list(ids) for ids in tokens],
+            truncate=truncate,
+        )
+        answer = await self._client.call("embed", call, EmbedAnswer, timeout_s=timeout_s)
+        whole, width = memoryview(answer.vectors), 4 * answer.dim
+        rows = [whole[start : start + width] for start in range(0, len(whole), width)]
+        return Embeddings(vectors=rows, dim=answer.dim, tokens=answer.tokens)
+
+    async def info(self, *, timeout_s: float | None = None) -> EmbedderInfo:
+        """What the model is.
+
+        Raises:
+            EngineUnavailable, EngineCrashed: the process is not there, or ended.
+        """
+        return await self._client.call("info", None, EmbedderInfo, timeout_s=timeout_s)
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._client.aclose()
+
+
+def as_base64(row: bytes | memoryview) -> str:
+    """A row as OpenAI's `encoding_format: base64` has it."""
+    return base64.b64encode(row).decode("ascii")
+
+
+def as_floats(row: bytes | memoryview) -> list[float]:
+    """A row as numbers."""
+    numbers: list[float] = np.frombuffer(row, "<f4").tolist()
+    return numbers
+
+
+def shorten(row: bytes | memoryview, dimensions: int) -> bytes:
+    """The first `dimensions` numbers of a row, made unit length again.
+
+    Raises:
+        InvalidRequest: fewer than 1, or more than the row has.
+    """
+    vector = np.frombuffer(row, "<f4")
+    if dimensions < 1:
+        raise InvalidRequest("dimensions must be at least 1.", param="dimensions", code="integer_below_min_value")
+    if dimensions > len(vector):
+        raise InvalidRequest(
+            f"dimensions must be at most {len(vector)} for this model.",
+            param="dimensions",
+            code="integer_above_max_value",
+        )
+    if dimensions == len(vector):
+        return bytes(row)
+    cut = vector[:dimensions]
+    length = float(np.linalg.norm(cut))
+    return (cut / np.float32(length) if length else cut).astype("<f4").tobytes()
