@@ -148,6 +148,14 @@ class Database:
         self._opening = asyncio.Lock()
         self._closed = False
 
+    async def open(self) -> None:
+        """Open the reader. While it is open the WAL files stay, so a disk that fills up later can still be read.
+
+        Raises:
+            StorageError: the file can't be opened.
+        """
+        await self._open_reader()
+
     async def read(self, query: Query[T]) -> T:
         """Run `query` here and now (keep it under 50 µs), or in a thread while the file is locked.
 

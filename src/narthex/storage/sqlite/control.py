@@ -41,7 +41,9 @@ async def open_control(path: Path, *, clock: Clock, create: bool = True) -> Cont
         StorageError: the file can't be read or written; StorageFull where the disk is full.
     """
     await asyncio.to_thread(_prepare, path, clock=clock, create=create)
-    return ControlStore(Database(path, synchronous="FULL"), clock=clock)
+    database = Database(path, synchronous="FULL")
+    await database.open()
+    return ControlStore(database, clock=clock)
 
 
 def _prepare(path: Path, *, clock: Clock, create: bool) -> None:

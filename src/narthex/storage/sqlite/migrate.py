@@ -72,7 +72,8 @@ def pending(connection: apsw.Connection, migrations: tuple[Migration, ...]) -> M
 
 
 def _done(connection: apsw.Connection) -> list[tuple[int, str]]:
-    if not connection.table_exists("main", "schema_version"):
+    # Asked in SQL: `table_exists` answers from a cache that doesn't see what another process made.
+    if not connection.execute("select 1 from sqlite_master where name = 'schema_version'").fetchall():
         return []
     rows: list[Any] = connection.execute("select n, sha256 from schema_version order by n").fetchall()
     return rows
