@@ -116,6 +116,11 @@ class ModelNotFound(RequestError):
     status = 404
     default_code = "model_not_found"
 
+    @classmethod
+    def named(cls, model: str) -> "ModelNotFound":
+        """The same words whether the model is unknown or only not granted, so that nothing leaks."""
+        return cls(f"The model '{model[:200]}' does not exist or you do not have access to it.", param="model")
+
 
 class RouteNotFound(RequestError):
     """Unknown URL."""

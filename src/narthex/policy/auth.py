@@ -60,7 +60,7 @@ def authorize(principal: Principal, *, surface: str, model: str | None = None) -
     if not principal.may_use(surface):
         raise PermissionDenied
     if model is not None and not principal.may_use_model(model):
-        raise ModelNotFound(param="model")
+        raise ModelNotFound.named(model)
 
 
 def authorize_admin(principal: Principal) -> None:

@@ -1,4 +1,4 @@
-"""From a model's name to the deployment that answers, with the commit point: nothing is sent on before its first output.
+"""From a model's name to the deployment that answers; nothing is sent on before its first output (the commit point).
 
 Source: ARCHITECTURE D3 and D4.
 """
@@ -42,9 +42,7 @@ class Router:
         """
         route = self.routes.get(model) or self.routes.get(ANY)
         if route is None:
-            raise ModelNotFound(
-                f"The model '{model[:200]}' does not exist or you do not have access to it.", param="model"
-            )
+            raise ModelNotFound.named(model)
         return route
 
     def open(self, call: Call) -> Opened:

@@ -1,0 +1,127 @@
+"""The outermost ASGI layer: request ids, who may come in, errors into answers, the access log, the drain.
+
+Rule: whatever happens below, the caller gets an answer, and every answer and log line bears the request's id.
+"""
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from narthex.core.errors import AuthenticationFailed, Draining, InvalidRequest, NarthexError
+from narthex.http.asgi import CallerLeft, Receive, Scope, Send, header
+from narthex.http.exchange import Exchange
+from narthex.http.metrics import Metrics
+from narthex.http.routes import Route, Routes
+from narthex.policy.auth import Authenticator, authorize_admin
+
+log = structlog.get_logger(__name__)
+
+RETRY_WHILE_DRAINING_S = 5
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Application:
+    """One worker's ASGI application."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        authenticator: Authenticator,
+        *,
+        metrics: Metrics,
+        allowed_hosts: Sequence[str],
+        profile: str = "openai",
+    ) -> None:
+        """`allowed_hosts`: values of the Host header (without port) to answer to, `*` for all; `profile` shapes 401s."""
+        self._routes = routes
+        self._authenticator = authenticator
+        self._metrics = metrics
+        self._profile = profile
+        self._hosts = None if "*" in allowed_hosts else frozenset(host.lower() for host in allowed_hosts)
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.running = 0
+        self.draining = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification; only HTTP is served."""
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send, request_id=f"req_{secrets.token_hex(16)}")
+        self.running += 1
+        self._idle.clear()
+        try:
+            await self._answered(exchange)
+        finally:
+            self.running -= 1
+            if not self.running:
+                self._idle.set()
+            self._account(exchange)
+
+    async def wait_idle(self) -> None:
+        """Until no request runs."""
+        await self._idle.wait()
+
+    async def _answered(self, exchange: Exchange) -> None:
+        profile = self._profile
+        try:
+            route = await self._serve(exchange)
+            exchange.route = exchange.route or route.path
+        except CallerLeft:
+            exchange.facts["outcome"] = "caller left"
+        except NarthexError as error:
+            if isinstance(error, AuthenticationFailed):
+                profile = getattr(error, "profile", None) or profile
+            if error.status >= 500:
+                log.warning("request failed", request_id=exchange.request_id, exc_info=error)
+            await self._failed(exchange, error, profile=profile)
+        except Exception as error:  # noqa: BLE001 - the outermost layer: a fault of ours is a 500, not a dead socket
+            log.error("request failed", request_id=exchange.request_id, exc_info=error)
+            await self._failed(exchange, NarthexError(), profile=profile)
+
+    async def _failed(self, exchange: Exchange, error: NarthexError, *, profile: str) -> None:
+        if not exchange.begun:
+            await exchange.fail(error, profile=profile, close=isinstance(error, Draining))
+
+    async def _serve(self, exchange: Exchange) -> Route:
+        self._check_host(exchange)
+        route, endpoint, exchange.parameters = self._routes.find(exchange.method, exchange.scope["path"])
+        exchange.route = route.path
+        if self.draining and route.access != "open":
+            raise Draining(retry_after_s=RETRY_WHILE_DRAINING_S)
+        if route.access != "open":
+            exchange.principal = await self._authenticator.authenticate(exchange.headers)
+            exchange.facts["key"] = exchange.principal.key.prefix
+        if route.access == "admin" and exchange.principal is not None:
+            authorize_admin(exchange.principal)
+        await endpoint(exchange)
+        return route
+
+    def _check_host(self, exchange: Exchange) -> None:
+        """Against DNS rebinding: a page of another site must not reach us under its own name (ARCHITECTURE D10)."""
+        if self._hosts is None:
+            return
+        host = (header(exchange.headers, b"host") or b"localhost").decode("latin-1").lower()
+        name = re.sub(r":\d+$", "", host)
+        if name not in self._hosts:
+            raise InvalidRequest(
+                f"This server does not answer to the host name '{name[:100]}'. Add it to `allowed_hosts`."
+            )
+
+    def _account(self, exchange: Exchange) -> None:
+        elapsed_s = time.monotonic() - exchange.started_s
+        status = exchange.status or 499
+        self._metrics.answered(exchange.route or "unknown", exchange.method, status, elapsed_s)
+        log.info(
+            "request",
+            request_id=exchange.request_id,
+            method=exchange.method,
+            path=exchange.scope["path"][:200],
+            status=status,
+            seconds=round(elapsed_s, 4),
+            **{name: value for name, value in exchange.facts.items() if value is not None},
+        )

@@ -1,0 +1,113 @@
+"""The few ASGI words that our endpoints share: types, bodies in, answers out, and a caller who leaves."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from narthex.core.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
+
+
+class CallerLeft(Exception):
+    """The caller has hung up: nobody reads an answer any more."""
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """The first header of a name (lower case), or None."""
+    return next((value for key, value in headers if key == name), None)
+
+
+def refuse_foreign_media(headers: Headers) -> None:
+    """Refuse a body that says it is not JSON in UTF-8. A body that says nothing is taken at its word.
+
+    Raises:
+        UnsupportedMediaType: another type, another character set, or a compressed body.
+    """
+    if header(headers, b"content-encoding") not in {None, b"identity"}:
+        raise UnsupportedMediaType("Compressed request bodies are not accepted.")
+    sent = header(headers, b"content-type")
+    if sent is None:
+        return
+    kind, _, parameters = sent.decode("latin-1").lower().partition(";")
+    kind = kind.strip()
+    charset = parameters.partition("charset=")[2].strip(' "')
+    if not (kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))):
+        raise UnsupportedMediaType
+    if charset not in {"", "utf-8", "utf8"}:
+        raise UnsupportedMediaType(f"The character set '{charset[:40]}' is not accepted: send UTF-8.")
+
+
+async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        RequestTooLarge: it is, or says it is, longer than the limit.
+        CallerLeft: the caller hung up in the middle.
+    """
+    too_large = RequestTooLarge(f"The request body is larger than {limit_bytes} bytes.")
+    length = header(headers, b"content-length")
+    if length is not None and (not length.isdigit() or int(length) > limit_bytes):
+        raise too_large if length.isdigit() else InvalidRequest("The Content-Length header is not a number.")
+    pieces, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        piece = message.get("body", b"")
+        size += len(piece)
+        if size > limit_bytes:
+            raise too_large
+        pieces.append(piece)
+        if not message.get("more_body"):
+            return b"".join(pieces)
+
+
+@asynccontextmanager
+async def ended_by_hangup(receive: Receive) -> AsyncIterator[None]:
+    """Run the block until it ends or the caller leaves, streaming or not; then the block is cancelled.
+
+    Raises:
+        CallerLeft: after the block has been cancelled for that reason.
+    """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - an endpoint always runs in one
+    left = False
+
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        left = True
+        task.cancel()
+
+    watcher = asyncio.get_running_loop().create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        task.uncancel()
+        raise CallerLeft from None
+    finally:
+        watcher.cancel()
+        if left and task.cancelling():  # it left just as the block ended: take the cancellation that is under way
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            task.uncancel()
+
+
+async def reply(send: Send, status: int, body: bytes, *, headers: Iterable[tuple[bytes, bytes]] = (JSON,)) -> None:
+    """One whole answer."""
+    length = (b"content-length", b"%d" % len(body))
+    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,79 @@
+"""One HTTP request of ours, from its route to its answer: who asks, its id, and what its answer's head will say."""
+
+import math
+import time
+from typing import Any
+
+from narthex.core.errors import MethodNotAllowed, NarthexError
+from narthex.core.keys import Principal
+from narthex.dialects.openai_errors import error_body
+from narthex.http.asgi import JSON, Headers, Message, Receive, Scope, Send
+
+
+class Exchange:
+    """A request and its answer. `status` is what was sent, or 0 before anything was."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, *, request_id: str) -> None:
+        self.scope = scope
+        self.receive = receive
+        self.request_id = request_id
+        self.principal: Principal | None = None
+        self.route = ""
+        self.parameters: dict[str, str] = {}
+        self.status = 0
+        self.started_s = time.monotonic()
+        self.facts: dict[str, Any] = {}
+        """What the access log is to tell besides."""
+        self._send = send
+
+    @property
+    def method(self) -> str:
+        """In capitals."""
+        return str(self.scope["method"])
+
+    @property
+    def headers(self) -> Headers:
+        """As sent, names in lower case."""
+        headers: Headers = self.scope["headers"]
+        return headers
+
+    @property
+    def begun(self) -> bool:
+        """Whether the answer's head is out: from then on an error can only be an event."""
+        return self.status != 0
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send the head of the answer."""
+        self.status = status
+        elapsed_ms = int((time.monotonic() - self.started_s) * 1000)
+        own = [
+            (b"x-request-id", self.request_id.encode()),
+            (b"openai-processing-ms", b"%d" % elapsed_ms),
+            (b"openai-version", b"2020-10-01"),
+        ]
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *own]})
+
+    async def send(self, body: bytes, *, more: bool = True) -> None:
+        """Send more of the body. Waits while the caller reads too slowly."""
+        message: Message = {"type": "http.response.body", "body": body, "more_body": more}
+        await self._send(message)
+
+    async def reply(self, status: int, body: bytes, headers: Headers | None = None) -> None:
+        """Send a whole answer."""
+        length = (b"content-length", b"%d" % len(body))
+        await self.begin(status, [*([JSON] if headers is None else headers), length])
+        await self.send(body, more=False)
+
+    async def fail(self, error: NarthexError, *, profile: str = "openai", close: bool = False) -> None:
+        """Answer with an error's status, body and headers."""
+        headers: Headers = [JSON]
+        if error.retry_after_s is not None:
+            headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        if isinstance(error, MethodNotAllowed):
+            headers.append((b"allow", ", ".join(error.allow).encode()))
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if close:
+            headers.append((b"connection", b"close"))
+        self.facts |= {"error": type(error).__name__, "code": error.code, "param": error.param}
+        await self.reply(error.status, error_body(error, profile=profile), headers)

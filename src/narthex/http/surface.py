@@ -1,0 +1,144 @@
+"""The endpoint of a dialect: read, decode, run through the policies, and write what comes, whole or as a stream."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+
+from narthex.core.embeddings import EmbeddingsRequest
+from narthex.core.errors import NarthexError, UpstreamProtocolError
+from narthex.core.ports import Call, Dialect, Handler, Stream
+from narthex.core.stream import Frame, OutOfOrder
+from narthex.http.asgi import EVENTS, JSON, Headers, ended_by_hangup, read_body, refuse_foreign_media
+from narthex.http.exchange import Exchange
+from narthex.policy.auth import authorize
+from narthex.wire import sse
+
+log = structlog.get_logger(__name__)
+
+PING_AFTER_S = 15.0
+_STREAM_HEADERS: Headers = [EVENTS, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+
+
+class ModelSurface:
+    """Serves one dialect. `clock` gives unix seconds, for `created`."""
+
+    def __init__(
+        self, dialect: Dialect, handler: Handler, *, clock: Callable[[], float], body_limit_bytes: int, lenient: bool
+    ) -> None:
+        self._dialect = dialect
+        self._handler = handler
+        self._clock = clock
+        self._body_limit_bytes = body_limit_bytes
+        self._lenient = lenient
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer one request. Errors before the answer's head are raised; later ones become events."""
+        principal = exchange.principal
+        assert principal is not None  # noqa: S101 - the application authenticates before it calls us
+        authorize(principal, surface=self._dialect.surface)
+        refuse_foreign_media(exchange.headers)
+        body = await read_body(exchange.receive, exchange.headers, limit_bytes=self._body_limit_bytes)
+        strict = principal.key.strict and not self._lenient
+        decoded = self._dialect.decode(body, profile=principal.key.profile, strict=strict)
+        del body
+        authorize(principal, surface=self._dialect.surface, model=decoded.request.model)
+        call = Call(
+            decoded.request,
+            id=exchange.request_id.removeprefix("req_"),
+            surface=self._dialect.surface,
+            principal=principal,
+            started_s=exchange.started_s,
+        )
+        call.ignored += decoded.ignored
+        exchange.facts["model"] = decoded.request.model
+        streams = not isinstance(decoded.request, EmbeddingsRequest) and decoded.request.stream
+        async with ended_by_hangup(exchange.receive), self._handler(call) as frames:
+            exchange.facts["deployment"] = call.deployment
+            if streams:
+                await self._stream(exchange, call, frames)
+            else:
+                await self._whole(exchange, call, frames)
+
+    async def _whole(self, exchange: Exchange, call: Call, frames: Stream) -> None:
+        held = [frame async for frame in frames]
+        _note_usage(exchange, held)
+        try:
+            body = self._dialect.encode_answer(call, held, created=int(self._clock()))
+        except OutOfOrder as error:
+            raise UpstreamProtocolError from error
+        await exchange.reply(200, body, [JSON, *_told(call)])
+
+    async def _stream(self, exchange: Exchange, call: Call, frames: Stream) -> None:
+        encoder = self._dialect.encoder(call, created=int(self._clock()))
+        try:
+            async with _pinged(exchange) as written:
+                async for frame in frames:
+                    _note_usage(exchange, [frame])
+                    if data := encoder.encode(frame):
+                        if not exchange.begun:
+                            exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
+                            await exchange.begin(200, _STREAM_HEADERS + _told(call))
+                        written()
+                        await exchange.send(data)
+            if not exchange.begun:
+                await exchange.begin(200, _STREAM_HEADERS + _told(call))
+            await exchange.send(encoder.end(), more=False)
+        except OutOfOrder as error:
+            await self._broken(exchange, encoder.error, UpstreamProtocolError(), cause=error)
+        except NarthexError as error:
+            await self._broken(exchange, encoder.error, error, cause=error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must still end the stream with an error
+            await self._broken(exchange, encoder.error, NarthexError(), cause=error)
+
+    async def _broken(
+        self, exchange: Exchange, encode: Callable[[NarthexError], bytes], error: NarthexError, *, cause: Exception
+    ) -> None:
+        """End a stream with an error: as a status while that is possible, else in band."""
+        if not exchange.begun:
+            raise error from cause
+        exchange.facts |= {"error": type(error).__name__, "code": error.code}
+        log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
+        await exchange.send(encode(error), more=False)
+
+
+def _told(call: Call) -> Headers:
+    """What the answer's head tells of how the call was served."""
+    headers: Headers = [(b"x-narthex-deployment", call.deployment.encode("ascii", "replace"))]
+    if call.ignored:
+        named = ", ".join(dict.fromkeys(call.ignored))
+        headers.append((b"x-narthex-ignored", named.encode("ascii", "backslashreplace")))
+    return headers
+
+
+def _note_usage(exchange: Exchange, frames: list[Frame]) -> None:
+    for frame in frames:
+        if frame.usage is not None:
+            exchange.facts["prompt_tokens"] = frame.usage.prompt_tokens
+            exchange.facts["completion_tokens"] = frame.usage.completion_tokens
+
+
+@contextlib.asynccontextmanager
+async def _pinged(exchange: Exchange) -> AsyncIterator[Callable[[], None]]:
+    """Send a comment into the stream after a while of silence; call what it yields with each write."""
+    loop = asyncio.get_running_loop()
+    last = loop.time()
+
+    def written() -> None:
+        nonlocal last
+        last = loop.time()
+
+    async def ping() -> None:
+        while True:
+            await asyncio.sleep(max(0.0, last + PING_AFTER_S - loop.time()) or PING_AFTER_S)
+            if exchange.begun and loop.time() - last >= PING_AFTER_S:
+                written()
+                await exchange.send(sse.PING)
+
+    task = loop.create_task(ping())
+    try:
+        yield written
+    finally:
+        task.cancel()
