@@ -122,10 +122,10 @@ class _Header:
             value = self._value(key)
             if value is not None:
                 metadata[key] = value
-        needed = self._needed_bytes(tensors, _integer(metadata, "general.alignment") or 32)
-        if self._size < needed:
-            raise self._truncated(needed)
         try:
+            needed = self._needed_bytes(tensors, _integer(metadata, "general.alignment") or 32)
+            if self._size < needed:
+                raise self._truncated(needed)
             return _describe(metadata, tensor_count=tensors, size_bytes=self._size)
         except (TypeError, ValueError) as error:
             raise self._bad(f"has unusable metadata: {error}") from None
