@@ -79,6 +79,13 @@ def test_a_newer_database_is_refused(connection):
         migrate(connection, (ONE,), clock=clock)
 
 
+def test_a_database_of_another_program_is_left_alone(connection):
+    connection.execute("create table account(x)")
+    with pytest.raises(ConfigError, match="another program"):
+        migrate(connection, (ONE,), clock=clock)
+    assert [name for _, name, *_ in schema(connection)] == ["account"]
+
+
 def test_another_process_may_be_faster(connection, tmp_path):
     other = open_connection(tmp_path / "x.db", synchronous="NORMAL")
 

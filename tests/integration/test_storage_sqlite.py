@@ -168,6 +168,15 @@ async def test_a_locked_file_is_a_503_until_it_is_free(store, path, monkeypatch)
     await waiting.aclose()
 
 
+async def test_a_new_file_that_another_process_holds_is_a_503(path, monkeypatch):
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_MS", 20)
+    holder = open_connection(path, synchronous="FULL", create=True)
+    with immediate(holder), pytest.raises(StorageError, match="busy"):
+        await open_control(path, clock=lambda: 1)
+    holder.close()
+    await (await open_control(path, clock=lambda: 1)).aclose()
+
+
 async def test_a_writer_waits_its_turn_while_reads_go_on(store, path):
     await store.keys.ensure_admin()
     other = open_connection(path, synchronous="FULL")

@@ -143,8 +143,8 @@ async def test_a_surface_that_is_not_granted_is_a_403():
 async def test_a_model_that_is_not_granted_reads_like_one_that_does_not_exist():
     with pytest.raises(ModelNotFound) as caught:
         authorize(PRINCIPAL, surface="chat", model="x")
-    assert caught.value.param == "model"
-    assert caught.value.message == ModelNotFound().message
+    unknown = ModelNotFound.named("x")
+    assert (caught.value.param, caught.value.message) == (unknown.param, unknown.message)
 
 
 async def test_only_an_admin_runs_the_server():

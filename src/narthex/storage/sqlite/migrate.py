@@ -42,7 +42,7 @@ def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...], *, c
     """Bring the schema up to date; blocks. Doesn't write where nothing is to be done, so a full disk can still be read.
 
     Raises:
-        ConfigError: the database is newer than the program, or a file was changed after it ran.
+        ConfigError: the database is newer than the program or not ours, or a file was changed after it ran.
         apsw.Error: as the library says.
     """
     while pending(connection, migrations) is not None:
@@ -73,8 +73,11 @@ def pending(connection: apsw.Connection, migrations: tuple[Migration, ...]) -> M
 
 def _done(connection: apsw.Connection) -> list[tuple[int, str]]:
     # Asked in SQL: `table_exists` answers from a cache that doesn't see what another process made.
-    if not connection.execute("select 1 from sqlite_master where name = 'schema_version'").fetchall():
+    tables = [name for (name,) in connection.execute("select name from sqlite_master where type = 'table'").fetchall()]
+    if not tables:
         return []
+    if "schema_version" not in tables:
+        raise ConfigError(f"{connection.filename} is a database of another program.")
     rows: list[Any] = connection.execute("select n, sha256 from schema_version order by n").fetchall()
     return rows
 
