@@ -12,6 +12,7 @@ Rules:
     6. In deterministic mode a seeded request runs alone: other sequences in a batch change its sums.
 """
 
+import itertools
 import math
 from collections import Counter
 
@@ -74,11 +75,11 @@ class SlotQueue:
 
     def __init__(self, limits: QueueLimits) -> None:
         self.limits = limits
-        self._last = 0
+        self._turns = itertools.count(1)  # of tickets and grants: their order, where times are equal
         self._waiting: dict[int, _Waiting] = {}  # oldest first
         self._running: dict[int, Grant] = {}
         self._held: Counter[str] = Counter()  # slots by key
-        self._served_at: dict[str, float] = {}
+        self._served: dict[str, tuple[float, int]] = {}  # when, and its turn, by key
         self._cells = 0
         self._service_s = 2.0  # moving average of what one grant takes; a guess until the first has ended
 
@@ -126,9 +127,9 @@ class SlotQueue:
             raise QueueFull(
                 "Too many requests of this key wait for this model already.", retry_after_s=self.retry_after_s()
             )
-        self._last += 1
-        self._waiting[self._last] = _Waiting(self._last, ticket, now)
-        return self._last
+        number = next(self._turns)
+        self._waiting[number] = _Waiting(number, ticket, now)
+        return number
 
     def leave(self, number: int) -> None:
         """The caller of a waiting ticket has gone. Does nothing for one that waits no more."""
@@ -167,23 +168,24 @@ class SlotQueue:
         for waiting in self._waiting.values():
             if self._left_of_request(waiting.ticket) > 0:  # one that is at its half lets its key's others pass
                 heads.setdefault(waiting.ticket.key, waiting)
-        order = sorted(heads.values(), key=lambda head: (self._held[head.ticket.key], self._since(head), head.number))
-        barrier = math.inf
+        order = sorted(heads.values(), key=lambda head: (self._held[head.ticket.key], self._since(head)))
+        barrier = (math.inf, 0)
         fits: list[tuple[_Waiting, int]] = []
         for head in order:
             choices = self._choices(head.ticket)
             if choices:
                 fits.append((head, choices))
-            elif self._too_large_now(head.ticket) and now - self._since(head) >= self.limits.patience_s:
+            elif self._too_large_now(head.ticket) and now - self._since(head)[0] >= self.limits.patience_s:
                 barrier = min(barrier, self._since(head))
         for head, choices in fits:
             if self._since(head) <= barrier:
                 return self._grant(head, choices, now=now)
         return None
 
-    def _since(self, head: _Waiting) -> float:
-        """How long its key waits: since it entered, or since its key was last served."""
-        return max(head.entered_at, self._served_at.get(head.ticket.key, head.entered_at))
+    def _since(self, head: _Waiting) -> tuple[float, int]:
+        """Since when its key waits: since the ticket entered, or since its key was last served."""
+        entered = (head.entered_at, head.number)
+        return max(entered, self._served.get(head.ticket.key, entered))
 
     def _choices(self, ticket: Ticket) -> int:
         """How many choices of a ticket could start at once under the rules; 0 if none."""
@@ -222,10 +224,10 @@ class SlotQueue:
         self._running[head.number] = grant
         self._held[ticket.key] += choices
         self._cells += ticket.cells(choices)
-        self._served_at[ticket.key] = now
+        self._served[ticket.key] = (now, next(self._turns))
         return grant
 
     def _forget(self, key: str) -> None:
         if not self._held[key] and all(waiting.ticket.key != key for waiting in self._waiting.values()):
-            self._served_at.pop(key, None)
+            self._served.pop(key, None)
             del self._held[key]

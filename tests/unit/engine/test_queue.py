@@ -172,7 +172,7 @@ def test_small_tickets_overtake_a_large_one_only_for_a_while() -> None:
     held = enter_all(queue, [ticket("a", prompt_tokens=50), ticket("b", prompt_tokens=10)])
     queue.grants(now=0)
     queue.enter(ticket("large", prompt_tokens=90), now=1)
-    queue.enter(ticket("c", prompt_tokens=5, max_new=5), now=2)
+    small = queue.enter(ticket("c", prompt_tokens=5, max_new=5), now=2)
     assert keys(queue.grants(now=2)) == ["c"]
     queue.enter(ticket("d", prompt_tokens=1, max_new=1), now=3)
     queue.leave(queue.enter(ticket("e"), now=3))
@@ -180,7 +180,7 @@ def test_small_tickets_overtake_a_large_one_only_for_a_while() -> None:
     assert queue.grants(now=11) == []  # room for d, but the large one has waited ten seconds
     queue.release(held[0], now=12)
     assert queue.grants(now=12) == []
-    queue.release(3 + 1, now=13)
+    queue.release(small, now=13)
     assert keys(queue.grants(now=13)) == ["large"]
 
 
@@ -307,7 +307,7 @@ class Callers(RuleBasedStateMachine):
         assert self.queue.idle
         assert (self.queue.running, self.queue.cells) == (0, 0)
         assert not self.queue._held
-        assert not self.queue._served_at
+        assert not self.queue._served
 
 
 class SeededCallers(Callers):
