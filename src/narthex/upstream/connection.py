@@ -206,7 +206,7 @@ class Connection(asyncio.Protocol):
         if self._head_size > MAX_HEAD_BYTES:
             self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
         elif not self._head_done:
-            self.headers.append((name.lower(), value))
+            self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         """Skip interim responses, begin with the final one."""
