@@ -5,10 +5,8 @@ import sys
 import tempfile
 from typing import NoReturn
 
-import msgspec
-
 from narthex.supervisor.datafolder import Lock
-from narthex.supervisor.plan import Plan
+from narthex.supervisor.plan import Plan, json_line
 
 
 def argv(plan: Plan, lock: Lock) -> list[str]:
@@ -17,7 +15,7 @@ def argv(plan: Plan, lock: Lock) -> list[str]:
     The plan holds secrets: it travels in a file without a name.
     """
     with tempfile.TemporaryFile() as file:
-        file.write(msgspec.json.encode(plan) + b"\n")
+        file.write(json_line(plan))
         file.flush()
         fd = os.dup(file.fileno())
     os.lseek(fd, 0, os.SEEK_SET)

@@ -60,6 +60,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return [self.host] if isinstance(self.host, str) else self.host
 
 
+def json_line(value: object) -> bytes:
+    """A value as one line of JSON, whatever line breaks its raw parts were written with."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=-1) + b"\n"
+
+
 def supervisor_socket(run_dir: Path) -> Path:
     """Where a supervisor answers `ensure`, `stop`, `status` and `drain`."""
     return run_dir / "supervisor.sock"

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from narthex.supervisor.plan import ChildSpec
+from narthex.supervisor.plan import ChildSpec, json_line
 
 log = structlog.get_logger(__name__)
 
@@ -68,7 +68,7 @@ class Process:
             os.close(notify)
         self.pid = self._popen.pid
         self._loop.add_reader(self._notify, self._read)
-        settings = msgspec.json.format(bytes(spec.settings), indent=-1) + b"\n"
+        settings = json_line(spec.settings)
         threading.Thread(target=self._attend, args=(settings,), name=f"wait {spec.name}", daemon=True).start()
 
     def signal(self, number: signal.Signals) -> None:

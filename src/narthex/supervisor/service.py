@@ -59,6 +59,7 @@ class Supervisor:
             loop.add_signal_handler(number, self._stop_asked)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self._server.start()
+        log.info("serving", children=len(self._children))
         for child in self._children.values():
             if child.spec.start == "always":
                 child.start()

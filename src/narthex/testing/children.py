@@ -20,7 +20,8 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     """What a child does. All times count from its start.
 
     `ready_after_s` None: never. `crashes`: so many first starts end in a crash. `crash_after_s`, `idle_after_s`: it
-    ends with 3, or 0, by itself. `stopping_s`: how long it takes to end once told to. `trace`: a file to which it
+    ends with 3, or 0, by itself. `stopping_s`: how long it takes to end once told to; `stopping_until`: the file for which it
+    waits then. `trace`: a file to which it
     appends "name event" lines: start, ready, hup, term, end.
     """
 
@@ -32,6 +33,7 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     idle_after_s: float | None = None
     ignore_sigterm: bool = False
     stopping_s: float = 0.0
+    stopping_until: str | None = None
     control: str | None = None
     busy: bool = False
     trace: str | None = None
@@ -74,6 +76,8 @@ async def _live(habit: Habit, lifeline: Lifeline, stop: asyncio.Event) -> None:
         await stop.wait()
         habit.note("term")
         await asyncio.sleep(habit.stopping_s)
+        while habit.stopping_until is not None and not Path(habit.stopping_until).exists():
+            await asyncio.sleep(0.01)
     habit.note("end")
 
 
