@@ -12,34 +12,40 @@ from narthex.core.errors import Conflict, NotFound, PermissionDenied, StorageErr
 from narthex.core.keys import ADMIN, Account, Clock, Grants, Key, NewKey, Principal, Project, Secret
 from narthex.storage.sqlite.connection import Database
 
-_SELECT = """
-select k.digest, p.account_id, p.id, a.name, p.name,
-  k.id, k.name, k.prefix, k.grants, k.created_ms, k.profile, k.strict, k.expires_ms, k.revoked_ms
-from api_key k join project p on p.id = k.project_id join account a on a.id = p.account_id
+# Without a join, which would take four times as long.
+_BY_DIGEST = """
+select digest, project_id, id, name, prefix, grants, created_ms, profile, strict, expires_ms, revoked_ms
+from api_key where digest = ?
 """
-_BY_DIGEST = _SELECT + "where k.digest = ?"
-_ALL = _SELECT + "order by k.created_ms, k.rowid"
-_REFERRED = _SELECT + "where ?1 in (k.id, k.prefix, k.name) order by k.created_ms, k.rowid"
+_PROJECT = "select a.id, a.name, p.name from project p join account a on a.id = p.account_id where p.id = ?"
+_KEYS = """
+select p.account_id, k.project_id,
+  k.id, k.name, k.prefix, k.grants, k.created_ms, k.profile, k.strict, k.expires_ms, k.revoked_ms
+from api_key k join project p on p.id = k.project_id
+"""
+_ALL = _KEYS + "order by k.created_ms, k.rowid"
+_REFERRED = _KEYS + "where ?1 in (k.id, k.prefix, k.name) order by k.created_ms, k.rowid"
 
 _grants = msgspec.json.Decoder(Grants)
 
 
 class SqliteKeys:
-    """Keys in `control.db`. Nothing is cached: a look-up by digest takes some µs on the loop's thread."""
+    """Keys in `control.db`. No key is cached: a look-up by digest takes some µs on the loop's thread."""
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._owners: dict[str, tuple[Account, Project]] = {}  # by project; they never change
 
     async def by_digest(self, digest: bytes) -> Principal | None:
         """See `Keys`."""
-        rows: list[Any] = await self._database.read(
-            lambda connection: connection.execute(_BY_DIGEST, (digest,)).fetchall()
-        )
+        found = await self._database.read(lambda connection: _rows(connection, _BY_DIGEST, digest))
         # The index compares byte by byte; this makes the answer depend on a comparison in constant time.
-        if not rows or not hmac.compare_digest(rows[0][0], digest):
+        if not found or not hmac.compare_digest(found[0][0], digest):
             return None
-        return _principal(rows[0])
+        _, project_id, *columns = found[0]
+        account, project = self._owners.get(project_id) or await self._owner(project_id)
+        return Principal(key=_key(account.id, project_id, *columns), account=account, project=project)
 
     async def create(self, new: NewKey, *, within: Grants) -> tuple[Key, Secret]:
         """See `Keys`."""
@@ -50,8 +56,8 @@ class SqliteKeys:
 
     async def list(self) -> tuple[Key, ...]:
         """See `Keys`."""
-        rows = await self._database.read(lambda connection: connection.execute(_ALL).fetchall())
-        return tuple(_principal(row).key for row in rows)
+        rows = await self._database.read(lambda connection: _rows(connection, _ALL))
+        return tuple(_key(*row) for row in rows)
 
     async def revoke(self, reference: str) -> Key:
         """See `Keys`."""
@@ -79,6 +85,17 @@ class SqliteKeys:
             return _make_admin(connection, now_ms=now_ms)
 
         return await self._database.write(make)
+
+    async def _owner(self, project_id: str) -> tuple[Account, Project]:
+        [[account_id, account, project]] = await self._database.read(
+            lambda connection: _rows(connection, _PROJECT, project_id)
+        )
+        owner = (
+            Account(id=account_id, name=account),
+            Project(id=project_id, account_id=account_id, name=project),
+        )
+        self._owners[project_id] = owner
+        return owner
 
     async def ping(self) -> None:
         """See `Keys`."""
@@ -145,7 +162,7 @@ def _id_of(
 
 
 def _revoke(connection: apsw.Connection, *, reference: str, now_ms: int) -> Key:
-    found = [_principal(row).key for row in connection.execute(_REFERRED, (reference,)).fetchall()]
+    found = [_key(*row) for row in _rows(connection, _REFERRED, reference)]
     by_id = [key for key in found if key.id == reference]
     live = by_id or [key for key in found if key.revoked_ms is None]
     if len(live) > 1:
@@ -164,26 +181,26 @@ def _new_id() -> str:
     return str(uuid.uuid4())
 
 
-def _principal(row: tuple[Any, ...]) -> Principal:
-    _, account_id, project_id, account, project, key_id, name, prefix, grants, created, profile, strict, *ends = row
+def _rows(connection: apsw.Connection, query: str, *values: object) -> list[Any]:
+    return connection.execute(query, values).fetchall()
+
+
+def _key(account_id: str, project_id: str, *columns: Any) -> Key:
+    key_id, name, prefix, grants, created_ms, profile, strict, expires_ms, revoked_ms = columns
     try:
         allowed = _grants.decode(grants)
     except msgspec.MsgspecError as error:
         raise StorageError("A key's record can't be read.") from error
-    return Principal(
-        key=Key(
-            id=key_id,
-            account_id=account_id,
-            project_id=project_id,
-            name=name,
-            prefix=prefix,
-            grants=allowed,
-            created_ms=created,
-            profile=profile,
-            strict=bool(strict),
-            expires_ms=ends[0],
-            revoked_ms=ends[1],
-        ),
-        account=Account(id=account_id, name=account),
-        project=Project(id=project_id, account_id=account_id, name=project),
+    return Key(
+        id=key_id,
+        account_id=account_id,
+        project_id=project_id,
+        name=name,
+        prefix=prefix,
+        grants=allowed,
+        created_ms=created_ms,
+        profile=profile,
+        strict=bool(strict),
+        expires_ms=expires_ms,
+        revoked_ms=revoked_ms,
     )
