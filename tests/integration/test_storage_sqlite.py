@@ -307,6 +307,38 @@ def test_a_full_disk_refuses_writes_goes_on_reading_and_recovers(tmp_path):
     assert said == ["not opened", "full", "not written None 0", "recovered"], child.stdout + child.stderr
 
 
+MAKE_KEYS = """
+import asyncio, pathlib, sys
+from narthex.core.keys import Grants, NewKey
+from narthex.storage.sqlite.control import open_control
+
+async def main():
+    store = await open_control(pathlib.Path(sys.argv[1]), clock=lambda: 1, create=False)
+    while True:
+        _, secret = await store.keys.create(NewKey(name="n"), within=Grants.everything())
+        print("made", secret.digest.hex(), flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_acknowledged_survives_a_kill(store, path):
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", MAKE_KEYS, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    made = [await child.stdout.readline() for _ in range(50)]
+    child.kill()
+    made += (await child.stdout.read()).splitlines(keepends=True)
+    await child.wait()
+    digests = [line.split()[1].decode() for line in made if line.startswith(b"made") and line.endswith(b"\n")]
+    assert len(digests) >= 50
+    for digest in digests:
+        assert await store.keys.by_digest(bytes.fromhex(digest)) is not None
+    assert await store._database.read(lambda c: c.pragma("integrity_check")) == "ok"
+    await store.keys.ensure_admin()
+
+
 def test_the_admin_key_file_is_private_and_replaced_whole(tmp_path):
     assert read_admin_key(tmp_path) is None
     (tmp_path / "admin.key").write_text("old")
