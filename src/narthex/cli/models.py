@@ -87,7 +87,7 @@ def pull_model(
     """Install a model, or see that it is whole."""
     models_dir = data / "models"
     try:
-        found = _pull(model, models_dir, verify=verify)
+        found = pulled_with_progress(model, models_dir, verify=verify)
         folder = models_dir / found.name
         if (folder / sentence_bert.WEIGHTS).is_file():  # now, so that the first request need not wait for it
             onnx_graph.ensure(folder)
@@ -97,7 +97,8 @@ def pull_model(
     typer.echo(f"{found.name} is installed ({found.size_bytes / _MB:.0f} MB, {found.licence or 'licence unknown'}).")
 
 
-def _pull(model: str, models_dir: Path, *, verify: bool) -> Manifest:
+def pulled_with_progress(model: str, models_dir: Path, *, verify: bool = False) -> Manifest:
+    """Install a model unless it is there, with a progress bar while it comes."""
     console = Console(stderr=True)
     if not console.is_terminal:
         return pull(model, models_dir, on_progress=_PlainProgress(model), verify=verify)

@@ -129,6 +129,8 @@ class Lease(Protocol):
 
     choices: int
     """How many choices may run under it, as one engine request."""
+    left: int
+    """How many of the wanted choices it does not cover."""
     slot: int | None
     """The engine's slot to use; None: any, and without the prefix cache."""
     cache: bool
@@ -136,6 +138,10 @@ class Lease(Protocol):
 
     def used(self, slot: int) -> None:
         """Tell which slot the engine used for one of the choices."""
+        ...
+
+    def rest(self) -> AbstractAsyncContextManager["Lease"]:
+        """Wait for more of the same request's choices; only where `left` is not 0."""
         ...
 
 
@@ -147,12 +153,13 @@ class Slots(Protocol):
         *,
         key: str,
         account: str,
-        n: int,
-        prompt: Sequence[int],
+        n: int = 1,
+        prompt_tokens: int,
         max_new: int,
-        seeded: bool,
+        prefix: Sequence[int] = (),
+        seeded: bool = False,
     ) -> AbstractAsyncContextManager[Lease]:
-        """Wait for room for up to `n` choices; leaving the block gives it back.
+        """Wait for room for up to `n` choices; leaving the block gives it back. `prefix`: hashes of the prompt.
 
         Raises:
             QueueFull: too many wait already; `retry_after_s` tells when to come back.
@@ -184,20 +191,21 @@ class Send(Protocol):
         ...
 
 
+class Upstream(Protocol):
+    """A pool of connections to one upstream."""
+
+    @property
+    def send(self) -> Send:
+        """Sends one request over it."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        ...
+
+
+Connect = Callable[[str], Upstream]
+"""Makes the pool for an address: `http://host:port`, `https://…` or `unix:/path`."""
+
 Ensure = Callable[[str], Awaitable[None]]
 """Waits until a child of the given name is ready. Raises `EngineError` when it can't be."""
-
-
-class Embedder(Protocol):
-    """Turns texts into vectors."""
-
-    async def embed(
-        self, *, texts: Sequence[str] = (), tokens: Sequence[Sequence[int]] = ()
-    ) -> tuple[Sequence[bytes], Sequence[int]]:
-        """Vectors (float32 little-endian, unit length) and token counts, in the order of the inputs.
-
-        Raises:
-            ContextLengthExceeded: an input is longer than the model takes.
-            InvalidRequest: a token id is outside the vocabulary.
-        """
-        ...

@@ -36,7 +36,7 @@ class Application:
         allowed_hosts: Sequence[str],
         profile: str = "openai",
     ) -> None:
-        """`allowed_hosts`: values of the Host header (without port) to answer to, `*` for all; `profile` shapes 401s."""
+        """`allowed_hosts`: Host headers (without port) to answer to, `*` for all; `profile` shapes 401s."""
         self._routes = routes
         self._authenticator = authenticator
         self._metrics = metrics
@@ -79,8 +79,8 @@ class Application:
             if error.status >= 500:
                 log.warning("request failed", request_id=exchange.request_id, exc_info=error)
             await self._failed(exchange, error, profile=profile)
-        except Exception as error:  # noqa: BLE001 - the outermost layer: a fault of ours is a 500, not a dead socket
-            log.error("request failed", request_id=exchange.request_id, exc_info=error)
+        except Exception:  # the outermost layer: a fault of ours is a 500 and no dead socket
+            log.exception("request failed", request_id=exchange.request_id)
             await self._failed(exchange, NarthexError(), profile=profile)
 
     async def _failed(self, exchange: Exchange, error: NarthexError, *, profile: str) -> None:

@@ -4,9 +4,10 @@ Source: ARCHITECTURE D7. OpenAI's semantics are ours (templates, tokens, limits,
 and gives text.
 """
 
+import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -24,18 +25,24 @@ from narthex.engine.local.llama import LlamaServer, Props, engine_seed, is_greed
 from narthex.engine.local.prompt import Marks, template_variables
 
 
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's file tells. `template` None: ask the server; `control` matches control tokens, None: unknown."""
+
+    template: str | None = None
+    control: re.Pattern[str] | None = None
+
+
 class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a model before its engine runs.
 
     `child`: the name under which the supervisor starts its engine; "" where the engine is somebody else's server.
-    `template`: its chat template; None: ask the server. `control`: matches its control tokens; None: unknown.
+    `facts` reads the model's file; it blocks and is called once.
     """
 
     name: str
     child: str
     fingerprint: str
-    template: str | None = None
-    control: re.Pattern[str] | None = None
+    facts: Callable[[], Facts]
 
 
 class LocalDeployment:
@@ -50,6 +57,7 @@ class LocalDeployment:
         self._templates = templates
         self._ensure = ensure
         self._props: Props | None = None
+        self._facts: Facts | None = None
 
     @property
     def name(self) -> str:
@@ -101,6 +109,8 @@ class LocalDeployment:
         yield Frame.of(UsageReported(tally.usage))
 
     async def _ready(self) -> Props:
+        if self._facts is None:
+            self._facts = await asyncio.to_thread(self._model.facts)
         if self._props is None:
             if self._model.child:
                 await self._ensure(self._model.child)
@@ -128,11 +138,12 @@ class LocalDeployment:
         return await self._server.tokenize(prompt, control=False, begin=True)
 
     async def _chat_tokens(self, messages: Sequence[Message], props: Props) -> Sequence[int]:
-        template = self._model.template if self._model.template is not None else props.chat_template
+        assert self._facts is not None  # noqa: S101 - `_ready` comes first
+        template = self._facts.template if self._facts.template is not None else props.chat_template
         if not template:
             message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
             raise InvalidRequest(message, param="messages", code="unsupported_value")
-        marks = Marks(self._model.control)
+        marks = Marks(self._facts.control)
         special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
         variables = template_variables(messages, template, bracket=marks.bracket, special=special)
         rendered = await self._templates.render(template, variables)

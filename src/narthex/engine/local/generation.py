@@ -5,7 +5,7 @@ A group is some choices of one prompt that share its prefill. Groups run side by
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from narthex.core.errors import EngineCrashed
 from narthex.core.ports import Lease, Slots
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, TextDelta, Usage
 from narthex.engine.local.llama import LlamaServer, Piece, sampling_body
+from narthex.engine.slots import fingerprint
 from narthex.ipc.tasks import TaskSet
 
 _ENDS: dict[str, FinishReason] = {"limit": "length", "eos": "stop", "word": "stop"}
@@ -84,7 +85,7 @@ class Generation:
 
     async def single(self, job: Job) -> AsyncIterator[Frame]:
         """The frames of a job with one choice: nothing to merge."""
-        async with self._lease(job, job.n) as lease:
+        async with self._lease(job) as lease:
             async for frame in self._group(job, lease, start=0):
                 yield frame
 
@@ -110,19 +111,21 @@ class Generation:
         """Lease and start groups until every choice has run."""
         groups = TaskSet()
         try:
-            started, waiting = 0, []
+            running, started, lease = [], 0, self._lease(job)
             while started < job.n:
-                lease = self._lease(job, job.n - started)
                 granted = await lease.__aenter__()
-                size = min(granted.choices, job.n - started)
-                waiting.append(groups.start(self._in_group(job, lease, granted, start=started)))
-                started += size
-            for group in waiting:
+                running.append(groups.start(self._in_group(job, lease, granted, start=started)))
+                started += granted.choices
+                if granted.left:
+                    lease = granted.rest()
+            for group in running:
                 await group
         finally:
             await groups.aclose()
 
-    async def _in_group(self, job: Job, lease: Any, granted: Lease, *, start: int) -> None:
+    async def _in_group(
+        self, job: Job, lease: AbstractAsyncContextManager[Lease], granted: Lease, *, start: int
+    ) -> None:
         try:
             async for frame in self._group(job, granted, start=start):
                 await self._frames.put(frame)
@@ -138,22 +141,23 @@ class Generation:
         else:
             await self._frames.put(None)
 
-    def _lease(self, job: Job, n: int) -> Any:
+    def _lease(self, job: Job) -> AbstractAsyncContextManager[Lease]:
         return self._slots.lease(
             key=self._owner.key,
             account=self._owner.account,
-            n=n,
-            prompt=job.prompt,
+            n=job.n,
+            prompt_tokens=len(job.prompt),
             max_new=job.max_new,
+            prefix=fingerprint(job.prompt),
             seeded=self._owner.seeded,
         )
 
     async def _group(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[Frame]:
-        size = min(lease.choices, job.n - start)
+        size = lease.choices
         first = job.first + start
         body = sampling_body(self._sampling, seed=job.seed + start, max_new=job.max_new) | {
             "prompt": job.prompt,
-            "cache_prompt": lease.cache,
+            "cache_prompt": lease.cache and not self._owner.seeded,
         }
         if lease.slot is not None:
             body["id_slot"] = lease.slot

@@ -1,0 +1,101 @@
+"""`narthex serve`: check the settings, fetch what is missing, become the supervisor."""
+
+import asyncio
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from narthex import __version__
+from narthex.cli.models import pulled_with_progress
+from narthex.core.errors import ConfigError, NarthexError
+from narthex.core.keys import Secret
+from narthex.serving import SCHEMA, Machine, Planner
+from narthex.settings import Settings, Tls, load
+from narthex.storage.adminkey import read_admin_key, write_admin_key
+from narthex.storage.sqlite.control import open_control
+from narthex.supervisor import datafolder
+from narthex.supervisor.launch import become
+from narthex.supervisor.plan import Stamp
+
+
+def serve(
+    *,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.  [default: 8000]")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder.  [default: ./narthex-data]")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file.  [default: ./narthex.yaml if there]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.  [default: 1]")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Serve over TLS: certificate chain, PEM.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Serve over TLS: private key, PEM.")] = None,
+) -> None:
+    """Serve the API, with an embedded model by default. Ctrl-C stops it after running requests have ended.
+
+    The first start fetches the two embedded models, makes the data folder and an admin key.
+    """
+    console = Console(stderr=True, highlight=False)
+    try:
+        settings = load(config, host=host, port=port, data=data, workers=workers)
+        settings = _with_tls(settings, cert=tls_cert, key=tls_key)
+        folder = settings.data.absolute()
+        lock = datafolder.lock(folder)
+        datafolder.stamp(folder, Stamp(schema=SCHEMA, program=__version__))
+        for name in filter(None, (settings.engine.default, settings.embedder.default)):
+            pulled_with_progress(name, folder / "models")
+        for row in settings.engine.models.values():
+            if row.source is not None and row.source.startswith("hf:"):
+                pulled_with_progress(row.source, folder / "models")
+        secret = asyncio.run(_ensure_admin(folder))
+        plan = Planner(settings, data=folder, run_dir=datafolder.run_dir(folder), machine=Machine.here()).plan()
+    except NarthexError as error:
+        console.print(f"[red]narthex:[/red] {error.message}", markup=True, soft_wrap=True)
+        raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
+    _greet(console, settings, folder, secret)
+    become(plan, lock)
+
+
+def _with_tls(settings: Settings, *, cert: Path | None, key: Path | None) -> Settings:
+    if (cert is None) != (key is None):
+        raise ConfigError("Give both --tls-cert and --tls-key, or neither.")
+    if cert is not None and key is not None:
+        http = settings.http.model_copy(update={"tls": Tls(cert=cert.absolute(), key=key.absolute())})
+        settings = settings.model_copy(update={"http": http})
+    if settings.http.tls is not None:
+        for path in (settings.http.tls.cert, settings.http.tls.key):
+            if not path.is_file():
+                raise ConfigError(f"The TLS file {path} can't be read.")
+    return settings
+
+
+async def _ensure_admin(folder: Path) -> Secret | None:
+    """The secret of a new admin key; None when there was one already."""
+    control = await open_control(folder / "control.db", clock=lambda: time.time_ns() // 1_000_000)
+    try:
+        made = await control.keys.ensure_admin()
+        if made is None:
+            return None
+        write_admin_key(folder, made[1])
+        return made[1]
+    finally:
+        await control.aclose()
+
+
+def _greet(console: Console, settings: Settings, folder: Path, made: Secret | None) -> None:
+    """Tell where we are and how to ask; the key itself only on a terminal."""
+    scheme = "https" if settings.http.tls else "http"
+    url = f"{scheme}://{settings.host}:{settings.port}"
+    secret = made or read_admin_key(folder)
+    key = secret.reveal() if secret is not None and sys.stderr.isatty() else f"$(cat {folder / 'admin.key'})"
+    model = settings.engine.default or "<model>"
+    console.print(f"Narthex {__version__} on {url}/v1  (data: {folder})", soft_wrap=True)
+    console.print("Ask it:", style="bold")
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'
+    console.print(
+        f'  curl {url}/v1/chat/completions -H "Authorization: Bearer {key}" '
+        f"-H 'Content-Type: application/json' -d '{body}'",
+        soft_wrap=True,
+        markup=False,
+    )

@@ -1,0 +1,28 @@
+"""What workers are told of the models that this server has: written by whoever plans the processes."""
+
+from typing import Literal
+
+import msgspec
+
+
+class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """One model with where it answers.
+
+    `runs`: `engine` (a llama.cpp child), `url` (somebody else's llama-server), `embedder` (an onnxruntime child).
+    `child` is its name with the supervisor; `path` its file or folder; `slots` the queue's width for a `url`.
+    """
+
+    name: str
+    kind: Literal["chat", "embedding"]
+    runs: Literal["engine", "url", "embedder"]
+    child: str = ""
+    socket: str = ""
+    control_socket: str = ""
+    url: str = ""
+    path: str = ""
+    digest: str = ""
+    slots: int = 16
+    window: int = 0
+    created: int = 0
+    owned_by: str = "narthex"
+    removable: bool = False

@@ -1,0 +1,81 @@
+"""The embedder as a deployment of `/v1/embeddings`."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from narthex.core.capabilities import Capabilities, State
+from narthex.core.embeddings import EmbeddingsRequest
+from narthex.core.errors import EngineUnavailable, InvalidRequest
+from narthex.core.ports import Call, Ensure, Opened, Stream, Surface
+from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
+from narthex.retrieval.embed import Embedder, Embeddings, shorten
+
+CAPABILITIES: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "dimensions"), State.NATIVE) | {
+    "user": State.NO_EFFECT
+}
+
+
+class EmbedderDeployment:
+    """Answers embeddings calls with one embedder process, which is started when it isn't there."""
+
+    def __init__(self, model: str, embedder: Embedder, *, child: str, ensure: Ensure) -> None:
+        self._model = model
+        self._embedder = embedder
+        self._child = child
+        self._ensure = ensure
+
+    @property
+    def name(self) -> str:
+        """See `Deployment.name`."""
+        return f"local/{self._model}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Embeddings have none."""
+        return None
+
+    def capabilities(self, surface: Surface) -> Capabilities | None:
+        """See `Deployment.capabilities`."""
+        return CAPABILITIES if surface == "embeddings" else None
+
+    def open(self, call: Call) -> Opened:
+        """See `Deployment.open`."""
+        return self._open(call)
+
+    @asynccontextmanager
+    async def _open(self, call: Call) -> AsyncIterator[Stream]:
+        request = call.request
+        assert isinstance(request, EmbeddingsRequest)  # noqa: S101 - the router asks for no other surface
+        yield self._frames(request)
+
+    async def _frames(self, request: EmbeddingsRequest) -> AsyncIterator[Frame]:
+        try:
+            found = await self._embed(request)
+        except EngineUnavailable:
+            await self._ensure(self._child)
+            found = await self._embed(request)
+        yield Frame.of(
+            EmbeddingsReady(_cut(found.vectors, dimensions=request.dimensions, dim=found.dim)),
+            UsageReported(Usage(prompt_tokens=sum(found.tokens))),
+        )
+
+    async def _embed(self, request: EmbeddingsRequest) -> Embeddings:
+        if request.tokens:
+            return await self._embedder.embed(tokens=request.tokens)
+        return await self._embedder.embed(texts=request.texts)
+
+
+def _cut(vectors: Sequence[memoryview], *, dimensions: int | None, dim: int) -> tuple[bytes, ...]:
+    """The vectors, cut to `dimensions` and of unit length again.
+
+    Raises:
+        InvalidRequest: the model has fewer.
+    """
+    if dimensions is None or dimensions == dim:
+        return tuple(map(bytes, vectors))
+    if dimensions > dim:
+        message = (
+            f"integer above maximum value. Expected a value <= {dim} for this model, but got {dimensions} instead."
+        )
+        raise InvalidRequest(f"Invalid 'dimensions': {message}", param="dimensions", code="integer_above_max_value")
+    return tuple(bytes(shorten(vector, dimensions)) for vector in vectors)

@@ -1,0 +1,228 @@
+"""From settings to processes: which models there are, which engine each needs, and the supervisor's plan."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from narthex import __version__
+from narthex.core.errors import ConfigError, ModelLoadFailed
+from narthex.engine import gguf, sizing
+from narthex.engine.llama import EngineSettings
+from narthex.engine.models.catalogue import CATALOGUE
+from narthex.engine.models.manifest import Manifest
+from narthex.engine.models.store import ModelStore
+from narthex.engine.served import ServedModel
+from narthex.http.worker import WorkerSettings
+from narthex.retrieval.embedder import EmbedderSettings
+from narthex.sandbox.protocol import SandboxSettings
+from narthex.settings import LocalModel, Settings
+from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
+
+SCHEMA = 1
+"""Of the data folder; grows whenever an older program could no longer read it."""
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What engines are sized by."""
+
+    memory_bytes: int
+    cores: int
+
+    @classmethod
+    def here(cls) -> "Machine":
+        """This machine."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return cls(memory_bytes=memory, cores=len(os.sched_getaffinity(0)))
+
+
+class Planner:
+    """Makes the plan of one server."""
+
+    def __init__(self, settings: Settings, *, data: Path, run_dir: Path, machine: Machine) -> None:
+        self._settings = settings
+        self._data = data
+        self._run_dir = run_dir
+        self._machine = machine
+        self._store = ModelStore(data / "models")
+        self._children: list[ChildSpec] = []
+
+    def plan(self) -> Plan:
+        """The plan.
+
+        Raises:
+            ConfigError: a public name points to a model that isn't there.
+        """
+        settings = self._settings
+        models = tuple(self._models())
+        names = {row.name: row.deployments for row in settings.models}
+        self._check_names(names, {model.name for model in models})
+        self._child(
+            "sandbox", "narthex.sandbox", SandboxSettings(socket=str(self._run_dir / "sandbox.sock")), start="on_demand"
+        )
+        for number in range(settings.workers):
+            worker = self._worker(f"worker-{number}", models, names)
+            self._child(worker.name, "narthex.app", worker, listener=True, stop_timeout_s=settings.http.drain_s + 10)
+        return Plan(
+            data_dir=str(self._data),
+            run_dir=str(self._run_dir),
+            version=Stamp(schema=SCHEMA, program=__version__),
+            children=self._children,
+            host=settings.host,
+            port=settings.port,
+            drain_timeout_s=settings.http.drain_s,
+            memory_budget_bytes=settings.engine.memory_bytes or self._machine.memory_bytes // 2,
+            log_format=settings.log.format,
+        )
+
+    def _worker(self, name: str, models: tuple[ServedModel, ...], names: dict[str, tuple[str, ...]]) -> WorkerSettings:
+        http = self._settings.http
+        hosts = ("*",) if self._settings.host in {"0.0.0.0", "::"} else (*http.allowed_hosts, self._settings.host)  # noqa: S104 - compared, not bound
+        return WorkerSettings(
+            name=name,
+            data_dir=str(self._data),
+            run_dir=str(self._run_dir),
+            models=models,
+            names=names,
+            allowed_hosts=hosts,
+            trusted_proxies=http.trusted_proxies,
+            body_limit_bytes=http.body_limit_bytes,
+            total_s=http.total_s,
+            drain_s=http.drain_s,
+            profile=http.profile,
+            lenient=http.lenient,
+            share_prefix_cache=self._settings.engine.share_prefix_cache,
+            tls_cert=str(http.tls.cert) if http.tls else None,
+            tls_key=str(http.tls.key) if http.tls else None,
+            log_format=self._settings.log.format,
+        )
+
+    # --- models ------------------------------------------------------------------------------------------------------
+
+    def _models(self) -> Iterator[ServedModel]:
+        configured = self._settings.engine.models
+        for found in self._store.installed():
+            if found.name not in configured or configured[found.name].url is None:
+                yield self._installed(found, configured.get(found.name, LocalModel()))
+        for name, row in configured.items():
+            if row.url is not None:
+                yield ServedModel(name=name, kind="chat", runs="url", url=row.url)
+            elif row.source is not None and not self._is_installed(name):
+                yield self._from_source(name, row)
+
+    def _is_installed(self, name: str) -> bool:
+        return any(found.name == name for found in self._store.installed())
+
+    def _installed(self, found: Manifest, row: LocalModel) -> ServedModel:
+        file = self._data / "models" / found.name / found.files[0].path
+        common: dict[str, Any] = {
+            "digest": found.digest,
+            "created": found.files[0].mtime_ns // 10**9,
+            "removable": found.name not in CATALOGUE,
+        }
+        if file.suffix.lower() == ".gguf":
+            return self._engine(found.name, file, row, **common)
+        return self._embedder(found.name, file.parent, **common)
+
+    def _from_source(self, name: str, row: LocalModel) -> ServedModel:
+        """A model that only the configuration knows: a file of the operator's, or one that was pulled by its source."""
+        found = self._store.resolve(str(row.source))
+        return self._engine(name, found.path, row, created=int(found.path.stat().st_mtime))
+
+    def _embedder(self, name: str, folder: Path, **common: Any) -> ServedModel:
+        child, socket = f"embedder/{name}", self._run_dir / f"embedder-{name}.sock"
+        threads = self._settings.embedder.threads
+        self._child(
+            child,
+            "narthex.retrieval.embedder",
+            EmbedderSettings(name=name, model_dir=str(folder), socket=str(socket), threads=threads),
+            start="always" if name == self._settings.embedder.default else "on_demand",
+        )
+        return ServedModel(
+            name=name, kind="embedding", runs="embedder", child=child, socket=str(socket), path=str(folder), **common
+        )
+
+    def _engine(self, name: str, file: Path, row: LocalModel, **common: Any) -> ServedModel:
+        """A llama.cpp child for one GGUF file. A damaged file is planned too: whoever asks for it is told."""
+        part, child = self._settings.engine, f"engine/{name}"
+        socket, control = self._run_dir / f"engine-{name}.sock", control_socket(self._run_dir, child)
+        header = _header(file)
+        embedding = header is not None and header.pooling_type is not None
+        size = sizing.size(
+            kv_bytes_per_token=header.kv_bytes_per_token if header else 0,
+            context_length=(header.context_length if header else None) or 4096,
+            memory_bytes=self._machine.memory_bytes,
+            cores=self._machine.cores,
+            overrides=sizing.Overrides(
+                slots=part.slots,
+                window=row.context or part.context,
+                batch=part.batch,
+                threads=row.threads or part.threads,
+            ),
+        )
+        keeps = name == part.default
+        engine = EngineSettings(
+            name=name,
+            model_path=str(file),
+            socket=str(socket),
+            control_socket=str(control),
+            slots=size.slots,
+            cells=size.cells,
+            window=size.window,
+            cache_cells=part.cache_tokens,
+            share_prefix_cache=part.share_prefix_cache,
+            batch=size.batch,
+            threads=size.threads,
+            gpu_layers=row.gpu_layers,
+            idle_unload_s=None if keeps else part.idle_unload_s,
+            max_waiting=part.max_waiting,
+            max_waiting_per_key=part.max_waiting_per_key,
+            embedding=embedding,
+            deterministic=part.deterministic,
+        )
+        self._child(
+            child,
+            "narthex.engine.child",
+            engine,
+            start="always" if keeps else "on_demand",
+            group="engines",
+            memory_bytes=(file.stat().st_size if file.exists() else 0) + size.cache_bytes,
+            start_timeout_s=120,
+        )
+        return ServedModel(
+            name=name,
+            kind="embedding" if embedding else "chat",
+            runs="engine",
+            child=child,
+            socket=str(socket),
+            control_socket=str(control),
+            path=str(file),
+            window=size.window,
+            **common,
+        )
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _child(self, name: str, module: str, settings: msgspec.Struct, **options: Any) -> None:
+        line = msgspec.Raw(msgspec.json.encode(settings, enc_hook=str))
+        self._children.append(ChildSpec(name=name, module=module, settings=line, **options))
+
+    @staticmethod
+    def _check_names(names: Mapping[str, tuple[str, ...]], known: set[str]) -> None:
+        for name, deployments in names.items():
+            for deployment in deployments:
+                provider, _, model = deployment.partition("/")
+                if provider != "local":
+                    raise ConfigError(f"models: '{name}' names '{deployment}', but there is no provider '{provider}'.")
+                if model not in known:
+                    listed = ", ".join(sorted(known)) or "none"
+                    raise ConfigError(f"models: '{name}' names the local model '{model}'. Installed: {listed}.")
+
+
+def _header(file: Path) -> gguf.GgufFile | None:
+    try:
+        return gguf.read(file)
+    except ModelLoadFailed:
+        return None

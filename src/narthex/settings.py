@@ -1,0 +1,230 @@
+"""The settings tree, and the only reader of environment and configuration files.
+
+Read in this order, later wins: defaults, the YAML file, `NARTHEX_*` (nested names by `__`), the command line.
+`${NAME}` in the file stands for an environment variable.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+from typing_extensions import override
+
+from narthex.core.errors import ConfigError
+
+DEFAULT_FILE = Path("narthex.yaml")
+GIB = 1024**3
+
+
+class Part(BaseModel):
+    """A branch of the tree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Tls(Part):
+    """Serving over TLS."""
+
+    cert: Path = Field(description="Certificate chain, PEM.")
+    key: Path = Field(description="Private key, PEM.")
+
+
+class Http(Part):
+    """The HTTP side."""
+
+    allowed_hosts: tuple[str, ...] = Field(
+        ("localhost", "127.0.0.1", "[::1]"),
+        description="Host names to answer to (against DNS rebinding); '*' for all. The listening host is added.",
+    )
+    trusted_proxies: tuple[str, ...] = Field((), description="Addresses whose X-Forwarded-* headers are believed.")
+    body_limit_bytes: PositiveInt = Field(16 * 1024 * 1024, description="The largest request body.")
+    total_s: PositiveFloat = Field(590.0, description="The longest that one request may take, all attempts together.")
+    drain_s: PositiveFloat = Field(30.0, description="How long running requests may go on after a stop was asked for.")
+    profile: Literal["openai", "thyris", "ionos", "oxy"] = Field(
+        "openai", description="The shape of a 401 where no key is known."
+    )
+    lenient: bool = Field(
+        default=False, description="Drop unknown request fields (and name them) instead of refusing them."
+    )
+    tls: Tls | None = Field(None, description="Certificate and key; none: plain HTTP.")
+
+
+class LocalModel(Part):
+    """A model of the embedded engine, besides those that are installed."""
+
+    source: str | None = Field(None, description="A GGUF file's path, or hf:owner/repo[/file.gguf][@revision].")
+    url: str | None = Field(None, description="A running llama-server instead of an engine of our own.")
+    context: PositiveInt | None = Field(
+        None, description="Tokens of one request, prompt and answer; none: the model's."
+    )
+    threads: PositiveInt | None = Field(None, description="Threads; none: one for each core.")
+    gpu_layers: int = Field(0, ge=0, description="Layers to put on a GPU.")
+
+    @pydantic.model_validator(mode="after")
+    def _one_origin(self) -> "LocalModel":
+        if self.source is not None and self.url is not None:
+            raise ValueError("give `source` or `url`, not both")
+        return self
+
+
+class Engine(Part):
+    """The embedded engine."""
+
+    models: dict[str, LocalModel] = Field({}, description="Models by name; an installed model's name overrides it.")
+    default: str | None = Field(
+        "smollm2-135m-instruct", description="The catalogue's chat model that is fetched and kept loaded; none: none."
+    )
+    slots: PositiveInt | None = Field(None, description="Requests that run at a time; none: by memory and cores.")
+    batch: PositiveInt | None = Field(None, description="Prompt tokens read at a time; none: by cores.")
+    context: PositiveInt | None = Field(None, description="As in `models`, for all of them.")
+    threads: PositiveInt | None = Field(None, description="As in `models`, for all of them.")
+    memory_bytes: PositiveInt | None = Field(None, description="For all loaded models; none: half of the machine's.")
+    idle_unload_s: PositiveFloat = Field(900.0, description="A model that nobody used for so long is unloaded.")
+    cache_tokens: int = Field(4096, ge=0, description="Prompt tokens kept for an account's next request.")
+    share_prefix_cache: bool = Field(
+        default=False, description="Share kept prompts between accounts (tells who asked what)."
+    )
+    max_waiting: PositiveInt = Field(256, description="Requests that may wait for a slot.")
+    max_waiting_per_key: PositiveInt = Field(64, description="The same, of one key.")
+    deterministic: bool = Field(default=False, description="Serve seeded requests alone, so that they repeat exactly.")
+
+
+class Embedder(Part):
+    """The embedded embedding model."""
+
+    default: str | None = Field("all-minilm-l6-v2", description="The catalogue's model that is fetched; none: none.")
+    threads: int = Field(0, ge=0, description="Threads; 0: one for each core.")
+
+
+class PublicModel(Part):
+    """A name that callers ask for."""
+
+    name: str = Field(min_length=1, description="What callers send as `model`; '*' for every name without a row.")
+    deployments: tuple[str, ...] = Field(min_length=1, description="Who may answer, in order: local/<model>, …")
+
+
+class Log(Part):
+    """Logging."""
+
+    format: Literal["auto", "json", "console"] = Field("auto", description="auto: JSON unless on a terminal.")
+
+
+class Settings(BaseSettings):
+    """All settings of one server."""
+
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="forbid",
+        env_prefix="NARTHEX_",
+        env_nested_delimiter="__",
+        nested_model_default_partial_update=True,
+    )
+
+    host: str = Field("127.0.0.1", description="The address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="The port; 0: a free one.")
+    data: Path = Field(Path("narthex-data"), description="The data folder.")
+    workers: PositiveInt = Field(1, description="Worker processes.")
+    http: Http = Field(Http(), description="The HTTP side.")
+    engine: Engine = Field(Engine(), description="The embedded engine.")
+    embedder: Embedder = Field(Embedder(), description="The embedded embedding model.")
+    models: tuple[PublicModel, ...] = Field((), description="Names that callers ask for, besides the models' own.")
+    log: Log = Field(Log(), description="Logging.")
+
+
+def load(file: Path | None = None, **given: Any) -> Settings:
+    """All settings, checked whole. `given` (from the command line) wins; its None values count as not given.
+
+    Raises:
+        ConfigError: lists every setting that is wrong, with what is wrong about it.
+    """
+    content = _read(file)
+
+    class WithFile(Settings):
+        @classmethod
+        @override
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=content)
+
+    try:
+        return WithFile(**{name: value for name, value in given.items() if value is not None})
+    except pydantic.ValidationError as error:
+        raise ConfigError(_described(error)) from None
+    except SettingsError as error:
+        raise ConfigError(f"The environment holds a setting that can't be read: {error}") from None
+
+
+def origins(settings: Settings, file: Path | None) -> dict[str, str]:
+    """Where each top-level setting's value comes from, for `config show`."""
+    content = _read(file)
+    prefix = "NARTHEX_"
+    found = {}
+    for name in type(settings).model_fields:
+        if any(variable.upper().startswith(f"{prefix}{name.upper()}") for variable in os.environ):
+            found[name] = "environment"
+        elif name in content:
+            found[name] = str(file or DEFAULT_FILE)
+        else:
+            found[name] = "default"
+    return found
+
+
+def _read(file: Path | None) -> dict[str, Any]:
+    path = file or DEFAULT_FILE
+    if file is None and not path.exists():
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} must hold a map of settings.")
+    expanded: dict[str, Any] = _expand(content, path)
+    return expanded
+
+
+def _expand(value: Any, path: Path) -> Any:
+    """Put environment variables where `${NAME}` stands."""
+    if isinstance(value, dict):
+        return {name: _expand(item, path) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, path) for item in value]
+    if not isinstance(value, str):
+        return value
+
+    def variable(match: re.Match[str]) -> str:
+        if match[1] not in os.environ:
+            raise ConfigError(f"{path} uses ${{{match[1]}}}, but that environment variable is not set.")
+        return os.environ[match[1]]
+
+    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", variable, value)
+
+
+def _described(error: pydantic.ValidationError) -> str:
+    """Every fault on a line of its own. The values are left out: they may be secrets."""
+    lines = ["The configuration is invalid:"]
+    for fault in error.errors(include_url=False, include_input=False, include_context=False):
+        where = ".".join(map(str, fault["loc"])) or "(whole)"
+        lines.append(f"  {where}: {fault['msg']}")
+    return "\n".join(lines)
