@@ -1,0 +1,289 @@
+"""OpenAI's chat format as a provider speaks it: requests to it, and its streams to frames. No I/O.
+
+Source: contract sections 1.2 to 1.4.
+
+Each chunk is glanced at once (which choices, whether finished, usage, error: some 0.5 µs) and decoded only if somebody
+asks for its events.
+
+Rule 1: a stream ends well when every choice has finished, `[DONE]` or not; anything else raises.
+Rule 2: what the whole answer used is told once, in a frame of its own at the end, wherever the server put it (some
+repeat it in every chunk, some send it with the last delta).
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any, get_args
+
+import msgspec
+
+from narthex.core.chat import ChatRequest
+from narthex.core.errors import UpstreamProtocolError
+from narthex.core.stream import (
+    ChoiceFinished,
+    ChoiceStarted,
+    Event,
+    FinishReason,
+    Frame,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+    UsageReported,
+)
+from narthex.providers.openai_errors import stream_error
+from narthex.wire.sse import SseDecoder
+
+FORMAT = "openai.chat"
+PATH = "/chat/completions"
+
+_FINISH: Mapping[str, FinishReason] = {reason: reason for reason in get_args(FinishReason)} | {
+    "eos": "stop",
+    "eos_token": "stop",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "tool_use": "tool_calls",
+}
+"""Finish reasons that servers send, by the contract's name for each."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def build(request: ChatRequest, *, model: str) -> bytes:
+    """The body to send: the caller's own fields, the provider's name of the model, always as a stream with usage."""
+    stream = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+    return msgspec.json.encode({**request.sent, **stream})
+
+
+# --- the wire, as far as we read it --------------------------------------------------------------------------------
+
+
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _CompletionDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _PromptDetails | None = None
+    completion_tokens_details: _CompletionDetails | None = None
+
+
+class _ChoiceGlance(msgspec.Struct, gc=False):
+    index: int = 0
+    finish_reason: str | None = None
+
+
+class _Glance(msgspec.Struct):
+    choices: list[_ChoiceGlance] | None = None
+    usage: _Usage | None = None
+    error: Any = None
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _Function = msgspec.field(default_factory=_Function)
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _Function | None = None
+
+
+class _Logprob(msgspec.Struct):
+    token: str
+    logprob: float
+    bytes: list[int] | None = None
+    top_logprobs: list["_Logprob"] | None = None
+
+
+class _Logprobs(msgspec.Struct):
+    content: list[_Logprob] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+_glance = msgspec.json.Decoder(_Glance).decode
+_chunk = msgspec.json.Decoder(_Chunk).decode
+_any = msgspec.json.Decoder().decode
+
+
+# --- from the wire to frames ---------------------------------------------------------------------------------------
+
+
+class ChatDecoder:
+    """Decodes one answer. `choices`: how many were asked for, and so have to finish."""
+
+    def __init__(self, *, choices: int = 1) -> None:
+        self._sse = SseDecoder()
+        self._choices = choices
+        self._started: set[int] = set()
+        self._finished: set[int] = set()
+        self._usage: Usage | None = None
+        self._done = False
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are complete with `data`; go through all of them.
+
+        Raises:
+            UpstreamError: the server reported an error, after the frames that came before it.
+            UpstreamProtocolError: what it sent can't be read.
+        """
+        for event in self._sse.feed(data):
+            if self._done:
+                return
+            if event.data == b"[DONE]":
+                self._done = True
+            elif (frame := self._frame(event.data)) is not None:
+                yield frame
+
+    def end(self) -> Iterator[Frame]:
+        """The body has ended: the last frame, with the usage, if there was any.
+
+        Raises:
+            UpstreamProtocolError: the answer is not complete.
+        """
+        if len(self._finished) < self._choices or self._started != self._finished:
+            raise UpstreamProtocolError("The model's server ended its answer before it was complete.")
+        if self._usage is not None:
+            yield Frame.of(UsageReported(self._usage))
+
+    def _frame(self, data: bytes) -> Frame | None:
+        try:
+            if not data.isascii():
+                data.decode()  # a frame may be passed on without being decoded: it must be sound
+            glance = _glance(data)
+        except _UNREADABLE as error:
+            raise UpstreamProtocolError from error
+        if glance.error:
+            raise stream_error(glance.error)
+        if glance.usage is not None:
+            self._usage = _usage(glance.usage)
+        live = [choice for choice in glance.choices or () if choice.index not in self._finished]
+        if not live:  # usage alone, a keep-alive, or an afterthought to a finished choice
+            return None
+        return self._frame_of(data, live)
+
+    def _frame_of(self, data: bytes, live: list[_ChoiceGlance]) -> Frame:
+        starts: list[int] = []
+        ends = False
+        foreign = False
+        for choice in live:
+            if choice.index not in self._started:
+                self._started.add(choice.index)
+                starts.append(choice.index)
+            if choice.finish_reason:
+                if choice.finish_reason not in _FINISH:
+                    raise UpstreamProtocolError("The model's server broke off its answer.")
+                self._finished.add(choice.index)
+                ends = True
+                foreign |= _FINISH[choice.finish_reason] != choice.finish_reason
+        if foreign:
+            data = _with_our_reasons(data)
+        read = frozenset(choice.index for choice in live)
+        return Frame(FORMAT, data, decode=partial(_events, starts=tuple(starts), read=read), finishes=ends)
+
+
+def _with_our_reasons(data: bytes) -> bytes:
+    chunk = _any(data)
+    for choice in chunk["choices"]:
+        if reason := choice.get("finish_reason"):
+            choice["finish_reason"] = _FINISH.get(reason, reason)
+    return msgspec.json.encode(chunk)
+
+
+def _usage(usage: _Usage) -> Usage:
+    prompt = usage.prompt_tokens_details or _PromptDetails()
+    completion = usage.completion_tokens_details or _CompletionDetails()
+    return Usage(
+        prompt_tokens=usage.prompt_tokens or 0,
+        completion_tokens=usage.completion_tokens or 0,
+        cached_tokens=prompt.cached_tokens or 0,
+        reasoning_tokens=completion.reasoning_tokens or 0,
+        accepted_prediction_tokens=completion.accepted_prediction_tokens or 0,
+        rejected_prediction_tokens=completion.rejected_prediction_tokens or 0,
+    )
+
+
+# --- from a frame to events ----------------------------------------------------------------------------------------
+
+
+def _events(data: bytes, *, starts: tuple[int, ...], read: frozenset[int]) -> tuple[Event, ...]:
+    """The events of one chunk. `starts`: choices that begin in it; `read`: those that had not finished before it."""
+    try:
+        chunk = _chunk(data)
+    except _UNREADABLE as error:
+        raise UpstreamProtocolError from error
+    events: list[Event] = [ChoiceStarted(choice) for choice in starts]
+    for choice in chunk.choices:
+        if choice.index in read:
+            events.extend(_deltas(choice.index, choice.delta, choice.logprobs))
+            if choice.finish_reason:
+                events.append(ChoiceFinished(choice.index, _FINISH[choice.finish_reason]))
+    return tuple(events)
+
+
+def _deltas(choice: int, delta: _Delta, logprobs: _Logprobs | None) -> Iterator[Event]:
+    if thought := delta.reasoning_content or delta.reasoning:
+        yield ReasoningDelta(choice, thought)
+    entries = _token_logprobs(logprobs.content) if logprobs is not None and logprobs.content else None
+    if delta.content or entries:
+        yield TextDelta(choice, delta.content or "", entries)
+    if delta.refusal:
+        yield RefusalDelta(choice, delta.refusal)
+    for position, call in enumerate(delta.tool_calls or ()):
+        yield ToolCallDelta(
+            choice=choice,
+            call=position if call.index is None else call.index,
+            id=call.id or None,
+            name=call.function.name or None,
+            arguments=call.function.arguments or "",
+        )
+    if (function := delta.function_call) is not None:
+        yield ToolCallDelta(choice=choice, call=0, name=function.name or None, arguments=function.arguments or "")
+
+
+def _token_logprobs(entries: Iterable[_Logprob]) -> tuple[TokenLogprob, ...]:
+    return tuple(
+        TokenLogprob(
+            token=entry.token,
+            logprob=entry.logprob,
+            bytes_=_byte_string(entry.bytes),
+            top=_token_logprobs(entry.top_logprobs or ()),
+        )
+        for entry in entries
+    )
+
+
+def _byte_string(values: list[int] | None) -> bytes | None:
+    try:
+        return None if values is None else bytes(values)
+    except ValueError as error:
+        raise UpstreamProtocolError from error

@@ -1,0 +1,122 @@
+"""Errors of servers that speak OpenAI's format: refused requests, and error events within a stream.
+
+Source: contract section 1.9. Rule: only a refusal of the request itself (400, 404, 422 …) passes its message on, since
+it is for the caller. The others' texts may name our key, our organisation or the server's insides, and stay here.
+"""
+
+import math
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import msgspec
+
+from narthex.core.errors import (
+    UpstreamCredentials,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamRateLimited,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_MESSAGE_CHARACTERS = 2000
+_FAILED = "The model's server failed."
+_RATE_LIMITS = frozenset(("rate_limit_exceeded", "insufficient_quota", "requests", "tokens", "rate_limit_error"))
+
+_decode = msgspec.json.Decoder().decode
+
+
+class _Fault(msgspec.Struct):
+    """What an error object says, whatever its shape."""
+
+    message: str | None = None
+    param: str | None = None
+    code: str | int | None = None
+    kind: str | None = None
+
+
+def parse_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
+    """The error that a response without a stream stands for. `headers` have lower-case names."""
+    try:
+        document = _decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = None
+    return _error(status, _fault(document), retry_after_s=retry_after_s(headers))
+
+
+def stream_error(error: Any) -> UpstreamError:
+    """The error that an error event stands for; `error` is the value of its `error` member."""
+    fault = _fault({"error": error})
+    if isinstance(fault.code, int) and 400 <= fault.code < 600:
+        status = fault.code
+    elif fault.code in _RATE_LIMITS or fault.kind in _RATE_LIMITS:
+        status = 429
+    elif fault.kind == "invalid_request_error":
+        status = 400
+    else:
+        status = 500
+    return _error(status, fault, retry_after_s=None)
+
+
+def retry_after_s(headers: Headers) -> float | None:
+    """Seconds until a retry: `retry-after-ms`, else `retry-after`, which may be a date (held against the server's)."""
+    fields = dict(reversed(headers))
+    for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
+        if (seconds := _number(fields.get(name))) is not None:
+            return seconds * unit_s
+    try:
+        at, now = (parsedate_to_datetime(fields[name].decode("latin-1")) for name in (b"retry-after", b"date"))
+        return max(0.0, (at - now).total_seconds())
+    except (KeyError, ValueError, TypeError):  # TypeError: one has a time zone and the other has none
+        return None
+
+
+def _error(status: int, fault: _Fault, *, retry_after_s: float | None) -> UpstreamError:
+    if status in {401, 403}:
+        return UpstreamCredentials()
+    if status == 429:
+        return UpstreamRateLimited(retry_after_s=retry_after_s)
+    if status == 408:
+        return UpstreamTimeout()
+    if status >= 500:
+        return UpstreamUnavailable(_FAILED, retry_after_s=retry_after_s)
+    if status < 400:
+        return UpstreamProtocolError()
+    code = fault.code
+    if isinstance(code, int):  # vLLM repeats the status there
+        code = None if code == status else str(code)
+    return UpstreamRejected(fault.message, param=fault.param, code=code)
+
+
+def _fault(document: Any) -> _Fault:
+    """Read `{"error": {…}}`, `{"error": "text"}`, `{"message": …}` and `{"detail": "text"}`."""
+    if not isinstance(document, dict):
+        return _Fault()
+    error = document.get("error", document)
+    if isinstance(error, str):
+        return _Fault(message=_text(error))
+    if not isinstance(error, dict):
+        return _Fault()
+    code = error.get("code")
+    return _Fault(
+        message=_text(error.get("message")) or _text(error.get("detail")),
+        param=_text(error.get("param")),
+        code=code if isinstance(code, int) and not isinstance(code, bool) else _text(code),
+        kind=_text(error.get("type")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value[:_MESSAGE_CHARACTERS] if isinstance(value, str) and value else None
+
+
+def _number(value: bytes | None) -> float | None:
+    try:
+        number = float(value or b"x")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
