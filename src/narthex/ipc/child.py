@@ -85,7 +85,9 @@ def listening_fds() -> list[int]:
     return [int(value) for option, value in itertools.pairwise(sys.argv) if option == "--listen"]
 
 
-def run_until_stopped(main: Callable[[asyncio.Event], Any]) -> None:
+def run_until_stopped(
+    main: Callable[[asyncio.Event], Any], *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> None:
     """Run `main(stop)` on a loop; `stop` is set by SIGTERM and SIGINT."""
 
     async def body() -> None:
@@ -95,4 +97,5 @@ def run_until_stopped(main: Callable[[asyncio.Event], Any]) -> None:
             loop.add_signal_handler(number, stop.set)
         await main(stop)
 
-    asyncio.run(body())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(body())

@@ -89,7 +89,7 @@ def _listen(plan: Plan, *, patience_s: float) -> list[socket.socket]:
 def _check_socket_paths(plan: Plan) -> None:
     for spec in plan.children:
         path = os.fsencode(control_socket(Path(plan.run_dir), spec.name))
-        if len(path) > SOCKET_PATH_BYTES + 4:
+        if len(path) > SOCKET_PATH_BYTES:
             raise ConfigError(f"The name {spec.name} is too long: its unix socket would need {len(path)} bytes.")
 
 

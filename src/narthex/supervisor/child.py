@@ -200,12 +200,11 @@ class Child:
         try:
             async with self._around.room(self):
                 self.process = self._around.spawn(self.spec, self._reported, self._exited)
+                self._later(self.spec.start_timeout_s * _HUNG, self.process.kill)
         except NarthexError as error:
             self._refused(error)
         except OSError as error:
             self._crashed(f"could not be started: {error.strerror}")
-        else:
-            self._later(self.spec.start_timeout_s * _HUNG, self.process.kill)
         finally:
             if self._launching is asyncio.current_task():
                 self._launching = None

@@ -1,14 +1,15 @@
-"""What a supervisor is to run: the data that `narthex serve` hands over, and the names both sides derive from it."""
+"""What a supervisor is to run: the data that `narthex serve` hands over, and the names both sides derive from it.
+
+Rule: cheap to import, as are `datafolder` and `launch`: the command line pays for it with every command.
+"""
 
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from narthex.ipc.logs import LogFormat
-
-SOCKET_PATH_BYTES = 100
-"""Longest path of a unix socket that we rely on; the kernels' own limits are 104 to 108."""
+SOCKET_PATH_BYTES = 103
+"""Longest path that every kernel takes for a unix socket."""
 
 
 class Stamp(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     uds: str | None = None
     drain_timeout_s: float = 30.0
     memory_budget_bytes: int = 0
-    log_format: LogFormat = "auto"
+    log_format: Literal["auto", "json", "console"] = "auto"
 
     @property
     def hosts(self) -> list[str]:

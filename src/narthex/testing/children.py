@@ -20,9 +20,8 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     """What a child does. All times count from its start.
 
     `ready_after_s` None: never. `crashes`: so many first starts end in a crash. `crash_after_s`, `idle_after_s`: it
-    ends with 3, or 0, by itself. `stopping_s`: how long it takes to end once told to; `stopping_until`: the file for which it
-    waits then. `trace`: a file to which it
-    appends "name event" lines: start, ready, hup, term, end.
+    ends with 3, or 0, by itself. `stopping_s`: how long it takes to end once told to. `stopping_until`: a file for
+    which it waits then. `trace`: a file to which it appends "name event" lines: start, ready, hup, term, end.
     """
 
     name: str = "child"
@@ -76,9 +75,13 @@ async def _live(habit: Habit, lifeline: Lifeline, stop: asyncio.Event) -> None:
         await stop.wait()
         habit.note("term")
         await asyncio.sleep(habit.stopping_s)
-        while habit.stopping_until is not None and not Path(habit.stopping_until).exists():
-            await asyncio.sleep(0.01)
+        await _appeared(habit.stopping_until)
     habit.note("end")
+
+
+async def _appeared(path: str | None) -> None:
+    while path is not None and not Path(path).exists():  # noqa: ASYNC110, ASYNC240 - another process makes the file
+        await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager

@@ -1,9 +1,7 @@
 """A supervisor as a process of its own, with children of narrow habits, to be asked, signalled and killed."""
 
 import asyncio
-import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -48,7 +46,7 @@ def gone(pid: int) -> bool:
 
 
 class Supervised:
-    """One data folder and the supervisor that serves it. Leaving the block kills what still runs."""
+    """One data folder and the supervisor that serves it. Leaving the block ends what still runs."""
 
     def __init__(self, folder: Path, **plan: Any) -> None:
         """`folder`: an empty one. `plan`: fields of the plan that differ from a test's usual ones."""
@@ -136,8 +134,11 @@ class Supervised:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
         for process in self._started:
-            with contextlib.suppress(ProcessLookupError):
-                if process.poll() is None:
-                    os.kill(process.pid, signal.SIGKILL)
+            for number in (signal.SIGTERM, signal.SIGINT):  # the second one cuts the drain short
+                process.send_signal(number)
+            try:
+                await until(lambda process=process: process.poll() is not None)  # type: ignore[misc]
+            except TimeoutError:
+                process.kill()
             process.wait()
         shutil.rmtree(self.run_dir, ignore_errors=True)
