@@ -10,9 +10,13 @@ log = structlog.get_logger(__name__)
 
 
 class TaskSet:
-    """Tasks that belong to one owner. An exception in one is logged; `aclose` cancels and awaits the rest."""
+    """Tasks that belong to one owner. An exception in one is logged; `aclose` cancels and awaits the rest.
 
-    def __init__(self) -> None:
+    `awaited`: the owner awaits each task itself, and so hears of its exception without the log.
+    """
+
+    def __init__(self, *, awaited: bool = False) -> None:
+        self._awaited = awaited
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -27,7 +31,7 @@ class TaskSet:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self._awaited:
             log.error("a background task failed", exc_info=error)
 
     async def aclose(self) -> None:

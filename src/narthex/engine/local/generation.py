@@ -109,7 +109,7 @@ class Generation:
 
     async def _run(self, job: Job) -> None:
         """Lease and start groups until every choice has run."""
-        groups = TaskSet()
+        groups = TaskSet(awaited=True)
         try:
             running, started, lease = [], 0, self._lease(job)
             while started < job.n:
@@ -155,7 +155,9 @@ class Generation:
     async def _group(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[Frame]:
         size = lease.choices
         first = job.first + start
-        body = sampling_body(self._sampling, seed=job.seed + start, max_new=job.max_new) | {
+        body = sampling_body(
+            self._sampling, seed=job.seed + start, prompt_tokens=len(job.prompt), max_new=job.max_new
+        ) | {
             "prompt": job.prompt,
             "cache_prompt": lease.cache and not self._owner.seeded,
         }

@@ -173,20 +173,24 @@ def is_greedy(sampling: Sampling) -> bool:
     return sampling.temperature == 0 or sampling.top_p == 0
 
 
-def sampling_body(sampling: Sampling, *, seed: int, max_new: int) -> dict[str, Any]:
-    """The sampling part of a `/completion` body: OpenAI's order (penalties, temperature, nucleus), nothing else on."""
+def sampling_body(sampling: Sampling, *, seed: int, prompt_tokens: int, max_new: int) -> dict[str, Any]:
+    """The sampling part of a `/completion` body: OpenAI's order (penalties, temperature, nucleus), nothing else on.
+
+    Penalties count the whole text so far, the prompt included.
+    """
     set_ = {
         name: value
         for name in ("frequency_penalty", "presence_penalty", "top_p")
         if (value := getattr(sampling, name)) is not UNSET
     }
+    penalised = "frequency_penalty" in set_ or "presence_penalty" in set_
     return {
         "n_predict": max_new,
         "samplers": ["penalties", "temperature", "top_p"],
         "temperature": 1.0 if sampling.temperature is UNSET else sampling.temperature,
         "top_p": 1.0,
         "repeat_penalty": 1.0,
-        "repeat_last_n": -1,
+        "repeat_last_n": prompt_tokens + max_new if penalised else 0,
         "seed": seed,
         "stop": sampling.stop,
         **set_,
