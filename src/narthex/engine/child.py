@@ -7,6 +7,7 @@ ends the process and nothing else: the supervisor starts it again.
 import asyncio
 import http.client
 import os
+from pathlib import Path
 
 import structlog
 
@@ -56,14 +57,14 @@ class Engine:
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
-        self._server = LlamaServer(settings.socket)
+        self._server = LlamaServer(Path(settings.socket))
         self._tasks = TaskSet()
         self._ended = asyncio.Event()
         self._trimmer: Trimmer | None = None
         self._slots = LocalSlots(
             settings.limits, share_prefix_cache=settings.share_prefix_cache, on_release=self._released
         )
-        self._broker = Broker(self._slots, settings.control_socket, on_retired=self._ended.set)
+        self._broker = Broker(self._slots, Path(settings.control_socket), on_retired=self._ended.set)
 
     async def run(self, lifeline: Lifeline, stop: asyncio.Event) -> None:
         """Serve until `stop`, retired or idle for too long."""
@@ -79,7 +80,6 @@ class Engine:
         lifeline.ready()
         await self._ended.wait()
         await self._broker.aclose()
-        self._settings.socket.unlink(missing_ok=True)
         await self._tasks.aclose()
 
     def _released(self) -> None:
@@ -104,15 +104,15 @@ def main() -> None:
     settings = lifeline.settings(EngineSettings)
     lifeline.watch()
     try:
-        gguf.read(settings.model_path)
-        server = llama.start(settings)
+        gguf.read(Path(settings.model_path))
+        server = llama.start(settings)  # noqa: F841 - it lives as long as this name
         run_until_stopped(lambda stop: Engine(settings).run(lifeline, stop))
     except ModelLoadFailed as error:
         log.error("the model can't be served", model=settings.name, reason=error.message)  # noqa: TRY400
         lifeline.failed(error.message)
         os._exit(1)
-    # llama.cpp's threads may be in the middle of a batch: nothing of theirs needs an orderly end, so don't wait for it.
-    del server
+    # llama.cpp's threads may be in the middle of a stream, and `server`'s own end would wait for it.
+    Path(settings.socket).unlink(missing_ok=True)
     os._exit(0)
 
 

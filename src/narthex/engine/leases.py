@@ -1,7 +1,8 @@
 """Leave to use an engine's slots, for the length of an `async with`: from the engine's broker, or within this process.
 
 async with slots.lease(key=…, account=…, n=3, prompt_tokens=120, max_new=64) as lease:
-    # POST /completion {"n_cmpl": lease.choices, "id_slot": lease.slot if named, "cache_prompt": lease.cache, …}
+    # POST /completion {"n_cmpl": lease.choices, "id_slot": lease.slot if named, "cache_prompt": lease.cache,
+    #                   "stream": true, "return_progress": true, …}: a hang-up is noticed when a write fails
     # and for each choice's last event: lease.used(event["id_slot"])
     # lease.left more choices of the request: async with lease.rest() as another, before or beside this one's work
 """

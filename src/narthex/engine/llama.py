@@ -20,9 +20,11 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """All that an engine's child needs; the line on its standard input. Sizes come from `narthex.engine.sizing`."""
 
     name: str
-    model_path: Path
-    socket: Path
-    control_socket: Path
+    model_path: str
+    socket: str
+    """Where llama.cpp listens; in a folder of mode 0700."""
+    control_socket: str
+    """Where the broker listens."""
     slots: int = 16
     spare_slots: int = 2
     cells: int = 16384
@@ -33,7 +35,9 @@ class EngineSettings(msgspec.Struct, frozen=True, kw_only=True):
     """How many tokens idle slots may keep for their account's next prompt; None for as many as fit. Every token that is
     kept is looked past in every attention step: 6000 of them slow two cores by a fifth."""
     share_prefix_cache: bool = False
-    batch: int = 128
+    batch: int = 64
+    """Tokens of one batch of prefill: a caller who leaves is noticed between two batches, and only if the request said
+    `stream` and `return_progress`, because llama.cpp learns of it from a write that fails."""
     threads: int = 2
     gpu_layers: int = 0
     idle_unload_s: float | None = None
@@ -65,8 +69,8 @@ def start(settings: EngineSettings) -> Any:
     import xllamacpp  # noqa: PLC0415 - 106 MB of native code that no other process may load
 
     params = xllamacpp.CommonParams()
-    params.model.path = str(settings.model_path)
-    params.hostnames = [str(settings.socket)]
+    params.model.path = settings.model_path
+    params.hostnames = [settings.socket]
     params.verbosity = 1  # errors only
     _shut(params, settings)
     params.n_parallel = settings.slots
@@ -81,7 +85,7 @@ def start(settings: EngineSettings) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings.threads
     params.n_threads_http = settings.slots + 4  # each stream holds one
     params.embedding = settings.embedding
-    settings.socket.unlink(missing_ok=True)
+    Path(settings.socket).unlink(missing_ok=True)
     try:
         return xllamacpp.Server(params)
     except RuntimeError:
@@ -97,7 +101,7 @@ def _shut(params: Any, settings: EngineSettings) -> None:
     params.cache_ram_mib = 0
     params.cache_idle_slots = False
     params.slot_prompt_similarity = 0.0  # no slot is chosen for what another account left in it
-    params.slot_save_path = f"{settings.socket.parent}/"  # without it no slot can be erased
+    params.slot_save_path = f"{Path(settings.socket).parent}/"  # without it no slot can be erased
 
 
 class SlotState(msgspec.Struct, frozen=True):

@@ -1,7 +1,7 @@
 """How large an engine is made for a model and a machine: slots, KV cells, batch, threads.
 
 One batch of prefill must end within 500 ms, because a caller who leaves is only noticed between batches. Two cores read
-about 200 prompt tokens a second of a small model: 64 tokens a core are safe there; where it is too much for a larger
+about 200 prompt tokens a second of a small model: 32 tokens a core take 0.3 s. Where that is too much for a larger
 model, or too little for a GPU, the setting overrides it.
 """
 
@@ -48,7 +48,7 @@ def size(
     window = min(fixed.window or context_length, context_length)
     affordable = memory_bytes // _CACHE_SHARE // max(1, kv_bytes_per_token)
     cells = max(window, fixed.cells or min(slots * window, affordable))
-    batch = fixed.batch or _power_of_two(64 * cores)
+    batch = fixed.batch or _power_of_two(32 * cores)
     return Size(
         slots=slots,
         cells=cells,
@@ -60,5 +60,5 @@ def size(
 
 
 def _power_of_two(tokens: int) -> int:
-    """The largest power of two up to `tokens`, from 64 to 2048."""
-    return max(64, min(2048, 1 << (tokens.bit_length() - 1)))
+    """The largest power of two up to `tokens`, from 32 to 2048."""
+    return max(32, min(2048, 1 << (tokens.bit_length() - 1)))
