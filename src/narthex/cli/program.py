@@ -3,8 +3,10 @@
 import typer
 
 from narthex import __version__
-from narthex.cli import backup, keys, models
+from narthex.cli import backup, config, keys, models
+from narthex.cli.chat import chat
 from narthex.cli.serve import serve
+from narthex.ipc import logs
 
 app = typer.Typer(
     name="narthex",
@@ -14,10 +16,18 @@ app = typer.Typer(
     epilog="Start with `narthex serve`; then `narthex chat` in another terminal.",
 )
 app.command()(serve)
+app.command()(chat)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(config.app, name="config")
 app.command()(backup.backup)
 app.command()(backup.restore)
+
+
+@app.callback()
+def configure() -> None:
+    """Log lines of commands go to standard error: standard output is for what was asked for."""
+    logs.configure(process="cli")
 
 
 @app.command()

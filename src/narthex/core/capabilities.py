@@ -51,6 +51,11 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 }
 """Values that ask for nothing: they pass wherever the field itself can't be honoured."""
 
+EMBEDDINGS: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "dimensions"), State.NATIVE) | {
+    "user": State.NO_EFFECT
+}
+"""What every embedding model of ours honours; the request has no further fields."""
+
 
 def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str) -> UnsupportedParameter | None:
     """The first field that can't be honoured, as the error to answer with; None when all can be."""

@@ -1,9 +1,13 @@
 """The canonical embeddings request. Source: contract section 1.7."""
 
+import math
+import struct
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
+
+from narthex.core.errors import InvalidRequest
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,3 +20,20 @@ class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
     dimensions: int | None = None
     fields: Mapping[str, Any]
     sent: Mapping[str, msgspec.Raw]
+
+
+def shorten(vector: bytes, dimensions: int | None) -> bytes:
+    """The first `dimensions` numbers (None: all) of a little-endian float32 vector, of unit length again.
+
+    Raises:
+        InvalidRequest: the vector has fewer.
+    """
+    have = len(vector) // 4
+    if dimensions is None or dimensions == have:
+        return vector
+    if dimensions > have:
+        message = f"Invalid 'dimensions': this model has {have}, but {dimensions} were asked for."
+        raise InvalidRequest(message, param="dimensions", code="integer_above_max_value")
+    numbers = struct.unpack(f"<{dimensions}f", vector[: 4 * dimensions])
+    length = math.sqrt(math.fsum(number * number for number in numbers)) or 1.0
+    return struct.pack(f"<{dimensions}f", *(number / length for number in numbers))

@@ -1,18 +1,14 @@
 """The embedder as a deployment of `/v1/embeddings`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from narthex.core.capabilities import Capabilities, State
-from narthex.core.embeddings import EmbeddingsRequest
-from narthex.core.errors import EngineUnavailable, InvalidRequest
+from narthex.core.capabilities import EMBEDDINGS, Capabilities
+from narthex.core.embeddings import EmbeddingsRequest, shorten
+from narthex.core.errors import EngineUnavailable
 from narthex.core.ports import Call, Ensure, Opened, Stream, Surface
 from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
-from narthex.retrieval.embed import Embedder, Embeddings, shorten
-
-CAPABILITIES: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "dimensions"), State.NATIVE) | {
-    "user": State.NO_EFFECT
-}
+from narthex.retrieval.embed import Embedder, Embeddings
 
 
 class EmbedderDeployment:
@@ -36,7 +32,7 @@ class EmbedderDeployment:
 
     def capabilities(self, surface: Surface) -> Capabilities | None:
         """See `Deployment.capabilities`."""
-        return CAPABILITIES if surface == "embeddings" else None
+        return EMBEDDINGS if surface == "embeddings" else None
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
@@ -55,7 +51,7 @@ class EmbedderDeployment:
             await self._ensure(self._child)
             found = await self._embed(request)
         yield Frame.of(
-            EmbeddingsReady(_cut(found.vectors, dimensions=request.dimensions, dim=found.dim)),
+            EmbeddingsReady(tuple(shorten(bytes(vector), request.dimensions) for vector in found.vectors)),
             UsageReported(Usage(prompt_tokens=sum(found.tokens))),
         )
 
@@ -63,19 +59,3 @@ class EmbedderDeployment:
         if request.tokens:
             return await self._embedder.embed(tokens=request.tokens)
         return await self._embedder.embed(texts=request.texts)
-
-
-def _cut(vectors: Sequence[memoryview], *, dimensions: int | None, dim: int) -> tuple[bytes, ...]:
-    """The vectors, cut to `dimensions` and of unit length again.
-
-    Raises:
-        InvalidRequest: the model has fewer.
-    """
-    if dimensions is None or dimensions == dim:
-        return tuple(map(bytes, vectors))
-    if dimensions > dim:
-        message = (
-            f"integer above maximum value. Expected a value <= {dim} for this model, but got {dimensions} instead."
-        )
-        raise InvalidRequest(f"Invalid 'dimensions': {message}", param="dimensions", code="integer_above_max_value")
-    return tuple(bytes(shorten(vector, dimensions)) for vector in vectors)

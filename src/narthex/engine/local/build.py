@@ -11,6 +11,7 @@ from narthex.engine import gguf
 from narthex.engine.leases import LocalSlots
 from narthex.engine.leases import Slots as BrokerSlots
 from narthex.engine.local.driver import Facts, LocalDeployment, LocalModel
+from narthex.engine.local.embedding import GgufEmbeddings
 from narthex.engine.local.llama import LlamaServer
 from narthex.engine.local.prompt import control_pattern
 from narthex.engine.queue import QueueLimits
@@ -35,12 +36,15 @@ class LocalEngines:
         """The deployment of one model."""
         upstream = self._connect(model.url or f"unix:{model.socket}")
         self._stack.push_async_callback(upstream.aclose)
+        server = LlamaServer(upstream.send)
+        if model.kind == "embedding":
+            return GgufEmbeddings(model.name, server, child=model.child, slots=self._slots(model), ensure=self._ensure)
         known = LocalModel(
             name=model.name, child=model.child, fingerprint=_fingerprint(model), facts=lambda: read_facts(model)
         )
         return LocalDeployment(
             known,
-            LlamaServer(upstream.send),
+            server,
             slots=self._slots(model),
             templates=self._templates,
             ensure=self._ensure,

@@ -62,8 +62,5 @@ CHAT: Capabilities = (
     }
 )
 COMPLETIONS: Capabilities = _SHARED | {"prompt": State.NATIVE, "user": State.NO_EFFECT}
-EMBEDDINGS: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "dimensions"), State.NATIVE) | {
-    "user": State.NO_EFFECT
-}
 
 BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}

@@ -4,7 +4,7 @@ Source: llama.cpp, tools/server/README.md. Any such server can stand in for our 
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -81,12 +81,21 @@ class Props(msgspec.Struct, frozen=True):
         return self.default_generation_settings.n_ctx
 
 
+class _Vector(msgspec.Struct, frozen=True):
+    embedding: list[float]
+
+
+class _Vectors(msgspec.Struct, frozen=True):
+    data: list[_Vector]
+
+
 class _Tokens(msgspec.Struct, frozen=True):
     tokens: list[int]
 
 
 _piece = msgspec.json.Decoder(Piece)
 _props = msgspec.json.Decoder(Props)
+_vectors = msgspec.json.Decoder(_Vectors)
 _tokens = msgspec.json.Decoder(_Tokens)
 _failed = msgspec.json.Decoder(_Failed)
 
@@ -107,6 +116,11 @@ class LlamaServer:
         body = encode({"content": text, "add_special": begin, "parse_special": control})
         async with self._answer("POST", "/tokenize", body) as answer:
             return _tokens.decode(await answer.read()).tokens
+
+    async def embed(self, tokens: Sequence[int]) -> list[float]:
+        """The pooled vector of a text, of unit length; only of an engine that was started for embeddings."""
+        async with self._answer("POST", "/v1/embeddings", encode({"input": [tokens]})) as answer:
+            return _vectors.decode(await answer.read()).data[0].embedding
 
     @asynccontextmanager
     async def completion(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Piece]]:
