@@ -7,7 +7,9 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -314,6 +316,35 @@ def test_the_command_fails_in_words(run: Callable[..., tuple[int, str, str]], tm
     status, out, err = run("pull", "nothing", "--data", str(tmp_path))
     assert (status, out) == (1, "")
     assert err.startswith("Error: The catalogue has no model 'nothing'.")
+
+
+def test_the_command_draws_a_bar_on_a_terminal(
+    run: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    status, out, err = run("pull", "tiny", "--data", str(tmp_path))
+    assert (status, out) == (0, "tiny is installed (3 MB, MIT).\n")
+    assert "MB/s" in err or "3.0" in err
+
+
+def test_the_command_builds_the_graph_of_an_embedding_model(models_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "all-minilm-l6-v2"
+    shutil.copytree(models_dir / folder.name, folder, ignore=shutil.ignore_patterns("*.onnx"))
+    result = CliRunner().invoke(command.app, ["pull", folder.name, "--data", str(tmp_path)])
+    assert result.exit_code == 0
+    assert len(list(folder.glob("model-*.onnx"))) == 1
+
+
+def test_one_part_of_several(tmp_path: Path) -> None:
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    part = tmp_path / "big-00001-of-00003.gguf"
+    metadata = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    metadata += text("split.count") + struct.pack("<IH", 2, 3)
+    part.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 2) + metadata)
+    with pytest.raises(ModelLoadFailed, match="is one of 3 parts; join them first"):
+        pull(str(part), tmp_path / "models")
 
 
 def test_a_file_of_ones_own(models_dir: Path, tmp_path: Path) -> None:

@@ -57,8 +57,12 @@ def child(socket: Path) -> Iterator[Child]:
         with os.fdopen(reading, "rb") as notices:
             yield Child(process, notices, socket)
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         assert process.stdin is not None
         process.stdin.close()
 

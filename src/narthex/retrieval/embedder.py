@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from narthex.core.errors import ContextLengthExceeded, InvalidRequest, ModelLoadFailed
+from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, run_until_stopped
 from narthex.ipc.server import Peer, Server
 from narthex.ipc.tasks import TaskSet
@@ -33,6 +34,7 @@ class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_batch_tokens: int = 512
     """Of one run. More brings nothing (two cores are busy at 128) and makes the others wait."""
     max_waiting_tokens: int = 4_000_000
+    log_format: logs.LogFormat = "auto"
 
 
 class Service:
@@ -117,6 +119,7 @@ def main() -> int:
     lifeline = Lifeline.from_argv()
     settings = lifeline.settings(EmbedderSettings)
     lifeline.watch()
+    logs.configure(settings.log_format, process=f"embedder/{settings.name}")
     try:
         model = EmbeddingModel(Path(settings.model_dir), threads=settings.threads)
     except ModelLoadFailed as error:
