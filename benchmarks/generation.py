@@ -1,0 +1,106 @@
+"""Tokens per second and time to the first token: the bare engine's child against the whole gateway.
+
+    python benchmarks/generation.py --engine-socket RUN/engine-M.sock --base-url http://127.0.0.1:8000/v1 --key KEY
+
+Each run streams `--tokens` tokens to 1 and to 16 callers at once. Runs of both sides alternate; the best of each
+counts. Name only one side to measure only that.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import time
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+PROMPT = "Once upon a time, in a small town by the sea, there lived a"
+
+
+class Run(NamedTuple):
+    tokens_per_s: float
+    first_token_ms: float
+
+
+class Side(NamedTuple):
+    """Where to send, what to send, and the mark of an event that carries output."""
+
+    name: str
+    socket: str | None
+    host: str
+    port: int
+    path: str
+    headers: str
+    body: bytes
+
+
+def sides(args: argparse.Namespace) -> list[Side]:
+    found = []
+    if args.engine_socket:
+        body = {"prompt": PROMPT, "n_predict": args.tokens, "ignore_eos": True, "stream": True, "cache_prompt": False}
+        found.append(Side("engine", args.engine_socket, "", 0, "/completion", "", json.dumps(body).encode()))
+    if args.base_url:
+        url = urlsplit(args.base_url)
+        body = {"model": args.model, "prompt": PROMPT, "max_tokens": args.tokens, "stream": True, "ignore_eos": True}
+        headers = f"authorization: Bearer {args.key}\r\n"
+        path = url.path.rstrip("/") + "/completions"
+        found.append(
+            Side("gateway", None, url.hostname or "", url.port or 80, path, headers, json.dumps(body).encode())
+        )
+    return found
+
+
+async def stream(side: Side) -> tuple[int, float]:
+    """One request: (tokens, seconds to the first of them)."""
+    if side.socket:
+        reader, writer = await asyncio.open_unix_connection(side.socket)
+    else:
+        reader, writer = await asyncio.open_connection(side.host, side.port)
+    began, first, tokens = time.monotonic(), 0.0, 0
+    head = f"POST {side.path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
+    writer.write(f"{head}{side.headers}content-length: {len(side.body)}\r\n\r\n".encode() + side.body)
+    status = await reader.readline()
+    if b" 200 " not in status:
+        raise SystemExit(f"{side.name}: {status.decode().strip()} {(await reader.read())[-500:].decode()}")
+    while line := await reader.readline():
+        if line.startswith(b"data: {"):
+            event = json.loads(line[6:])
+            if event.get("content") or (event.get("choices") and event["choices"][0].get("text")):
+                tokens += 1
+                first = first or time.monotonic() - began
+    writer.close()
+    return tokens, first
+
+
+async def run(side: Side, callers: int) -> Run:
+    began = time.monotonic()
+    done = await asyncio.gather(*(stream(side) for _ in range(callers)))
+    took = time.monotonic() - began
+    return Run(sum(tokens for tokens, _ in done) / took, 1000 * statistics.median(first for _, first in done))
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine-socket", help="llama.cpp's socket of a running engine")
+    parser.add_argument("--base-url", help="the gateway's, with /v1")
+    parser.add_argument("--key", default="", help="an API key of the gateway")
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    for callers in (1, 16):
+        best: dict[str, Run] = {}
+        for _ in range(args.repeats):
+            for side in sides(args):
+                made = await run(side, callers)
+                best[side.name] = max(best.get(side.name, made), made)
+        for name, made in best.items():
+            print(
+                f"{callers:2} streams  {name:8} {made.tokens_per_s:7.1f} tokens/s  {made.first_token_ms:8.1f} ms first"
+            )
+        if len(best) == 2:
+            print(f"{callers:2} streams  ratio    {best['gateway'].tokens_per_s / best['engine'].tokens_per_s:7.3f}")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
