@@ -9,6 +9,21 @@ import numpy as np
 
 from narthex.core.errors import InvalidRequest
 from narthex.ipc.client import Client
+from narthex.ipc.logs import LogFormat
+
+
+class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings line of the process. It stands here because who starts the process must not load its libraries."""
+
+    name: str
+    model_dir: str
+    socket: str
+    threads: int = 0
+    """Of one run; 0: one for each core."""
+    max_batch_tokens: int = 512
+    """Of one run. More brings nothing (two cores are busy at 128) and makes the others wait."""
+    max_waiting_tokens: int = 4_000_000
+    log_format: LogFormat = "auto"
 
 
 class EmbedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -17,24 +17,12 @@ from narthex.ipc.child import Lifeline, run_until_stopped
 from narthex.ipc.server import Peer, Server
 from narthex.ipc.tasks import TaskSet
 from narthex.retrieval.batching import Batcher
-from narthex.retrieval.embed import EmbedAnswer, EmbedCall, EmbedderInfo
+from narthex.retrieval.embed import EmbedAnswer, EmbedCall, EmbedderInfo, EmbedderSettings
 from narthex.retrieval.embedding_model import EmbeddingModel
 
+__all__ = ["EmbedderSettings", "Service", "main", "serve"]
+
 _TEXTS_AT_ONCE = 32
-
-
-class EmbedderSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings line."""
-
-    name: str
-    model_dir: str
-    socket: str
-    threads: int = 0
-    """Of one run; 0: one for each core."""
-    max_batch_tokens: int = 512
-    """Of one run. More brings nothing (two cores are busy at 128) and makes the others wait."""
-    max_waiting_tokens: int = 4_000_000
-    log_format: logs.LogFormat = "auto"
 
 
 class Service:
