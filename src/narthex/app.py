@@ -130,6 +130,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             for dialect in (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())
         }
         models = Models(catalogue.cards, remove=catalogue.remove)
+        openapi = OpenApi(__version__)
         health = Health({"keys": control.keys.ping}, draining=lambda: application.draining)
         table = [
             Route(path="/v1/chat/completions", endpoints={"POST": surfaces["chat"]}, surface="chat"),
@@ -144,8 +145,10 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             Route(path="/healthz", endpoints={"GET": health.alive}, access="open"),
             Route(path="/readyz", endpoints={"GET": health.ready}, access="open"),
             Route(path="/metrics", endpoints={"GET": metrics.endpoint}, access="admin"),
-            Route(path="/openapi.json", endpoints={"GET": OpenApi(__version__).endpoint}),
+            Route(path="/openapi.json", endpoints={"GET": openapi.endpoint}),
+            Route(path="/docs", endpoints={"GET": openapi.page}),
         ]
+        openapi.describe(table)
         application = Application(
             Routes(table),
             Authenticator(control.keys, clock=_now_ms),

@@ -1,15 +1,257 @@
-"""`/openapi.json`: what this server serves, made from the same tables that check requests."""
+"""`/openapi.json`: what this server serves, made from the same tables that check requests. Source: OpenAPI 3.1.0.
 
+Rule: a route that is served and not described here fails a test, and so does an answer that differs from its schema.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from narthex.core.capabilities import EMBEDDINGS, Capabilities, State
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.dialects.fields import Field, nullable
+from narthex.dialects.sampling import NOT_BUILT
+from narthex.engine.local import capabilities as local
+from narthex.http.docs import CONTENT_SECURITY, page
 from narthex.http.exchange import Exchange
+from narthex.http.openapi_answers import INTEGER, SCHEMAS, STRING, Schema, reference
+from narthex.http.routes import Route
 from narthex.wire.json import encode
+
+DESCRIPTION = (
+    "Every model and a team's documents behind one address. Unknown paths are answered with 404, other methods than "
+    "those listed with 405 and an `Allow` header; both with an `Error`. Every answer bears `x-request-id`. Where a key "
+    "or the server is lenient, fields that are not listed here are ignored and named in `x-narthex-ignored`."
+)
+
+_CAUSES = {
+    400: "The request is invalid, or the model can't honour one of its fields.",
+    401: "No key was sent, or it is wrong, revoked or expired.",
+    403: "The key may not do this.",
+    404: "There is no such model, or the key may not use it.",
+    413: "The body is too large.",
+    415: "The body is not JSON in UTF-8, or it is compressed.",
+    429: "Too many requests.",
+    500: "A fault of this server.",
+    502: "The model's server failed.",
+    503: "This server, its database or the model can't take the request now.",
+    504: "The model's server took too long.",
+}
+_WITH_RETRY = {429, 503}
+_ALWAYS = (400, 500)
+_KEYED = (401, 503)
+_MODEL_CALL = (403, 404, 413, 415, 429, 502, 504)
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of one route. `answer` names a schema; "" where `media` is no JSON. `errors`: besides the usual."""
+
+    id: str
+    summary: str
+    answer: str = ""
+    media: str = "application/json"
+    events: str = ""
+    body: Schema | None = None
+    errors: tuple[int, ...] = ()
+    unready: str = ""
+    """The schema of a 503 that is no error body."""
+
+
+def body_schema(
+    fields: Mapping[str, Field], required: tuple[str, ...], *, honoured: Capabilities, dependent: Iterable[str] = ()
+) -> Schema:
+    """The schema of a request: exactly what the decoder takes, with what the embedded models make of each field."""
+    properties = {
+        name: _described(field if name in required else nullable(field), _depends(honoured.get(name)))
+        for name, field in fields.items()
+    }
+    properties |= {name: {"description": _depends(honoured.get(name))} for name in dependent if name not in fields}
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def _described(field: Field, description: str) -> Schema:
+    return field.schema | {"description": description} if description else field.schema
+
+
+def _depends(rule: Any) -> str:
+    if rule is State.NATIVE or rule is State.EMULATED:
+        return ""
+    if rule is State.NO_EFFECT:
+        return "Accepted without effect by embedded models, and then named in `x-narthex-ignored`."
+    if callable(rule):
+        return "Depends on the model: embedded models refuse some values with 400 `unsupported_parameter`."
+    return "Depends on the model: embedded models refuse it with 400 `unsupported_parameter`."
+
+
+CHAT_BODY = body_schema(openai_chat.FIELDS, openai_chat.REQUIRED, honoured=local.CHAT, dependent=NOT_BUILT)
+COMPLETIONS_BODY = body_schema(
+    openai_completions.FIELDS, openai_completions.REQUIRED, honoured=local.COMPLETIONS, dependent=NOT_BUILT
+)
+EMBEDDINGS_BODY = body_schema(openai_embeddings.FIELDS, openai_embeddings.REQUIRED, honoured=EMBEDDINGS)
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/v1/chat/completions"): Operation(
+        id="createChatCompletion",
+        summary="Answer a conversation.",
+        answer="ChatCompletion",
+        events="ChatCompletionChunk",
+        body=CHAT_BODY,
+        errors=_MODEL_CALL,
+    ),
+    ("POST", "/v1/completions"): Operation(
+        id="createCompletion",
+        summary="Continue a text.",
+        answer="Completion",
+        events="CompletionChunk",
+        body=COMPLETIONS_BODY,
+        errors=_MODEL_CALL,
+    ),
+    ("POST", "/v1/embeddings"): Operation(
+        id="createEmbedding",
+        summary="Turn texts into vectors.",
+        answer="EmbeddingList",
+        body=EMBEDDINGS_BODY,
+        errors=_MODEL_CALL,
+    ),
+    ("GET", "/v1/models"): Operation(
+        id="listModels", summary="The models that this key may use.", answer="ModelList", errors=(403,)
+    ),
+    ("GET", "/v1/models/{model}"): Operation(
+        id="retrieveModel", summary="One model.", answer="Model", errors=(403, 404)
+    ),
+    ("DELETE", "/v1/models/{model}"): Operation(
+        id="deleteModel",
+        summary="Delete a model that was added to this server. For admin keys.",
+        answer="ModelDeleted",
+        errors=(403, 404),
+    ),
+    ("GET", "/healthz"): Operation(id="alive", summary="Whether this process lives.", answer="Alive"),
+    ("GET", "/readyz"): Operation(
+        id="ready", summary="Whether this server can serve.", answer="Readiness", unready="Readiness"
+    ),
+    ("GET", "/metrics"): Operation(
+        id="metrics", summary="Counters in Prometheus' text format.", media="text/plain", errors=(403,)
+    ),
+    ("GET", "/openapi.json"): Operation(id="openapi", summary="This document.", answer="Document"),
+    ("GET", "/docs"): Operation(id="docs", summary="This document as a page.", media="text/html"),
+}
 
 
 class OpenApi:
-    """The document, built once."""
+    """The document and its page, built once the table of routes is there."""
 
     def __init__(self, version: str) -> None:
-        self._body = encode({"openapi": "3.1.0", "info": {"title": "Narthex", "version": version}, "paths": {}})
+        self._version = version
+        self._body = self._page = b""
+        self.describe(())
+
+    def describe(self, routes: Iterable[Route]) -> None:
+        """Describe these routes from now on."""
+        made = document(self._version, routes)
+        self._body, self._page = encode(made), page(made)
 
     async def endpoint(self, exchange: Exchange) -> None:
         """`GET /openapi.json`."""
         await exchange.reply(200, self._body)
+
+    async def page(self, exchange: Exchange) -> None:
+        """`GET /docs`."""
+        await exchange.reply(200, self._page, [(b"content-type", b"text/html; charset=utf-8"), CONTENT_SECURITY])
+
+
+def document(version: str, routes: Iterable[Route]) -> dict[str, Any]:
+    """The document of these routes; one that OPERATIONS doesn't know is left out."""
+    paths: dict[str, Any] = {}
+    for route in routes:
+        for method in route.endpoints:
+            if (operation := OPERATIONS.get((method, route.path))) is not None:
+                paths.setdefault(route.path, {})[method.lower()] = _operation(route, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Narthex", "version": version, "description": DESCRIPTION},
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS | {"Document": {"type": "object", "required": ["openapi", "info", "paths"]}},
+            "headers": _HEADERS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+_HEADERS: dict[str, Any] = {
+    "x-request-id": {"schema": STRING, "required": True, "description": "Names this request in our logs."},
+    "openai-processing-ms": {"schema": INTEGER, "required": True, "description": "Milliseconds to the answer's head."},
+    "openai-version": {"schema": STRING, "required": True, "description": "Version of the API that is followed."},
+    "x-narthex-deployment": {"schema": STRING, "required": True, "description": "What answered: provider/model."},
+    "x-narthex-ignored": {"schema": STRING, "description": "Fields that had no effect, separated by commas."},
+    "retry-after": {"schema": INTEGER, "description": "Seconds after which a retry may pass."},
+    "www-authenticate": {"schema": STRING, "required": True, "description": "`Bearer`."},
+}
+_USUAL_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
+
+
+def _headers(*names: str) -> Schema:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in (*_USUAL_HEADERS, *names)}
+
+
+def _operation(route: Route, operation: Operation) -> Schema:
+    responses = {"200": _answer(route, operation)}
+    keyed = _KEYED if route.access != "open" else ()
+    for status in sorted({*_ALWAYS, *keyed, *operation.errors}):
+        responses[str(status)] = _error(status)
+    if operation.unready:
+        responses["503"] = _content(_CAUSES[503], {"application/json": operation.unready}) | {"headers": _headers()}
+    described: Schema = {
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "security": [] if route.access == "open" else [{"bearer": []}, {"x-api-key": []}],
+        "responses": responses,
+    }
+    if (needs := _needs(route)) is not None:
+        described["description"] = needs
+    if route.parameter:
+        described["parameters"] = [_parameter(route.parameter)]
+    if operation.body is not None:
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": operation.body}}}
+    return described
+
+
+def _parameter(name: str) -> Schema:
+    description = "Slashes in it may be sent as they are or percent-encoded."
+    schema = {"type": "string", "minLength": 1}
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+
+
+def _needs(route: Route) -> str | None:
+    if route.access == "admin":
+        return "Needs an admin key."
+    return f"Needs a key with the grant `{route.surface}`." if route.surface else None
+
+
+def _answer(route: Route, operation: Operation) -> Schema:
+    of_a_model = ("x-narthex-deployment", "x-narthex-ignored") if operation.body is not None else ()
+    answer = _content("The answer.", {operation.media: operation.answer}) | {"headers": _headers(*of_a_model)}
+    if operation.events:
+        answer["content"]["text/event-stream"] = {
+            "schema": {
+                "type": "string",
+                "description": f"With `stream: true`: events `data: <{operation.events}>`, at the end `data: [DONE]`. "
+                "After the first event a failure is an event with an `Error`, and no `[DONE]` follows.",
+            }
+        }
+    return answer
+
+
+def _error(status: int) -> Schema:
+    own = ("retry-after",) if status in _WITH_RETRY else ("www-authenticate",) if status == 401 else ()
+    schema = "Unauthorized" if status == 401 else "Error"
+    return _content(_CAUSES[status], {"application/json": schema}) | {"headers": _headers(*own)}
+
+
+def _content(description: str, kinds: Mapping[str, str]) -> Schema:
+    content = {media: {"schema": reference(name) if name else STRING} for media, name in kinds.items()}
+    return {"description": description, "content": content}

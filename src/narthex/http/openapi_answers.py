@@ -1,0 +1,179 @@
+"""What answers look like, as JSON Schema. Source: contract sections 1.3, 1.4, 1.6 to 1.9, 5.7.
+
+The tests hold every answer of a running server against these.
+"""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+STRING: Schema = {"type": "string"}
+INTEGER: Schema = {"type": "integer"}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+_MAYBE_STRING: Schema = {"type": ["string", "null"]}
+_UNIX_S: Schema = {"type": "integer", "description": "Unix seconds."}
+
+
+def reference(name: str) -> Schema:
+    """A reference to one of `SCHEMAS`."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(required: Schema, optional: Schema | None = None) -> Schema:
+    properties = required | (optional or {})
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def _maybe(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _list_of(schema: Schema) -> Schema:
+    return {"type": "array", "items": schema}
+
+
+def _finish(*reasons: str, open_ended: bool = False) -> Schema:
+    return {"enum": [*reasons, None] if open_ended else list(reasons)}
+
+
+_CHAT_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
+_TEXT_REASONS = ("stop", "length", "content_filter")
+_FUNCTION = _object({"name": STRING, "arguments": {"type": "string", "description": "JSON text."}})
+_TOOL_CALL = _object({"id": STRING, "type": {"const": "function"}, "function": _FUNCTION})
+_TOKEN = _object({"token": STRING, "logprob": {"type": "number"}, "bytes": _maybe(_list_of(COUNT))})
+_CHOSEN_TOKEN = _object(_TOKEN["properties"] | {"top_logprobs": _list_of(_TOKEN)})
+_LOGPROBS = _maybe(_object({"content": _maybe(_list_of(_CHOSEN_TOKEN)), "refusal": _maybe(_list_of(_CHOSEN_TOKEN))}))
+_TEXT_LOGPROBS = _maybe(
+    _object(
+        {
+            "tokens": _list_of(STRING),
+            "token_logprobs": _list_of({"type": ["number", "null"]}),
+            "top_logprobs": _maybe(_list_of(_maybe({"type": "object", "additionalProperties": {"type": "number"}}))),
+            "text_offset": _list_of(COUNT),
+        }
+    )
+)
+_MESSAGE = _object(
+    {
+        "role": {"const": "assistant"},
+        "content": _MAYBE_STRING,
+        "refusal": _MAYBE_STRING,
+        "annotations": _list_of({"type": "object"}),
+    },
+    {
+        "reasoning_content": STRING,
+        "tool_calls": _list_of(_TOOL_CALL) | {"minItems": 1},
+        "function_call": _FUNCTION,
+    },
+)
+_TOOL_CALL_DELTA = _object(
+    {"index": COUNT, "function": _object({"arguments": STRING}, {"name": STRING})},
+    {"id": STRING, "type": {"const": "function"}},
+)
+_DELTA = _object(
+    {},
+    {
+        "role": {"const": "assistant"},
+        "content": _MAYBE_STRING,
+        "refusal": _MAYBE_STRING,
+        "reasoning_content": STRING,
+        "tool_calls": _list_of(_TOOL_CALL_DELTA),
+        "function_call": _object({}, {"name": STRING, "arguments": STRING}),
+    },
+)
+_USAGE = _object(
+    {
+        "prompt_tokens": COUNT,
+        "completion_tokens": COUNT,
+        "total_tokens": COUNT,
+        "prompt_tokens_details": _object({"cached_tokens": COUNT, "audio_tokens": COUNT}),
+        "completion_tokens_details": _object(
+            {
+                "reasoning_tokens": COUNT,
+                "audio_tokens": COUNT,
+                "accepted_prediction_tokens": COUNT,
+                "rejected_prediction_tokens": COUNT,
+            }
+        ),
+    }
+)
+_TIER: Schema = {"type": "string", "description": "The tier that was used; only where the request named one."}
+_FINGERPRINT = {"system_fingerprint": _MAYBE_STRING}
+
+
+def _head(kind: str, prefix: str) -> Schema:
+    identity = {"type": "string", "pattern": f"^{prefix}-"}
+    return {"id": identity, "object": {"const": kind}, "created": _UNIX_S, "model": STRING}
+
+
+def _text_completion(*, open_ended: bool) -> Schema:
+    finish = _finish(*_TEXT_REASONS, open_ended=open_ended)
+    choice = _object({"text": STRING, "index": COUNT, "logprobs": _TEXT_LOGPROBS, "finish_reason": finish})
+    required = _head("text_completion", "cmpl") | {"choices": _list_of(choice)} | _FINGERPRINT
+    if open_ended:
+        return _object(required, {"usage": _maybe(reference("Usage"))})
+    return _object(required | {"usage": reference("Usage")})
+
+
+MODEL = _object({"id": STRING, "object": {"const": "model"}, "created": _UNIX_S, "owned_by": STRING})
+_ERROR = _object(
+    {
+        "error": _object(
+            {
+                "message": STRING,
+                "type": STRING,
+                "param": _MAYBE_STRING | {"description": "Path of the field at fault."},
+                "code": _MAYBE_STRING,
+            }
+        )
+    }
+)
+_UNAUTHORIZED = _object(
+    {"httpStatus": {"const": 401}, "messages": _list_of(_object({"errorCode": STRING, "message": STRING}))}
+)
+_CHAT_CHOICE = _object(
+    {"index": COUNT, "message": _MESSAGE, "logprobs": _LOGPROBS, "finish_reason": _finish(*_CHAT_REASONS)}
+)
+_CHUNK_CHOICE = _object(
+    {"index": COUNT, "delta": _DELTA, "finish_reason": _finish(*_CHAT_REASONS, open_ended=True)},
+    {"logprobs": _LOGPROBS},
+)
+_VECTOR: Schema = {
+    "anyOf": [
+        _list_of({"type": "number"}),
+        {"type": "string", "contentEncoding": "base64", "description": "Little-endian float32 values."},
+    ]
+}
+
+SCHEMAS: dict[str, Schema] = {
+    "Usage": _USAGE,
+    "ChatCompletion": _object(
+        _head("chat.completion", "chatcmpl")
+        | {"choices": _list_of(_CHAT_CHOICE), "usage": reference("Usage")}
+        | _FINGERPRINT,
+        {"service_tier": _TIER},
+    ),
+    "ChatCompletionChunk": _object(
+        _head("chat.completion.chunk", "chatcmpl") | {"choices": _list_of(_CHUNK_CHOICE)},
+        {"usage": _maybe(reference("Usage")), "service_tier": _TIER} | _FINGERPRINT,
+    ),
+    "Completion": _text_completion(open_ended=False),
+    "CompletionChunk": _text_completion(open_ended=True),
+    "EmbeddingList": _object(
+        {
+            "object": {"const": "list"},
+            "data": _list_of(_object({"object": {"const": "embedding"}, "index": COUNT, "embedding": _VECTOR})),
+            "model": STRING,
+            "usage": _object({"prompt_tokens": COUNT, "total_tokens": COUNT}),
+        }
+    ),
+    "Model": MODEL,
+    "ModelList": _object({"object": {"const": "list"}, "data": _list_of(reference("Model"))}),
+    "ModelDeleted": _object({"id": STRING, "object": {"const": "model"}, "deleted": {"const": True}}),
+    "Alive": _object({"status": {"const": "ok"}}),
+    "Readiness": _object(
+        {"status": {"enum": ["ready", "unready"]}, "checks": {"type": "object", "additionalProperties": STRING}}
+    ),
+    "Error": _ERROR,
+    "Unauthorized": {"anyOf": [reference("Error"), _UNAUTHORIZED]},
+}
