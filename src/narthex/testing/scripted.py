@@ -55,14 +55,19 @@ class Reply:
 
 
 class Received(msgspec.Struct, kw_only=True):
-    """One request as it came; `headers` with lower-case names. `body` grows until it is complete."""
+    """One request as it came; `headers` with lower-case names. `pieces` of the body grow until it is `complete`."""
 
     method: str = ""
     target: str = ""
     headers: dict[str, str] = {}
-    body: bytes = b""
+    pieces: list[bytes] = []
     peer: int = 0
     complete: bool = False
+
+    @property
+    def body(self) -> bytes:
+        """What has come of the body."""
+        return b"".join(self.pieces)
 
 
 class Peer:
@@ -214,7 +219,7 @@ class _Served(asyncio.Protocol):
             self._start(reply)
 
     def on_body(self, data: bytes) -> None:
-        self._request.body += data
+        self._request.pieces.append(data)
 
     def on_message_complete(self) -> None:
         self._request.complete = True
