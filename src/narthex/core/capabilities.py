@@ -38,18 +38,18 @@ Capabilities = Mapping[str, Rule]
 """Field name to rule. A field that is not listed is refused."""
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "logprobs": (False,),
+    "logprobs": (False,),  # and not 0, which asks for the chosen tokens on /v1/completions
     "store": (False,),
     "best_of": (1,),
     "echo": (False,),
     "logit_bias": ({},),
-    "modalities": (["text"],),
+    "modalities": (("text",),),
     "tool_choice": ("none",),
     "function_call": ("none",),
     "suffix": ("",),
     "response_format": ({"type": "text"},),
 }
-"""Values that ask for nothing: they pass wherever the field itself can't be honoured."""
+"""Parsed values that ask for nothing: they pass wherever the field itself can't be honoured."""
 
 EMBEDDINGS: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "dimensions"), State.NATIVE) | {
     "user": State.NO_EFFECT
@@ -58,17 +58,25 @@ EMBEDDINGS: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "
 
 
 def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str) -> UnsupportedParameter | None:
-    """The first field that can't be honoured, as the error to answer with; None when all can be."""
+    """The first field that can't be honoured, as the error to answer with; None when all can be.
+
+    Its code is `unsupported_parameter` for a whole field and `unsupported_value` for a value (contract 1.9).
+    """
     for name, value in fields.items():
         rule = capabilities.get(name, State.REFUSED)
-        if rule is State.REFUSED and value not in NEUTRAL.get(name, ()):
+        if rule is State.REFUSED and not _asks_for_nothing(name, value):
             return UnsupportedParameter(f"'{name}' is not supported with the model '{model}'.", param=name)
         if callable(rule):
             try:
                 rule(value)
             except Verdict as verdict:
-                return UnsupportedParameter(f"{verdict.why} (model '{model}')", param=verdict.param)
+                message = f"{verdict.why} (model '{model}')"
+                return UnsupportedParameter(message, param=verdict.param, code="unsupported_value")
     return None
+
+
+def _asks_for_nothing(name: str, value: Any) -> bool:
+    return any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL.get(name, ()))
 
 
 def without_effect(fields: Mapping[str, Any], capabilities: Capabilities) -> tuple[str, ...]:

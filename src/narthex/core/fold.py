@@ -10,6 +10,7 @@ from narthex.core.stream import (
     EmbeddingsReady,
     Event,
     FinishReason,
+    Frame,
     OrderCheck,
     ReasoningDelta,
     RefusalDelta,
@@ -22,11 +23,16 @@ from narthex.core.stream import (
 
 
 class FoldedCall(msgspec.Struct):
-    """One tool call, whole."""
+    """One tool call, whole. `pieces` are its arguments as they came."""
 
     id: str = ""
     name: str = ""
-    arguments: str = ""
+    pieces: list[str] = msgspec.field(default_factory=list)
+
+    @property
+    def arguments(self) -> str:
+        """The JSON text of its arguments."""
+        return "".join(self.pieces)
 
 
 class FoldedChoice(msgspec.Struct):
@@ -70,7 +76,7 @@ class Fold:
         """The stream has ended.
 
         Raises:
-            OutOfOrder: a choice has not finished.
+            OutOfOrder: a choice has not finished, or nothing came at all.
         """
         self._order.end()
 
@@ -82,7 +88,8 @@ class Fold:
                 folded = self._choices[choice]
                 folded.text.append(text)
                 if logprobs is not None:
-                    folded.logprobs = [*(folded.logprobs or ()), *logprobs]
+                    folded.logprobs = folded.logprobs or []
+                    folded.logprobs.extend(logprobs)
             case ReasoningDelta(choice, text):
                 self._choices[choice].reasoning.append(text)
             case RefusalDelta(choice, text):
@@ -100,4 +107,17 @@ class Fold:
         call = self._choices[event.choice].calls.setdefault(event.call, FoldedCall())
         call.id = event.id or call.id
         call.name = event.name or call.name
-        call.arguments += event.arguments
+        call.pieces.append(event.arguments)
+
+
+def folded(frames: Iterable[Frame]) -> Fold:
+    """All frames of one answer as one.
+
+    Raises:
+        OutOfOrder: they are no complete answer.
+    """
+    fold = Fold()
+    for frame in frames:
+        fold.feed(frame.events)
+    fold.end()
+    return fold

@@ -1,7 +1,8 @@
 """The stream between providers and dialects: frames, the events they hold, and which event may follow which.
 
 Rule 1: what may follow what stands in ORDER below and nowhere else.
-Rule 2: a stream ends well only when every choice that began has finished; anything else is an error and no silent end.
+Rule 2: a stream ends well only when something was answered and every choice that began has finished; anything else is
+an error and no silent end.
 """
 
 from collections.abc import Callable, Iterable
@@ -130,6 +131,7 @@ class OrderCheck:
     def __init__(self) -> None:
         self._stream = "running"
         self._choices: dict[int, str] = {}
+        self._answered = False
 
     def feed(self, events: Iterable[Event]) -> None:
         """Check the next events.
@@ -139,7 +141,10 @@ class OrderCheck:
         """
         for event in events:
             self._stream = self._next(self._stream, event)
-            if not isinstance(event, UsageReported | EmbeddingsReady):
+            if isinstance(event, EmbeddingsReady):
+                self._answered = True
+            elif not isinstance(event, UsageReported):
+                self._answered = True
                 state = self._choices.get(event.choice, "idle")
                 self._choices[event.choice] = self._next(state, event)
 
@@ -147,8 +152,10 @@ class OrderCheck:
         """Check that the stream may end here.
 
         Raises:
-            OutOfOrder: a choice is still open.
+            OutOfOrder: a choice is still open, or nothing was answered.
         """
+        if not self._answered:
+            raise OutOfOrder("the stream ended without an answer")
         if unfinished := [choice for choice, state in self._choices.items() if state != "finished"]:
             raise OutOfOrder(f"the stream ended while choices {unfinished} were open")
 
