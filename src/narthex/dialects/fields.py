@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from narthex.core.errors import InvalidRequest, UnknownParameter
 
@@ -26,8 +27,15 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
+_WIDEST = 2**63 - 1
+"""The bound of an integer that has no other, so that no float is taken for a number of 300 digits."""
+
+_MOST_IGNORED = 100
+_LONGEST_NAME = 100
+
+
 class Field(msgspec.Struct, frozen=True):
-    """A check: `parse(value, path)` and the JSON Schema of what it takes."""
+    """A check: `parse(value, path)` and the JSON Schema of what it takes. `UNSET` means: as if it had not been sent."""
 
     parse: Callable[[Any, str], Any]
     schema: Schema
@@ -77,7 +85,8 @@ def integer(low: int | None = None, high: int | None = None) -> Field:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise wrong_type(path, expected="an integer", value=value)
-        _within(value, path, low=low, high=high, kind="integer")
+        least, most = -_WIDEST if low is None else low, _WIDEST if high is None else high
+        _within(value, path, low=least, high=most, kind="integer")
         return value
 
     return Field(parse, _bounded({"type": "integer"}, low, high))
@@ -284,25 +293,30 @@ def parse_fields(
             raise missing(f"{prefix}{name}")
     for name, value in values.items():
         if name in fields and (value is not None or name in required):
-            parsed[name] = fields[name].parse(value, f"{prefix}{name}")
+            found = fields[name].parse(value, f"{prefix}{name}")
+            if found is not UNSET:
+                parsed[name] = found
     return parsed
 
 
 def refuse_unknown(
     names: Mapping[str, Any], known: Mapping[str, Any], *, prefix: str = "", strict: bool = True
 ) -> tuple[str, ...]:
-    """Refuse names that we don't know; a lenient key gets them listed instead.
+    """Refuse names that we don't know; a lenient key gets up to a hundred of them listed instead.
 
     Raises:
         UnknownParameter: always for a name that differs from a known one by case only (contract 8.2).
     """
     unknown = tuple(name for name in names if name not in known)
-    if unknown:
-        folded = {name.casefold(): name for name in known}
-        for name in unknown:
-            if meant := folded.get(name.casefold()):
-                message = f"Unknown parameter: '{prefix}{name}'. Did you mean '{prefix}{meant}'?"
-                raise UnknownParameter(message, param=f"{prefix}{name}")
-        if strict:
-            raise UnknownParameter(f"Unknown parameter: '{prefix}{unknown[0]}'.", param=f"{prefix}{unknown[0]}")
+    if not unknown:
+        return ()
+    folded = {name.casefold(): name for name in known}
+    for name in unknown:
+        if meant := folded.get(name.casefold()):
+            message = f"Unknown parameter: '{prefix}{name}'. Did you mean '{prefix}{meant}'?"
+            raise UnknownParameter(message, param=f"{prefix}{name}")
+    # They are to be named in a header, so there must not be too much of them.
+    if strict or len(unknown) > _MOST_IGNORED or len(max(unknown, key=len)) > _LONGEST_NAME:
+        name = f"{prefix}{max(unknown, key=len) if not strict else unknown[0]}"[:200]
+        raise UnknownParameter(f"Unknown parameter: '{name}'.", param=name)
     return unknown

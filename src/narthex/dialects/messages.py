@@ -14,6 +14,7 @@ from narthex.dialects.fields import (
     either,
     invalid,
     missing,
+    nullable,
     record,
     string,
     tagged,
@@ -177,13 +178,14 @@ _ROLES = {
         build=_assistant,
     ),
     "tool": record(
-        {"role": choice("tool"), "content": _TEXT_CONTENT, "tool_call_id": STRING},
+        # Many clients name the function here too, as the older role did.
+        {"role": choice("tool"), "content": _TEXT_CONTENT, "tool_call_id": STRING, "name": STRING},
         required=("role", "content", "tool_call_id"),
         build=_plain,
     ),
     "function": record(
-        {"role": choice("function"), "content": STRING, "name": string(shortest=1)},
-        required=("role", "name"),
+        {"role": choice("function"), "content": nullable(STRING), "name": string(shortest=1)},
+        required=("role", "content", "name"),
         build=_plain,
     ),
 }

@@ -8,7 +8,7 @@ from typing import Any
 from narthex.core.chat import ChatRequest, StreamOptions
 from narthex.core.ports import Call, Decoded, Surface
 from narthex.core.stream import Frame
-from narthex.dialects import profiles
+from narthex.dialects.body import Form
 from narthex.dialects.fields import (
     BOOLEAN,
     STRING,
@@ -18,18 +18,14 @@ from narthex.dialects.fields import (
     either,
     integer,
     invalid,
-    parse_fields,
     record,
-    refuse_unknown,
     string,
 )
 from narthex.dialects.messages import MESSAGES, unanswered_tool_result
 from narthex.dialects.openai_chat_answer import ChatStream, encode_answer
+from narthex.dialects.profiles import VOICES
 from narthex.dialects.sampling import METADATA, NOT_BUILT, SHARED, check_stream_options, sampling_of
 from narthex.dialects.tools import FUNCTION_CHOICE, FUNCTIONS, RESPONSE_FORMAT, TOOL_CHOICE, TOOLS, check_tools
-from narthex.wire import json
-
-VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse")
 
 _TEXT_PARTS = array(record({"type": choice("text"), "text": STRING}, required=("type", "text")), 1)
 _LOCATION = record({"country": STRING, "region": STRING, "city": STRING, "timezone": STRING})
@@ -88,6 +84,7 @@ FIELDS: dict[str, Field] = SHARED | {
     ),
 }
 REQUIRED = ("model", "messages")
+FORM = Form("chat", NOT_BUILT | FIELDS, REQUIRED)
 
 
 def _check(fields: dict[str, Any]) -> None:
@@ -109,11 +106,8 @@ class ChatDialect:
 
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
         """Read and check a request; see `Dialect.decode`."""
-        sent = json.top_level(body)
-        ignored = refuse_unknown(sent, FIELDS | NOT_BUILT, strict=strict)
-        values = {name: json.value(raw) for name, raw in sent.items() if name not in ignored}
-        fields = parse_fields(values, FIELDS | NOT_BUILT, required=REQUIRED)
-        profiles.tighten(profile, self.surface, fields, values)
+        read = FORM.read(body, profile=profile, strict=strict)
+        fields = read.fields
         _check(fields)
         limit = fields.get("max_completion_tokens", fields.get("max_tokens"))
         request = ChatRequest(
@@ -124,9 +118,9 @@ class ChatDialect:
             stream_options=fields.get("stream_options", StreamOptions()),
             service_tier=fields.get("service_tier"),
             fields=fields,
-            sent={name: raw for name, raw in sent.items() if name in fields},
+            sent=read.sent,
         )
-        return Decoded(request, ignored)
+        return Decoded(request, read.ignored)
 
     def encoder(self, call: Call, *, created: int) -> ChatStream:
         """Write the answer as chunks."""

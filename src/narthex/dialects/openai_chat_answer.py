@@ -1,21 +1,25 @@
 """`/v1/chat/completions`: writing answers, whole and as a stream. Source: contract sections 1.3 and 1.4.
 
 A stream is, per choice: the role, deltas, the finish reason; then the usage if asked for, then `[DONE]`.
+
+Rule 1: what is said of the whole answer (id, model, time, tier) is said alike in every chunk, whoever wrote the chunk.
+Rule 2: the role is told once for each choice, also where a server repeats it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import NarthexError
-from narthex.core.fold import Fold, FoldedCall, FoldedChoice
+from narthex.core.fold import FoldedCall, FoldedChoice, folded
 from narthex.core.ports import Call
 from narthex.core.stream import (
     ChoiceFinished,
     ChoiceStarted,
     Event,
+    FinishReason,
     Frame,
     OrderCheck,
     ReasoningDelta,
@@ -32,12 +36,30 @@ from narthex.wire.json import encode
 FORMAT = "openai.chat"
 DONE = b"data: [DONE]\n\n"
 
+_THEIRS = ("usage", "service_tier", "obfuscation")
+"""Fields of a provider's chunks that are left out, or replaced by ours."""
+
 _raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raw_maps = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_any = msgspec.json.Decoder().decode
 
 
-def service_tier(request: ChatRequest) -> str | None:
-    """The tier that was used: without credits every tier is served as the default one (contract 11)."""
-    return None if request.service_tier is None else "default"
+DEFAULT_TIER = "default"
+_TWO_TIERS = "thyris"
+"""The profile that knows but two tiers in answers: scale and default (contract 2)."""
+
+
+def service_tier(call: Call, *, told: str = DEFAULT_TIER) -> str | None:
+    """The tier that was used, None where the caller named none. `told`: what a provider told.
+
+    Without credits every tier is served as the default one (contract 11).
+    """
+    request = call.request
+    if not isinstance(request, ChatRequest) or request.service_tier is None:
+        return None
+    if call.principal.key.profile == _TWO_TIERS and told != "scale":
+        return DEFAULT_TIER
+    return told
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -79,18 +101,23 @@ def _call_object(call: FoldedCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
-def _message(choice: FoldedChoice) -> dict[str, Any]:
+def _finish(reason: FinishReason, *, older: bool) -> FinishReason:
+    """With `functions` in the request a call is told in the older form (contract 11)."""
+    return "function_call" if older and reason == "tool_calls" else reason
+
+
+def _message(choice: FoldedChoice, *, older: bool) -> dict[str, Any]:
     text, refusal = "".join(choice.text), "".join(choice.refusal)
     calls = [choice.calls[number] for number in sorted(choice.calls)]
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": text if choice.text or not (calls or refusal) else None,
+        "content": text or (None if calls or refusal else ""),
         "refusal": refusal or None,
         "annotations": [],
     }
     if choice.reasoning:
         message["reasoning_content"] = "".join(choice.reasoning)
-    if calls and choice.finish_reason == "function_call":
+    if calls and (older or choice.finish_reason == "function_call"):
         message["function_call"] = {"name": calls[0].name, "arguments": calls[0].arguments}
     elif calls:
         message["tool_calls"] = [_call_object(call) for call in calls]
@@ -101,10 +128,8 @@ def encode_answer(call: Call, frames: Sequence[Frame], *, created: int) -> bytes
     """One `chat.completion` object. Raises `OutOfOrder` when the frames are no complete answer."""
     request = call.request
     assert isinstance(request, ChatRequest)  # noqa: S101 - the surface decides the type
-    fold = Fold()
-    for frame in frames:
-        fold.feed(frame.events)
-    fold.end()
+    fold = folded(frames)
+    older = "functions" in request.fields
     answer: dict[str, Any] = {
         "id": f"chatcmpl-{call.id}",
         "object": "chat.completion",
@@ -113,15 +138,15 @@ def encode_answer(call: Call, frames: Sequence[Frame], *, created: int) -> bytes
         "choices": [
             {
                 "index": choice.index,
-                "message": _message(choice),
+                "message": _message(choice, older=older),
                 "logprobs": logprobs_object(choice.logprobs),
-                "finish_reason": choice.finish_reason,
+                "finish_reason": _finish(choice.finish_reason, older=older),
             }
             for choice in fold.choices
         ],
         "usage": usage_object(fold.usage or Usage(prompt_tokens=0)),
     }
-    if (tier := service_tier(request)) is not None:
+    if (tier := service_tier(call)) is not None:
         answer["service_tier"] = tier
     answer["system_fingerprint"] = call.fingerprint
     return encode(answer)
@@ -136,24 +161,23 @@ class ChatStream:
     def __init__(self, call: Call, *, created: int) -> None:
         request = call.request
         assert isinstance(request, ChatRequest)  # noqa: S101 - the surface decides the type
-        head: dict[str, Any] = {
+        self._call = call
+        self._identity: dict[str, Any] = {
             "id": f"chatcmpl-{call.id}",
             "object": "chat.completion.chunk",
             "created": created,
             "model": request.model,
-            "system_fingerprint": call.fingerprint,
         }
-        if (tier := service_tier(request)) is not None:
-            head["service_tier"] = tier
-        self._identity = {name: encode(head[name]) for name in ("id", "model")}
         self._with_usage = request.stream_options.include_usage
-        self._head = b"data: " + encode(head)[:-1] + b',"choices":['
+        self._older = "functions" in request.fields
+        self._edits: dict[str, msgspec.Raw] | None = None
+        self._head = self._written_head({"system_fingerprint": call.fingerprint}, tier=service_tier(call))
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
         self._order = OrderCheck()
         self._usage: Usage | None = None
 
     def encode(self, frame: Frame) -> bytes:
-        """The chunks of a frame; a frame of this very format is passed on with our id and model in it."""
+        """The chunks of a frame; a frame of this very format is passed on with our identity in it."""
         self._usage = frame.usage or self._usage
         if frame.format == FORMAT:
             return self._relay(frame)
@@ -162,7 +186,8 @@ class ChatStream:
 
     def end(self) -> bytes:
         """The usage, if it was asked for, and the end mark."""
-        self._order.end()
+        if self._edits is None:  # of what is passed on the provider's decoder checks the order
+            self._order.end()
         if not self._with_usage:
             return DONE
         usage = encode(usage_object(self._usage or Usage(prompt_tokens=0)))
@@ -172,15 +197,43 @@ class ChatStream:
         """The error as an event; no end mark follows it (contract 1.4)."""
         return sse.encode(error_body(error))
 
+    def _written_head(self, rest: Mapping[str, Any], *, tier: str | None) -> bytes:
+        head = self._identity | dict(rest) | ({} if tier is None else {"service_tier": tier})
+        return b"data: " + encode(head)[:-1] + b',"choices":['
+
     def _relay(self, frame: Frame) -> bytes:
         chunk = _raw_map.decode(frame.data)
-        if bytes(chunk.get("choices", b"[]")) == b"[]":
+        if not bytes(chunk.get("choices", b"")).strip(b"[] \t\r\n"):
             return b""  # their usage; ours follows at the end
-        edits = {name: msgspec.Raw(value) for name, value in self._identity.items()}
-        chunk.pop("usage", None)
-        if self._with_usage:
-            edits["usage"] = msgspec.Raw(b"null")
-        return sse.encode(encode(chunk | edits))
+        if self._edits is None:
+            self._edits = self._edits_after(chunk)
+            self._begun: set[int] = set()
+        for name in _THEIRS:
+            chunk.pop(name, None)
+        if b'"role"' in frame.data:
+            chunk["choices"] = self._with_role_once(chunk["choices"])
+        return sse.encode(encode(chunk | self._edits))
+
+    def _edits_after(self, first: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+        """What replaces a provider's fields in every chunk; the usage chunk is written alike."""
+        told = {name: _any(first[name]) for name in ("system_fingerprint", "service_tier") if name in first}
+        tier = service_tier(self._call, told=str(told.pop("service_tier", None) or DEFAULT_TIER))
+        self._head = self._written_head(told, tier=tier)
+        edits = self._identity | ({} if tier is None else {"service_tier": tier})
+        edits |= {"usage": None} if self._with_usage else {}
+        return {name: msgspec.Raw(encode(value)) for name, value in edits.items()}
+
+    def _with_role_once(self, choices: msgspec.Raw) -> msgspec.Raw:
+        entries = _raw_maps.decode(choices)
+        for entry in entries:
+            index = _any(entry.get("index", b"0"))
+            if index in self._begun:
+                delta = _any(entry.get("delta", b"{}"))
+                if isinstance(delta, dict):
+                    delta.pop("role", None)
+                entry["delta"] = msgspec.Raw(encode(delta))
+            self._begun.add(index)
+        return msgspec.Raw(encode(entries))
 
     def _chunk(self, event: Event) -> bytes:
         match event:
@@ -191,9 +244,13 @@ class ChatStream:
             case ChoiceStarted(choice):
                 return self._written(choice, b'{"role":"assistant","content":"","refusal":null}')
             case ChoiceFinished(choice, reason):
-                return self._written(choice, b"{}", finish=encode(reason))
-            case ReasoningDelta() | RefusalDelta() | ToolCallDelta():
-                return self._written(event.choice, encode(_rare_delta(event)))
+                return self._written(choice, b"{}", finish=encode(_finish(reason, older=self._older)))
+            case ToolCallDelta():
+                return self._written(event.choice, encode(_call_delta(event, older=self._older)))
+            case ReasoningDelta(choice, text):
+                return self._written(choice, encode({"reasoning_content": text}))
+            case RefusalDelta(choice, text):
+                return self._written(choice, encode({"refusal": text}))
             case _:
                 return b""
 
@@ -203,14 +260,13 @@ class ChatStream:
         )  # fmt: skip
 
 
-def _rare_delta(event: ReasoningDelta | RefusalDelta | ToolCallDelta) -> dict[str, Any]:
-    match event:
-        case ReasoningDelta(_, text):
-            return {"reasoning_content": text}
-        case RefusalDelta(_, text):
-            return {"refusal": text}
-        case ToolCallDelta(name=None):
-            return {"tool_calls": [{"index": event.call, "function": {"arguments": event.arguments}}]}
-        case ToolCallDelta():
-            function = {"name": event.name, "arguments": event.arguments}
-            return {"tool_calls": [{"index": event.call, "id": event.id, "type": "function", "function": function}]}
+def _call_delta(event: ToolCallDelta, *, older: bool) -> dict[str, Any]:
+    function = (
+        {"arguments": event.arguments} if event.name is None else {"name": event.name, "arguments": event.arguments}
+    )
+    if older:
+        return {"function_call": function}
+    call: dict[str, Any] = {"index": event.call}
+    if event.id is not None or event.name is not None:  # the call begins
+        call |= {"id": event.id, "type": "function"}
+    return {"tool_calls": [call | {"function": function}]}

@@ -6,7 +6,7 @@ from typing import Any
 from narthex.core.chat import StreamOptions
 from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest
 from narthex.core.errors import NarthexError
-from narthex.core.fold import Fold
+from narthex.core.fold import folded
 from narthex.core.ports import Call, Decoded, Surface
 from narthex.core.stream import (
     ChoiceFinished,
@@ -16,7 +16,7 @@ from narthex.core.stream import (
     TextDelta,
     Usage,
 )
-from narthex.dialects import profiles
+from narthex.dialects.body import Form
 from narthex.dialects.fields import (
     BOOLEAN,
     STRING,
@@ -24,16 +24,13 @@ from narthex.dialects.fields import (
     array,
     integer,
     invalid,
-    missing,
     nullable,
-    parse_fields,
-    refuse_unknown,
     wrong_type,
 )
 from narthex.dialects.openai_chat_answer import DONE, usage_object
 from narthex.dialects.openai_errors import error_body
 from narthex.dialects.sampling import NOT_BUILT, SHARED, check_stream_options, sampling_of
-from narthex.wire import json, sse
+from narthex.wire import sse
 from narthex.wire.json import encode
 
 MAX_CHOICES = 2048
@@ -80,6 +77,7 @@ FIELDS: dict[str, Field] = SHARED | {
     "suffix": STRING,
 }
 REQUIRED = ("model", "prompt")
+FORM = Form("completions", NOT_BUILT | FIELDS, REQUIRED)
 
 
 def _check(fields: dict[str, Any], prompts: Sequence[Any]) -> None:
@@ -101,14 +99,8 @@ class CompletionsDialect:
 
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
         """Read and check a request; see `Dialect.decode`."""
-        sent = json.top_level(body)
-        known = NOT_BUILT | FIELDS
-        ignored = refuse_unknown(sent, known, strict=strict)
-        values = {name: json.value(raw) for name, raw in sent.items() if name not in ignored}
-        if "prompt" not in values:
-            raise missing("prompt")
-        fields = parse_fields(values, known, required=REQUIRED)
-        profiles.tighten(profile, self.surface, fields, values)
+        read = FORM.read(body, profile=profile, strict=strict)
+        fields = read.fields
         prompts = fields["prompt"] if fields["prompt"] is not None else (DEFAULT_PROMPT,)
         _check(fields, prompts)
         request = CompletionRequest(
@@ -119,9 +111,9 @@ class CompletionsDialect:
             stream_options=fields.get("stream_options", StreamOptions()),
             echo=fields.get("echo", False),
             fields=fields,
-            sent={name: raw for name, raw in sent.items() if name in fields},
+            sent=read.sent,
         )
-        return Decoded(request, ignored)
+        return Decoded(request, read.ignored)
 
     def encoder(self, call: Call, *, created: int) -> "CompletionsStream":
         """Write the answer as a stream."""
@@ -129,10 +121,7 @@ class CompletionsDialect:
 
     def encode_answer(self, call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
         """Write the answer whole."""
-        fold = Fold()
-        for frame in frames:
-            fold.feed(frame.events)
-        fold.end()
+        fold = folded(frames)
         choices = [
             {
                 "text": "".join(choice.text),

@@ -7,10 +7,10 @@ from typing import Any
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError
-from narthex.core.fold import Fold
+from narthex.core.fold import folded
 from narthex.core.ports import Call, Decoded, StreamEncoder, Surface
-from narthex.core.stream import Frame, Usage
-from narthex.dialects import profiles
+from narthex.core.stream import Frame, OutOfOrder, Usage
+from narthex.dialects.body import Form
 from narthex.dialects.fields import (
     STRING,
     Field,
@@ -18,12 +18,9 @@ from narthex.dialects.fields import (
     choice,
     integer,
     invalid,
-    parse_fields,
-    refuse_unknown,
     string,
     wrong_type,
 )
-from narthex.wire import json
 from narthex.wire.json import encode
 
 MAX_INPUTS = 2048
@@ -66,6 +63,7 @@ FIELDS: dict[str, Field] = {
     "user": STRING,
 }
 REQUIRED = ("model", "input")
+FORM = Form("embeddings", FIELDS, REQUIRED)
 
 
 class EmbeddingsDialect:
@@ -75,11 +73,8 @@ class EmbeddingsDialect:
 
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
         """Read and check a request; see `Dialect.decode`."""
-        sent = json.top_level(body)
-        ignored = refuse_unknown(sent, FIELDS, strict=strict)
-        values = {name: json.value(raw) for name, raw in sent.items() if name not in ignored}
-        fields = parse_fields(values, FIELDS, required=REQUIRED)
-        profiles.tighten(profile, self.surface, fields, values)
+        read = FORM.read(body, profile=profile, strict=strict)
+        fields = read.fields
         texts, tokens = fields["input"]
         request = EmbeddingsRequest(
             model=fields["model"],
@@ -88,9 +83,9 @@ class EmbeddingsDialect:
             encoding_format=fields.get("encoding_format", "float"),
             dimensions=fields.get("dimensions"),
             fields=fields,
-            sent={name: raw for name, raw in sent.items() if name in fields},
+            sent=read.sent,
         )
-        return Decoded(request, ignored)
+        return Decoded(request, read.ignored)
 
     def encoder(self, call: Call, *, created: int) -> StreamEncoder:
         """There is no streamed form."""
@@ -100,9 +95,9 @@ class EmbeddingsDialect:
         """One list object."""
         request = call.request
         assert isinstance(request, EmbeddingsRequest)  # noqa: S101 - the surface decides the type
-        fold = Fold()
-        for frame in frames:
-            fold.feed(frame.events)
+        fold = folded(frames)
+        if len(fold.vectors) != len(request.texts) + len(request.tokens):
+            raise OutOfOrder(f"{len(fold.vectors)} vectors for {len(request.texts) + len(request.tokens)} inputs")
         data = [
             {"object": "embedding", "index": index, "embedding": _written(vector, request.encoding_format)}
             for index, vector in enumerate(fold.vectors)

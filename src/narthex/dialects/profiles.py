@@ -1,10 +1,149 @@
-"""Profiles: what a key's owner is used to, where that is narrower than `/v1`. Source: contract sections 8.2 and 11."""
+"""Profiles: what a key's owner is used to, where that is narrower than `/v1`.
+
+Source: contract sections 2, 5, 6, 8.2 and 11. A profile only ever refuses more, or fills in a default; what it does not
+mention is as everywhere on `/v1`.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
+from narthex.core.errors import UnknownParameter
 from narthex.core.ports import Surface
+from narthex.dialects.fields import BOOLEAN, JSON, STRING, Field, array, choice, either, integer, number, record
+
+VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One profile on one surface.
+
+    `only`: the fields that it has, None for all; `refused`: those it does not have; `narrower`: checks of JSON values,
+    after the usual ones; `defaults`: values for fields when none of `unless` was set.
+    """
+
+    only: frozenset[str] | None = None
+    refused: frozenset[str] = frozenset()
+    narrower: Mapping[str, Field] = {}
+    defaults: Mapping[str, Any] = {}
+    unless: frozenset[str] = frozenset()
+
+
+# --- checks of values that have passed the usual ones: only what is narrower is looked at --------------------------
+
+
+def _of_type(*kinds: str) -> Field:
+    """An object whose `type` is one of a few."""
+    kind = choice(*kinds)
+    return Field(lambda value, path: kind.parse(value["type"], f"{path}.type"), {})
+
+
+def _messages(*, parts: tuple[str, ...] = ("text", "image_url", "input_audio", "refusal", "file")) -> Field:
+    """Messages of the roles that there were before `developer`, with a few kinds of content parts."""
+    role = choice("system", "user", "assistant", "tool", "function")
+    part = _of_type(*parts)
+
+    def parse(value: Any, path: str) -> None:
+        for index, message in enumerate(value):
+            place = f"{path}[{index}]"
+            role.parse(message["role"], f"{place}.role")
+            content = message.get("content")
+            if isinstance(content, dict):
+                part.parse(content, f"{place}.content")
+            elif isinstance(content, list):
+                for number, each in enumerate(content):
+                    part.parse(each, f"{place}.content[{number}]")
+
+    return Field(parse, {})
+
+
+def _tool_choice(*words: str) -> Field:
+    return either((str, choice(*words)), (dict, _of_type("function")), expected="a word or an object")
+
+
+_FUNCTION_TOOLS = array(_of_type("function"))
+_TOP_P = number(0, 1)
+_STOP_LIST = array(STRING)
+
+# --- the table -----------------------------------------------------------------------------------------------------
+
+_THYRIS_CHAT = Row(
+    only=frozenset(
+        (
+            "messages", "model", "store", "metadata", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs",
+            "top_logprobs", "max_tokens", "max_completion_tokens", "n", "modalities", "prediction", "audio",
+            "response_format", "seed", "service_tier", "stop", "stream", "stream_options", "temperature", "top_p",
+            "tools", "tool_choice", "parallel_tool_calls", "user", "function_call", "functions",
+        )
+    ),
+    narrower={
+        "messages": _messages(parts=("text", "image_url", "input_audio", "refusal")),
+        "top_p": _TOP_P,
+        "tools": _FUNCTION_TOOLS,
+        "tool_choice": _tool_choice("none", "auto", "required"),
+        "service_tier": choice("auto", "default"),
+        "stream_options": record({"include_usage": BOOLEAN}),
+        "audio": record({"voice": choice(*VOICES), "format": choice("wav", "mp3", "flac", "opus", "pcm16")}),
+    },
+)  # fmt: skip
+_OXY_CHAT = Row(
+    refused=frozenset(
+        (
+            "stream_options", "max_completion_tokens", "parallel_tool_calls", "service_tier", "store", "metadata",
+            "modalities", "audio", "prediction",
+        )
+    ),
+    narrower={
+        "messages": _messages(),
+        "n": integer(None, 2),
+        "top_logprobs": integer(None, 5),
+        "top_p": _TOP_P,
+        "tools": _FUNCTION_TOOLS,
+        "tool_choice": _tool_choice("none", "auto"),
+        "response_format": _of_type("text", "json_object"),
+    },
+)  # fmt: skip
+_IONOS_CHAT = Row(
+    narrower={"stop": _STOP_LIST},
+    defaults={"max_tokens": 16},
+    unless=frozenset(("max_tokens", "max_completion_tokens")),
+)
+
+PROFILES: Mapping[str, Mapping[Surface, Row]] = {
+    "openai": {},
+    "thyris": {"chat": _THYRIS_CHAT},
+    "ionos": {
+        "chat": _IONOS_CHAT,
+        "completions": Row(narrower={"prompt": STRING, "stop": _STOP_LIST}),
+        "embeddings": Row(
+            narrower={
+                "input": either((str, JSON), (list, array(STRING)), expected="a string or an array of strings"),
+            }
+        ),
+    },
+    "oxy": {"chat": _OXY_CHAT, "completions": Row(narrower={"n": integer(None, 2)})},
+}
 
 
 def tighten(profile: str, surface: Surface, fields: dict[str, Any], sent: Mapping[str, Any]) -> None:
-    """Refuse what the profile doesn't know, and put its defaults where the caller sent nothing."""
+    """Refuse what the profile doesn't know, and put its defaults where the caller set nothing.
+
+    `fields` are parsed and are changed in place; `sent` holds the JSON values.
+
+    Raises:
+        UnknownParameter: the profile has no such field.
+        InvalidRequest: it has, but not with this value.
+    """
+    row = PROFILES[profile].get(surface)
+    if row is None:
+        return
+    for name, value in sent.items():
+        if value is None:
+            continue
+        if name in row.refused or (row.only is not None and name not in row.only):
+            raise UnknownParameter(f"Unknown parameter: '{name}'. This key's profile '{profile}' has none.", param=name)
+        if (check := row.narrower.get(name)) is not None:
+            check.parse(value, name)
+    if not row.unless & fields.keys():
+        fields.update(row.defaults)

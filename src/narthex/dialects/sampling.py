@@ -7,6 +7,7 @@ from msgspec import UNSET
 from narthex.core.chat import Sampling, StreamOptions
 from narthex.dialects.fields import (
     BOOLEAN,
+    JSON,
     STRING,
     Field,
     array,
@@ -23,21 +24,24 @@ SEED_RANGE = 9_223_372_036_854_776_000
 """The documented range of `seed`: the specification's rounding of 64 bits, both ways."""
 
 _STOP_TEXT = string(shortest=1)
+_STOP_TEXTS = array(_STOP_TEXT, 0, 4)
 STOP = either(
     (str, Field(lambda value, path: (_STOP_TEXT.parse(value, path),), _STOP_TEXT.schema)),
-    (list, array(_STOP_TEXT, 0, 4)),
+    (list, Field(lambda value, path: _STOP_TEXTS.parse(value, path) or UNSET, _STOP_TEXTS.schema)),
     expected="a string or an array of strings",
 )
 
 
 def _token_id(name: str, path: str) -> None:
-    if not (name.isascii() and name.isdigit()):
+    if not (name.isascii() and name.isdigit() and len(name) <= 10):
         raise invalid(path, f"the key '{name[:100]}' is not a token id.")
 
 
 LOGIT_BIAS = mapping(integer(-100, 100), key=_token_id)
 METADATA = mapping(string(longest=512), most=16, longest_key=64)
 _TOP_P = number(0, 1)
+_NOT_USED = -1
+"""How one documented API writes that `top_p` is not used (contract 5.2)."""
 
 SHARED: dict[str, Field] = {
     "model": string(shortest=1),
@@ -52,8 +56,10 @@ SHARED: dict[str, Field] = {
         {"include_usage": BOOLEAN, "include_obfuscation": BOOLEAN}, build=lambda values, _: StreamOptions(**values)
     ),
     "temperature": number(0, 2),
-    # -1 is how one documented API writes "not used" (contract 5.2)
-    "top_p": Field(lambda value, path: 1.0 if value == -1 else _TOP_P.parse(value, path), _TOP_P.schema),
+    "top_p": Field(
+        lambda value, path: UNSET if value == _NOT_USED else _TOP_P.parse(value, path),
+        {"anyOf": [_TOP_P.schema, {"const": _NOT_USED}]},
+    ),
     "user": STRING,
 }
 
@@ -66,7 +72,7 @@ NOT_BUILT: dict[str, Field] = dict.fromkeys(
         "structured_outputs", "memory_strategy", "token_budget", "suffix", "inference_timeout",
         "inference_extra_params", "inference_extra_headers",
     ),
-    Field(lambda value, _: value, {}),
+    JSON,
 )  # fmt: skip
 """Extensions whose names are known: refused by name where a deployment doesn't honour them."""
 

@@ -2,24 +2,21 @@
 
 from typing import Any
 
-from narthex.core.errors import InvalidRequest
 from narthex.dialects.fields import (
     BOOLEAN,
+    JSON,
     NAME,
     STRING,
-    Field,
     array,
     choice,
     either,
     invalid,
+    mapping,
     record,
     tagged,
 )
 
-_OBJECT = Field(
-    lambda value, path: either((dict, Field(lambda v, _: v, {})), expected="an object").parse(value, path),
-    {"type": "object"},
-)
+_OBJECT = mapping(JSON)
 
 FUNCTION = record({"name": NAME, "description": STRING, "parameters": _OBJECT, "strict": BOOLEAN}, required=("name",))
 _GRAMMAR = record({"definition": STRING, "syntax": choice("lark", "regex")}, required=("definition", "syntax"))
@@ -45,15 +42,18 @@ TOOLS = array(
     128,
 )
 _NAMED = record({"name": NAME}, required=("name",))
-_ALLOWED = record({"mode": choice("auto", "required"), "tools": array(_OBJECT, 1)}, required=("mode", "tools"))
+_ONE = {
+    "function": record({"type": choice("function"), "function": _NAMED}, required=("type", "function")),
+    "custom": record({"type": choice("custom"), "custom": _NAMED}, required=("type", "custom")),
+}
+_ALLOWED = record({"mode": choice("auto", "required"), "tools": array(tagged(_ONE), 1)}, required=("mode", "tools"))
 TOOL_CHOICE = either(
     (str, choice("none", "auto", "required")),
     (
         dict,
         tagged(
-            {
-                "function": record({"type": choice("function"), "function": _NAMED}, required=("type", "function")),
-                "custom": record({"type": choice("custom"), "custom": _NAMED}, required=("type", "custom")),
+            _ONE
+            | {
                 "allowed_tools": record(
                     {"type": choice("allowed_tools"), "allowed_tools": _ALLOWED}, required=("type", "allowed_tools")
                 ),
@@ -90,39 +90,33 @@ def check_tools(fields: dict[str, Any]) -> None:
     both = {"tools", "tool_choice", "parallel_tool_calls"} & fields.keys()
     if both and {"functions", "function_call"} & fields.keys():
         raise invalid("functions", "tools and the older functions can't be used in one request.")
-    names = {tool[tool["type"]]["name"] for tool in fields.get("tools", ())}
-    _check_choice(fields, "tool_choice", available=names, owner="tools")
-    _check_choice(
-        fields, "function_call", available={each["name"] for each in fields.get("functions", ())}, owner="functions"
-    )
+    _check_choice(fields, "tool_choice", available=set(map(_named, fields.get("tools", ()))), owner="tools")
+    functions = {("function", each["name"]) for each in fields.get("functions", ())}
+    _check_choice(fields, "function_call", available=functions, owner="functions")
 
 
-def _check_choice(fields: dict[str, Any], name: str, *, available: set[str], owner: str) -> None:
+def _check_choice(fields: dict[str, Any], name: str, *, available: set[tuple[str, str]], owner: str) -> None:
     chosen = fields.get(name)
     if chosen is None or chosen == "none":
         return
     if owner not in fields:
-        raise InvalidRequest(
-            f"Invalid value for '{name}': '{name}' is only allowed when '{owner}' are specified.",
-            param=name,
-            code="invalid_value",
-        )
-    for wanted in _chosen_names(chosen):
-        if wanted not in available:
-            raise InvalidRequest(
-                f"Invalid value for '{name}': '{wanted}' is not among the names in '{owner}'.",
-                param=name,
-                code="invalid_value",
-            )
+        raise invalid(name, f"it is only allowed when '{owner}' are specified.")
+    for kind, wanted in _chosen(chosen):
+        if (kind, wanted) not in available:
+            raise invalid(name, f"there is no {kind} named '{wanted}' in '{owner}'.")
 
 
-def _chosen_names(chosen: Any) -> list[str]:
+def _chosen(chosen: Any) -> list[tuple[str, str]]:
+    """(kind, name) of every tool that a choice names."""
     if isinstance(chosen, str):
         return []
-    kind = chosen.get("type")
-    if kind is None:
-        return [chosen["name"]]
-    if kind == "allowed_tools":
-        tools = chosen["allowed_tools"]["tools"]
-        return [str((tool.get(tool.get("type", "function")) or tool).get("name")) for tool in tools]
-    return [chosen[kind]["name"]]
+    if "type" not in chosen:  # the older form
+        return [("function", chosen["name"])]
+    if chosen["type"] == "allowed_tools":
+        return list(map(_named, chosen["allowed_tools"]["tools"]))
+    return [_named(chosen)]
+
+
+def _named(tool: Any) -> tuple[str, str]:
+    kind = tool["type"]
+    return kind, tool[kind]["name"]

@@ -1,0 +1,52 @@
+"""From the bytes of a request to its checked fields: what every `/v1` dialect does first.
+
+Source: contract sections 1.9 and 8.2.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from narthex.core.ports import Surface
+from narthex.dialects import profiles
+from narthex.dialects.fields import Field, parse_fields, refuse_unknown
+from narthex.wire import json
+
+
+class Body(msgspec.Struct, frozen=True, kw_only=True):
+    """`fields`: those that are set, parsed. `sent`: the same as JSON, the caller's own bytes where there are any.
+
+    `ignored`: unknown names that a lenient key let pass.
+    """
+
+    fields: dict[str, Any]
+    sent: dict[str, msgspec.Raw]
+    ignored: tuple[str, ...]
+
+
+class Form:
+    """The fields that a surface knows, and which of them it requires."""
+
+    def __init__(self, surface: Surface, known: Mapping[str, Field], required: Sequence[str]) -> None:
+        self._surface = surface
+        self._known = known
+        self._required = required
+
+    def read(self, body: bytes, *, profile: str, strict: bool) -> Body:
+        """Check each field for itself.
+
+        Raises:
+            RequestError: names the field at fault.
+        """
+        raw = json.top_level(body)
+        ignored = refuse_unknown(raw, self._known, strict=strict)
+        values = {name: json.value(each) for name, each in raw.items() if name in self._known}
+        fields = parse_fields(values, self._known, required=self._required)
+        profiles.tighten(profile, self._surface, fields, values)
+        sent = {name: raw[name] if name in values else _raw(value) for name, value in fields.items()}
+        return Body(fields=fields, sent=sent, ignored=ignored)
+
+
+def _raw(default: Any) -> msgspec.Raw:
+    return msgspec.Raw(json.encode(default))
