@@ -97,8 +97,9 @@ class Lease:
         self.left = want.n - granted.choices
 
     def used(self, slot: int) -> None:
-        """A choice has ended in `slot`, says its last event."""
-        self._used.append(slot)
+        """A choice ran in `slot`, says its last event; naming a slot twice counts once."""
+        if slot not in self._used:
+            self._used.append(slot)
 
     def rest(self) -> AbstractAsyncContextManager["Lease"]:
         """Wait for more of this request's choices; only where `left` is not 0."""

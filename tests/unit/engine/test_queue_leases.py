@@ -79,6 +79,8 @@ async def test_a_lease_is_held_for_the_block(tmp_path: Path) -> None:
             assert (await worker.queue()).cells_used == 20
             assert lease.slots_used is None
             lease.used(lease.slot or 0)
+            lease.used(lease.slot or 0)
+            assert lease.slots_used == (lease.slot,)
         await until(lambda: at.running == 0)
         async with worker.lease(**ask(prefix=[1, 2])) as again:
             assert (again.slot, again.cache) == (lease.slot, True)
