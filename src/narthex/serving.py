@@ -16,7 +16,7 @@ from narthex.engine.models.manifest import Manifest
 from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
 from narthex.http.worker import WorkerSettings
-from narthex.retrieval.embedder import EmbedderSettings
+from narthex.retrieval.embed import EmbedderSettings
 from narthex.sandbox.protocol import SandboxSettings
 from narthex.settings import LocalModel, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket

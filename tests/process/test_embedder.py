@@ -1,12 +1,10 @@
 """The embedder's process with the real model."""
 
 import asyncio
-import base64
 import json
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +18,7 @@ import pytest
 
 from narthex.core.errors import ContextLengthExceeded, EngineCrashed, EngineUnavailable, InvalidRequest
 from narthex.ipc.client import Client
-from narthex.retrieval.embed import EmbedAnswer, Embedder, as_base64, as_floats, shorten
+from narthex.retrieval.embed import EmbedAnswer, Embedder
 
 pytest_plugins = ["tests.models_fixture"]
 pytestmark = pytest.mark.anyio
@@ -208,17 +206,3 @@ def test_ends_when_the_pipe_closes_before_the_settings(tmp_path: Path) -> None:
         assert started.process.stdin is not None
         started.process.stdin.close()
         assert started.process.wait(10) == 0
-
-
-def test_rows() -> None:
-    row = struct.pack("<4f", 0.5, 0.5, 0.5, 0.5)
-    assert base64.b64decode(as_base64(memoryview(row))) == row
-    assert as_floats(row) == [0.5] * 4
-    assert as_floats(shorten(row, 1)) == [1]
-    assert as_floats(shorten(row, 2)) == pytest.approx([2**-0.5] * 2)
-    assert shorten(memoryview(row), 4) == row
-    assert as_floats(shorten(bytes(8), 1)) == [0]
-    for dimensions, code in ((0, "integer_below_min_value"), (5, "integer_above_max_value")):
-        with pytest.raises(InvalidRequest) as caught:
-            shorten(row, dimensions)
-        assert (caught.value.code, caught.value.param) == (code, "dimensions")

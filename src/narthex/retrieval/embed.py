@@ -1,13 +1,10 @@
 """The embedder as its callers see it: the calls, the client, and what one does with a vector."""
 
-import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
-import numpy as np
 
-from narthex.core.errors import InvalidRequest
 from narthex.ipc.client import Client
 from narthex.ipc.logs import LogFormat
 
@@ -105,36 +102,3 @@ class Embedder:
     async def aclose(self) -> None:
         """Close the connection."""
         await self._client.aclose()
-
-
-def as_base64(row: bytes | memoryview) -> str:
-    """A row as OpenAI's `encoding_format: base64` has it."""
-    return base64.b64encode(row).decode("ascii")
-
-
-def as_floats(row: bytes | memoryview) -> list[float]:
-    """A row as numbers."""
-    numbers: list[float] = np.frombuffer(row, "<f4").tolist()
-    return numbers
-
-
-def shorten(row: bytes | memoryview, dimensions: int) -> bytes:
-    """The first `dimensions` numbers of a row, made unit length again.
-
-    Raises:
-        InvalidRequest: fewer than 1, or more than the row has.
-    """
-    vector = np.frombuffer(row, "<f4")
-    if dimensions < 1:
-        raise InvalidRequest("dimensions must be at least 1.", param="dimensions", code="integer_below_min_value")
-    if dimensions > len(vector):
-        raise InvalidRequest(
-            f"dimensions must be at most {len(vector)} for this model.",
-            param="dimensions",
-            code="integer_above_max_value",
-        )
-    if dimensions == len(vector):
-        return bytes(row)
-    cut = vector[:dimensions]
-    length = float(np.linalg.norm(cut))
-    return (cut / np.float32(length) if length else cut).astype("<f4").tobytes()

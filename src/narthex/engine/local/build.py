@@ -40,7 +40,11 @@ class LocalEngines:
         if model.kind == "embedding":
             return GgufEmbeddings(model.name, server, child=model.child, slots=self._slots(model), ensure=self._ensure)
         known = LocalModel(
-            name=model.name, child=model.child, fingerprint=_fingerprint(model), facts=lambda: read_facts(model)
+            name=model.name,
+            child=model.child,
+            fingerprint=_fingerprint(model),
+            window=model.window,
+            facts=lambda: read_facts(model),
         )
         return LocalDeployment(
             known,

@@ -36,12 +36,14 @@ class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a model before its engine runs.
 
     `child`: the name under which the supervisor starts its engine; "" where the engine is somebody else's server.
+    `window`: tokens of one request, prompt and answer; 0: ask the server.
     `facts` reads the model's file; it blocks and is called once.
     """
 
     name: str
     child: str
     fingerprint: str
+    window: int
     facts: Callable[[], Facts]
 
 
@@ -86,7 +88,7 @@ class LocalDeployment:
             self._props = None
             props = await self._ready()
             prompts, param = await self._prompts(call.request, props)
-        jobs = self._jobs(call, prompts, window=props.window, param=param)
+        jobs = self._jobs(call, prompts, window=self._model.window or props.window, param=param)
         tally = Tally(sum(map(len, prompts)))
         sampling = call.request.sampling  # type: ignore[union-attr]
         if sampling.max_tokens == 0:
