@@ -57,6 +57,7 @@ class Piece(msgspec.Struct, frozen=True):
     tokens_predicted: int = 0
     id_slot: int = -1
     timings: Timings = Timings()
+    prompt_progress: msgspec.Raw | None = None
     error: Fault | None = None
 
 
@@ -124,8 +125,13 @@ class LlamaServer:
 
     @asynccontextmanager
     async def completion(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Piece]]:
-        """Begin to generate; always a stream, because only a stream ends when we hang up."""
-        async with self._answer("POST", "/completion", encode(body | {"stream": True})) as answer:
+        """Begin to generate.
+
+        Always a stream, because only a stream ends when we hang up; with progress events, because the engine notices
+        a hang-up only when it writes, and without them it writes nothing while it reads the prompt.
+        """
+        asked = body | {"stream": True, "return_progress": True}
+        async with self._answer("POST", "/completion", encode(asked)) as answer:
             yield _pieces(answer)
 
     @asynccontextmanager
@@ -154,7 +160,8 @@ async def _pieces(answer: Exchange) -> AsyncIterator[Piece]:
             piece = _piece.decode(event.data)
             if piece.error is not None:
                 raise _fault(piece.error)
-            yield piece
+            if piece.prompt_progress is None:
+                yield piece
 
 
 def _refusal(status: int, body: bytes) -> NarthexError:
