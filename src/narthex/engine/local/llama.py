@@ -57,7 +57,7 @@ class Piece(msgspec.Struct, frozen=True):
     tokens_predicted: int = 0
     id_slot: int = -1
     timings: Timings = Timings()
-    prompt_progress: msgspec.Raw | None = None
+    prompt_progress: dict[str, int] | None = None
     error: Fault | None = None
 
 
