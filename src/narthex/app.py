@@ -8,11 +8,10 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import msgspec
 import structlog
 import uvicorn
 import uvloop
@@ -20,14 +19,12 @@ from typing_extensions import override
 
 from narthex import __version__
 from narthex.core.errors import NarthexError
-from narthex.core.models import ModelCard
-from narthex.core.ports import Deployment
+from narthex.core.ports import Deployment, Ensure
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.engine.local.build import LocalEngines
 from narthex.engine.models.store import ModelStore
-from narthex.engine.served import ServedModel
 from narthex.http.application import Application
 from narthex.http.health import Health
 from narthex.http.metrics import Metrics
@@ -40,14 +37,16 @@ from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, listening_fds, run_until_stopped
 from narthex.ipc.client import Client
 from narthex.policy.auth import Authenticator
+from narthex.providers.openai_codec import OpenAIChat
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
-from narthex.routing.router import Route as ModelRoute
+from narthex.routing.catalogue import cards, local_routes, named_routes
 from narthex.routing.router import Router
 from narthex.sandbox.client import SandboxTemplates
 from narthex.storage.sqlite.control import open_control
 from narthex.upstream.address import Address
 from narthex.upstream.client import UpstreamClient
+from narthex.upstream.remote import Clocks, RemoteDeployment
 
 log = structlog.get_logger(__name__)
 
@@ -97,39 +96,28 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         stack.push_async_callback(supervisor.aclose)
         templates = SandboxTemplates(run_dir / "sandbox.sock", ensure=supervisor.ensure)
         stack.push_async_callback(templates.aclose)
-        engines = LocalEngines(
-            templates,
-            connect=lambda address: UpstreamClient(Address.parse(address)),
-            ensure=supervisor.ensure,
-            share_prefix_cache=settings.share_prefix_cache,
-        )
-        stack.push_async_callback(engines.aclose)
+        deployments = _Deployments(settings, stack, templates=templates, ensure=supervisor.ensure)
+        routes = local_routes(settings.models, deployments.find)
+        routes |= named_routes(settings.names, deployments.find, local=routes, created=int(_now_s()))
+        router = Router(routes, total_s=settings.total_s)
+        children = {model.name: model.child for model in settings.models}
 
-        deployments: dict[str, Deployment] = {}
-        for model in settings.models:
-            if model.runs == "embedder":
-                embedder = Embedder(Path(model.socket), model.name)
-                stack.push_async_callback(embedder.aclose)
-                deployments[model.name] = EmbedderDeployment(
-                    model.name, embedder, child=model.child, ensure=supervisor.ensure
-                )
-            else:
-                deployments[model.name] = engines.add(model)
-        catalogue = _Catalogue(settings, deployments, ModelStore(data_dir / "models"), supervisor)
-        router = Router(catalogue.routes(), total_s=settings.total_s)
-        catalogue.router = router
+        async def remove(name: str) -> None:
+            await asyncio.to_thread(ModelStore(data_dir / "models").remove, name)
+            await supervisor.stop(children[name])
+
         metrics = Metrics(worker=settings.name, version=__version__)
         surfaces = {
             dialect.surface: ModelSurface(
                 dialect,
                 router.open,
-                clock=time.time,  # noqa: TID251 - the clock is handed out here
+                clock=_now_s,
                 body_limit_bytes=settings.body_limit_bytes,
                 lenient=settings.lenient,
             )
             for dialect in (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())
         }
-        models = Models(catalogue.cards, remove=catalogue.remove)
+        models = Models(lambda: cards(routes), remove=remove)
         openapi = OpenApi(__version__)
         health = Health({"keys": control.keys.ping}, draining=lambda: application.draining)
         table = [
@@ -159,50 +147,57 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         yield Worker(application, drain_s=settings.drain_s)
 
 
-class _Catalogue:
-    """The public models: those of this server, and the names that were given to them."""
+class _Deployments:
+    """Every deployment of this worker by its `provider/model` name; those elsewhere are made when first named."""
 
     def __init__(
-        self, settings: WorkerSettings, deployments: Mapping[str, Deployment], store: ModelStore, supervisor: Supervisor
+        self, settings: WorkerSettings, stack: AsyncExitStack, *, templates: SandboxTemplates, ensure: Ensure
     ) -> None:
         self._settings = settings
-        self._deployments = deployments
-        self._store = store
-        self._supervisor = supervisor
-        self._models = {model.name: model for model in settings.models}
-        self.router: Router | None = None
+        self._stack = stack
+        self._clients: dict[str, UpstreamClient] = {}
+        engines = LocalEngines(
+            templates, connect=self._connect, ensure=ensure, share_prefix_cache=settings.share_prefix_cache
+        )
+        stack.push_async_callback(engines.aclose)
+        self._made: dict[str, Deployment] = {}
+        for model in settings.models:
+            if model.runs == "embedder":
+                embedder = Embedder(Path(model.socket), model.name)
+                stack.push_async_callback(embedder.aclose)
+                made: Deployment = EmbedderDeployment(model.name, embedder, child=model.child, ensure=ensure)
+            else:
+                made = engines.add(model)
+            self._made[made.name] = made
 
-    def routes(self) -> dict[str, ModelRoute]:
-        """One for each public name."""
-        found = {
-            name: ModelRoute(card=_card(model), deployments=(self._deployments[name],))
-            for name, model in self._models.items()
-        }
-        for name, wanted in self._settings.names.items():
-            targets = [each.removeprefix("local/") for each in wanted]
-            card = msgspec.structs.replace(_card(self._models[targets[0]]), id=name, removable=False)
-            found[name] = ModelRoute(card=card, deployments=tuple(self._deployments[each] for each in targets))
-        return found
+    def find(self, name: str) -> Deployment:
+        """The deployment of a name that the plan has checked."""
+        if name not in self._made:
+            provider, _, model = name.partition("/")
+            self._made[name] = self._remote(provider, model)
+        return self._made[name]
 
-    def cards(self) -> dict[str, ModelCard]:
-        """By public name; a model that was deleted meanwhile, by whichever worker, is not among them."""
-        routes = self.router.routes if self.router is not None else {}
-        return {
-            name: route.card
-            for name, route in routes.items()
-            if name != "*" and not (route.card.removable and not Path(self._models[name].path).exists())
-        }
+    def _remote(self, provider: str, model: str) -> Deployment:
+        row = self._settings.providers[provider]
+        if provider not in self._clients:
+            self._clients[provider] = self._connect(row.base_url, key=row.api_key)
+        return RemoteDeployment(
+            provider,
+            model,
+            codecs={"chat": OpenAIChat()},
+            send=self._clients[provider].send,
+            clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
+        )
 
-    async def remove(self, name: str) -> None:
-        """Delete a local model's files and end its engine."""
-        await asyncio.to_thread(self._store.remove, name)
-        await self._supervisor.stop(self._models[name].child)
+    def _connect(self, address: str, *, key: str | None = None) -> UpstreamClient:
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        client = UpstreamClient(Address.parse(address), headers=headers)
+        self._stack.push_async_callback(client.aclose)
+        return client
 
 
-def _card(model: ServedModel) -> ModelCard:
-    return ModelCard(
-        id=model.name, created=model.created, owned_by=model.owned_by, kind=model.kind, removable=model.removable
-    )
+def _now_s() -> float:
+    return time.time()  # noqa: TID251 - the clock is handed out here
 
 
 def _now_ms() -> int:

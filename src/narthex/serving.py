@@ -15,10 +15,10 @@ from narthex.engine.models.catalogue import CATALOGUE
 from narthex.engine.models.manifest import Manifest
 from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
-from narthex.http.worker import WorkerSettings
+from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.retrieval.embed import EmbedderSettings
 from narthex.sandbox.protocol import SandboxSettings
-from narthex.settings import LocalModel, Settings
+from narthex.settings import LocalModel, Provider, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 
 SCHEMA = 1
@@ -86,6 +86,7 @@ class Planner:
             run_dir=str(self._run_dir),
             models=models,
             names=names,
+            providers={name: _remote(row) for name, row in self._settings.providers.items()},
             allowed_hosts=hosts,
             trusted_proxies=http.trusted_proxies,
             body_limit_bytes=http.body_limit_bytes,
@@ -209,16 +210,27 @@ class Planner:
         line = msgspec.Raw(msgspec.json.encode(settings, enc_hook=str))
         self._children.append(ChildSpec(name=name, module=module, settings=line, **options))
 
-    @staticmethod
-    def _check_names(names: Mapping[str, tuple[str, ...]], known: set[str]) -> None:
+    def _check_names(self, names: Mapping[str, tuple[str, ...]], known: set[str]) -> None:
         for name, deployments in names.items():
             for deployment in deployments:
                 provider, _, model = deployment.partition("/")
+                if provider in self._settings.providers and model:
+                    continue
                 if provider != "local":
                     raise ConfigError(f"models: '{name}' names '{deployment}', but there is no provider '{provider}'.")
                 if model not in known:
                     listed = ", ".join(sorted(known)) or "none"
                     raise ConfigError(f"models: '{name}' names the local model '{model}'. Installed: {listed}.")
+
+
+def _remote(row: Provider) -> RemoteProvider:
+    return RemoteProvider(
+        type=row.type,
+        base_url=row.base_url,
+        api_key=row.api_key.get_secret_value() if row.api_key else None,
+        first_token_s=row.first_token_s,
+        idle_s=row.idle_s,
+    )
 
 
 def _header(file: Path) -> gguf.GgufFile | None:

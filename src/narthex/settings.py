@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -107,11 +107,23 @@ class Embedder(Part):
     threads: int = Field(0, ge=0, description="Threads; 0: one for each core.")
 
 
+class Provider(Part):
+    """A server of models elsewhere."""
+
+    type: Literal["openai"] = Field("openai", description="What it speaks: openai (any server that does).")
+    base_url: str = Field(description="Where it is, up to and with its version: https://host/v1, unix:/path.sock.")
+    api_key: SecretStr | None = Field(None, description="Its key; write ${NAME} to take it from the environment.")
+    first_token_s: PositiveFloat | None = Field(None, description="The longest wait for the first output.")
+    idle_s: PositiveFloat | None = Field(60.0, description="The longest silence within an answer.")
+
+
 class PublicModel(Part):
     """A name that callers ask for."""
 
     name: str = Field(min_length=1, description="What callers send as `model`; '*' for every name without a row.")
-    deployments: tuple[str, ...] = Field(min_length=1, description="Who may answer, in order: local/<model>, …")
+    deployments: tuple[str, ...] = Field(
+        min_length=1, description="Who may answer, in order: local/<model>, <provider>/<model>."
+    )
 
 
 class Log(Part):
@@ -138,6 +150,7 @@ class Settings(BaseSettings):
     http: Http = Field(Http(), description="The HTTP side.")
     engine: Engine = Field(Engine(), description="The embedded engine.")
     embedder: Embedder = Field(Embedder(), description="The embedded embedding model.")
+    providers: dict[str, Provider] = Field({}, description="Servers of models elsewhere, by name.")
     models: tuple[PublicModel, ...] = Field((), description="Names that callers ask for, besides the models' own.")
     log: Log = Field(Log(), description="Logging.")
 

@@ -170,9 +170,10 @@ class Slots(Protocol):
 
 
 class Exchange(Protocol):
-    """An answer of an upstream, from its head on."""
+    """An answer of an upstream, from its head on. `headers` have lower-case names."""
 
     status: int
+    headers: list[tuple[bytes, bytes]]
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body, as it comes. Raises `UpstreamError`."""

@@ -1,9 +1,24 @@
 """What a worker is told when it starts."""
 
 import msgspec
+from typing_extensions import override
 
 from narthex.engine.served import ServedModel
 from narthex.ipc.logs import LogFormat
+
+
+class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
+    """A server of models elsewhere. `api_key` is a secret: this value is never logged."""
+
+    type: str
+    base_url: str
+    api_key: str | None = None
+    first_token_s: float | None = None
+    idle_s: float | None = None
+
+    @override
+    def __repr__(self) -> str:
+        return f"RemoteProvider({self.type!r}, ***)"
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -14,6 +29,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     run_dir: str
     models: tuple[ServedModel, ...]
     names: dict[str, tuple[str, ...]] = {}
+    providers: dict[str, RemoteProvider] = {}
     allowed_hosts: tuple[str, ...] = ("*",)
     trusted_proxies: tuple[str, ...] = ()
     body_limit_bytes: int = 16 * 1024 * 1024

@@ -4,7 +4,7 @@ Source: ARCHITECTURE D3 and D4.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import NoReturn
 
@@ -21,10 +21,14 @@ ANY = "*"
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A public model: its card, and the deployments that may answer, in order of preference."""
+    """A public model: its card, and the deployments that may answer, in order of preference.
+
+    `exists` tells whether it is still there: a local model can be deleted while we serve.
+    """
 
     card: ModelCard
     deployments: tuple[Deployment, ...]
+    exists: Callable[[], bool] = lambda: True
 
 
 class Router:
@@ -41,7 +45,7 @@ class Router:
             ModelNotFound: there is none.
         """
         route = self.routes.get(model) or self.routes.get(ANY)
-        if route is None:
+        if route is None or not route.exists():
             raise ModelNotFound.named(model)
         return route
 

@@ -35,7 +35,6 @@ class LocalEngines:
     def add(self, model: ServedModel) -> Deployment:
         """The deployment of one model."""
         upstream = self._connect(model.url or f"unix:{model.socket}")
-        self._stack.push_async_callback(upstream.aclose)
         server = LlamaServer(upstream.send)
         if model.kind == "embedding":
             return GgufEmbeddings(model.name, server, child=model.child, slots=self._slots(model), ensure=self._ensure)

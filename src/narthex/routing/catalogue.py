@@ -1,0 +1,56 @@
+"""The public models of a worker: those of this server, and the names that its settings give to deployments."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from narthex.core.models import ModelCard
+from narthex.core.ports import Deployment
+from narthex.engine.served import ServedModel
+from narthex.routing.router import ANY, Route
+
+Find = Callable[[str], Deployment]
+"""The deployment of a `provider/model` name."""
+
+
+def local_routes(models: Iterable[ServedModel], find: Find) -> dict[str, Route]:
+    """One row for each model of this server. A deleted model's row stays, but it is gone for everybody."""
+    return {
+        model.name: Route(card=_card(model), deployments=(find(f"local/{model.name}"),), exists=_exists(model))
+        for model in models
+    }
+
+
+def named_routes(
+    names: Mapping[str, tuple[str, ...]], find: Find, *, local: Mapping[str, Route], created: int
+) -> dict[str, Route]:
+    """One row for each name of the settings. What answers first decides which kind of model it is."""
+    rows = {}
+    for name, wanted in names.items():
+        first = local.get(wanted[0].removeprefix("local/"))
+        if first is not None:
+            card = msgspec.structs.replace(first.card, id=name, removable=False)
+        else:
+            card = ModelCard(id=name, created=created, owned_by=wanted[0].partition("/")[0], kind="chat")
+        rows[name] = Route(card=card, deployments=tuple(map(find, wanted)))
+    return rows
+
+
+def cards(routes: Mapping[str, Route]) -> dict[str, ModelCard]:
+    """What `GET /v1/models` lists, by name."""
+    return {name: route.card for name, route in routes.items() if name != ANY and route.exists()}
+
+
+def _card(model: ServedModel) -> ModelCard:
+    return ModelCard(
+        id=model.name, created=model.created, owned_by=model.owned_by, kind=model.kind, removable=model.removable
+    )
+
+
+def _exists(model: ServedModel) -> Callable[[], bool]:
+    """Only a model that may be deleted is looked for; any worker may have deleted it."""
+    if not model.removable:
+        return lambda: True
+    path = Path(model.path)
+    return path.exists

@@ -1,0 +1,111 @@
+"""A deployment on somebody else's server: its codec, its connections, and the clocks of a stream.
+
+Source: ARCHITECTURE D4. The clocks run on frames: what a server sends to keep a connection alive resets none of them.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+import msgspec
+
+from narthex.core.capabilities import Capabilities
+from narthex.core.errors import UpstreamError, UpstreamTimeout
+from narthex.core.ports import Call, Exchange, Opened, Request, Send, Stream, Surface
+from narthex.core.stream import Frame
+
+
+class Decoder(Protocol):
+    """Turns the bytes of one answer into frames. Both iterators are to be exhausted."""
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that `data` completes. Raises `UpstreamError` for what can't be read and for error events."""
+        ...
+
+    def end(self) -> Iterator[Frame]:
+        """The last frames. Raises `UpstreamError` when the answer was cut."""
+        ...
+
+
+class Codec(Protocol):
+    """One provider's wire format for one surface."""
+
+    path: str
+
+    def build(self, request: Request, *, model: str) -> bytes:
+        """The body to send."""
+        ...
+
+    def decoder(self, request: Request) -> Decoder:
+        """A decoder of the answer to it."""
+        ...
+
+    def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
+        """The error that an answer other than 200 stands for."""
+        ...
+
+    def capabilities(self) -> Capabilities:
+        """What the server honours."""
+        ...
+
+
+class Clocks(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a deployment may take, in seconds: until the first frame, and between frames. None: as long as asked."""
+
+    first_token_s: float | None = None
+    idle_s: float | None = None
+
+
+class RemoteDeployment:
+    """One model on one server."""
+
+    def __init__(self, provider: str, model: str, *, codecs: dict[Surface, Codec], send: Send, clocks: Clocks) -> None:
+        self._provider = provider
+        self._model = model
+        self._codecs = codecs
+        self._send = send
+        self._clocks = clocks
+
+    @property
+    def name(self) -> str:
+        """See `Deployment.name`."""
+        return f"{self._provider}/{self._model}"
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Their own, where they send one, is not ours to vouch for."""
+        return None
+
+    def capabilities(self, surface: Surface) -> Capabilities | None:
+        """See `Deployment.capabilities`."""
+        codec = self._codecs.get(surface)
+        return None if codec is None else codec.capabilities()
+
+    def open(self, call: Call) -> Opened:
+        """See `Deployment.open`."""
+        return self._open(call, self._codecs[call.surface])
+
+    @asynccontextmanager
+    async def _open(self, call: Call, codec: Codec) -> AsyncIterator[Stream]:
+        body = codec.build(call.request, model=self._model)
+        try:
+            async with asyncio.timeout(self._clocks.first_token_s) as clock:
+                async with self._send("POST", codec.path, body) as answer:
+                    if answer.status != 200:
+                        raise codec.parse_error(answer.status, answer.headers, await answer.read())
+                    yield self._frames(answer, codec.decoder(call.request), clock)
+        except TimeoutError:
+            raise UpstreamTimeout from None
+
+    async def _frames(self, answer: Exchange, decoder: Decoder, clock: asyncio.Timeout) -> AsyncIterator[Frame]:
+        async for data in answer.chunks():
+            for frame in decoder.feed(data):
+                self._restart(clock)
+                yield frame
+        for frame in decoder.end():
+            yield frame
+
+    def _restart(self, clock: asyncio.Timeout) -> None:
+        idle_s = self._clocks.idle_s
+        clock.reschedule(None if idle_s is None else asyncio.get_running_loop().time() + idle_s)
