@@ -21,7 +21,6 @@ from narthex.policy.auth import Authenticator, authorize_admin
 log = structlog.get_logger(__name__)
 
 RETRY_WHILE_DRAINING_S = 5
-LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 
 class Application:
@@ -116,6 +115,12 @@ class Application:
         elapsed_s = time.monotonic() - exchange.started_s
         status = exchange.status or 499
         self._metrics.answered(exchange.route or "unknown", exchange.method, status, elapsed_s)
+        if "prompt_tokens" in exchange.facts:
+            self._metrics.used(
+                exchange.facts.get("deployment", ""),
+                prompt_tokens=exchange.facts["prompt_tokens"],
+                completion_tokens=exchange.facts["completion_tokens"],
+            )
         log.info(
             "request",
             request_id=exchange.request_id,

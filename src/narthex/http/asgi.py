@@ -1,4 +1,4 @@
-"""The few ASGI words that our endpoints share: types, bodies in, answers out, and a caller who leaves."""
+"""The few ASGI words that our endpoints share: types, bodies in, and a caller who leaves."""
 
 import asyncio
 import contextlib
@@ -14,6 +14,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+_LONGEST_LENGTH = 18  # digits; Python refuses to read thousands of them
 JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
@@ -33,14 +34,14 @@ def refuse_foreign_media(headers: Headers) -> None:
     Raises:
         UnsupportedMediaType: another type, another character set, or a compressed body.
     """
-    if header(headers, b"content-encoding") not in {None, b"identity"}:
+    if (header(headers, b"content-encoding") or b"identity").lower() != b"identity":
         raise UnsupportedMediaType("Compressed request bodies are not accepted.")
     sent = header(headers, b"content-type")
     if sent is None:
         return
     kind, _, parameters = sent.decode("latin-1").lower().partition(";")
     kind = kind.strip()
-    charset = parameters.partition("charset=")[2].strip(' "')
+    charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
     if not (kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))):
         raise UnsupportedMediaType
     if charset not in {"", "utf-8", "utf8"}:
@@ -56,8 +57,10 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
     """
     too_large = RequestTooLarge(f"The request body is larger than {limit_bytes} bytes.")
     length = header(headers, b"content-length")
-    if length is not None and (not length.isdigit() or int(length) > limit_bytes):
-        raise too_large if length.isdigit() else InvalidRequest("The Content-Length header is not a number.")
+    if length is not None and not length.isdigit():
+        raise InvalidRequest("The Content-Length header is not a number.")
+    if length is not None and (len(length) > _LONGEST_LENGTH or int(length) > limit_bytes):
+        raise too_large
     pieces, size = [], 0
     while True:
         message = await receive()
@@ -73,8 +76,11 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
 
 
 @asynccontextmanager
-async def ended_by_hangup(receive: Receive) -> AsyncIterator[None]:
+async def ended_by_hangup(receive: Receive, *, answered: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
     """Run the block until it ends or the caller leaves, streaming or not; then the block is cancelled.
+
+    Once `answered()`, nobody is waited for any more: a server reports the end of its own answer as a hang-up too, and
+    the block must clean up in peace.
 
     Raises:
         CallerLeft: after the block has been cancelled for that reason.
@@ -87,8 +93,9 @@ async def ended_by_hangup(receive: Receive) -> AsyncIterator[None]:
         nonlocal left
         while (await receive())["type"] != "http.disconnect":
             pass
-        left = True
-        task.cancel()
+        if not answered():
+            left = True
+            task.cancel()
 
     watcher = asyncio.get_running_loop().create_task(watch())
     try:
@@ -96,18 +103,14 @@ async def ended_by_hangup(receive: Receive) -> AsyncIterator[None]:
     except asyncio.CancelledError:
         if not left:
             raise
-        task.uncancel()
+        left = False
+        if task.uncancel():  # somebody else wants this task to end as well
+            raise
         raise CallerLeft from None
     finally:
         watcher.cancel()
         if left and task.cancelling():  # it left just as the block ended: take the cancellation that is under way
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
-            task.uncancel()
-
-
-async def reply(send: Send, status: int, body: bytes, *, headers: Iterable[tuple[bytes, bytes]] = (JSON,)) -> None:
-    """One whole answer."""
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
+            if task.uncancel():
+                raise asyncio.CancelledError

@@ -11,7 +11,7 @@ from narthex.http.asgi import JSON, Headers, Message, Receive, Scope, Send
 
 
 class Exchange:
-    """A request and its answer. `status` is what was sent, or 0 before anything was."""
+    """A request and its answer. `status` is what was sent, or 0 before anything was; `ended`: its last byte is out."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, request_id: str) -> None:
         self.scope = scope
@@ -21,6 +21,7 @@ class Exchange:
         self.route = ""
         self.parameters: dict[str, str] = {}
         self.status = 0
+        self.ended = False
         self.started_s = time.monotonic()
         self.facts: dict[str, Any] = {}
         """What the access log is to tell besides."""
@@ -56,6 +57,7 @@ class Exchange:
     async def send(self, body: bytes, *, more: bool = True) -> None:
         """Send more of the body. Waits while the caller reads too slowly."""
         message: Message = {"type": "http.response.body", "body": body, "more_body": more}
+        self.ended = not more
         await self._send(message)
 
     async def reply(self, status: int, body: bytes, headers: Headers | None = None) -> None:

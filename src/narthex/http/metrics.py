@@ -25,7 +25,7 @@ class Metrics:
             registry=self.registry,
         )
         self._tokens = Counter(
-            "narthex_tokens", "Tokens in answers.", ["worker", "model", "kind"], registry=self.registry
+            "narthex_tokens", "Tokens in answers.", ["worker", "deployment", "kind"], registry=self.registry
         )
         build = Gauge("narthex_build_info", "The running version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
@@ -35,10 +35,10 @@ class Metrics:
         self._requests.labels(self._worker, route, method, status).inc()
         self._seconds.labels(self._worker, route).observe(seconds)
 
-    def used(self, model: str, *, prompt_tokens: int, completion_tokens: int) -> None:
+    def used(self, deployment: str, *, prompt_tokens: int, completion_tokens: int) -> None:
         """Count the tokens of one answer."""
-        self._tokens.labels(self._worker, model, "prompt").inc(prompt_tokens)
-        self._tokens.labels(self._worker, model, "completion").inc(completion_tokens)
+        self._tokens.labels(self._worker, deployment, "prompt").inc(prompt_tokens)
+        self._tokens.labels(self._worker, deployment, "completion").inc(completion_tokens)
 
     async def endpoint(self, exchange: Exchange) -> None:
         """`GET /metrics`."""

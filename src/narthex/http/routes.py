@@ -53,7 +53,7 @@ class Routes:
             raise RouteNotFound(f"Invalid URL ({method} {path[:200]})")
         endpoint = route.endpoints.get("GET" if method == "HEAD" else method)
         if endpoint is None:
-            allow = tuple(sorted(route.endpoints))
+            allow = tuple(sorted({*route.endpoints, *(("HEAD",) if "GET" in route.endpoints else ())}))
             message = f"Not allowed to {method[:20]} on {path[:200]} (HINT: use {' or '.join(allow)}.)"
             raise MethodNotAllowed(message, allow=allow)
         return route, endpoint, parameters

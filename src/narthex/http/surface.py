@@ -9,7 +9,7 @@ import structlog
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
-from narthex.core.ports import Call, Dialect, Handler, Stream
+from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
 from narthex.core.stream import Frame, OutOfOrder
 from narthex.http.asgi import EVENTS, JSON, Headers, ended_by_hangup, read_body, refuse_foreign_media
 from narthex.http.exchange import Exchange
@@ -19,6 +19,7 @@ from narthex.wire import sse
 log = structlog.get_logger(__name__)
 
 PING_AFTER_S = 15.0
+_LONGEST_HEADER = 4096  # bytes
 _STREAM_HEADERS: Headers = [EVENTS, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
@@ -26,13 +27,21 @@ class ModelSurface:
     """Serves one dialect. `clock` gives unix seconds, for `created`."""
 
     def __init__(
-        self, dialect: Dialect, handler: Handler, *, clock: Callable[[], float], body_limit_bytes: int, lenient: bool
+        self,
+        dialect: Dialect,
+        handler: Handler,
+        *,
+        clock: Callable[[], float],
+        body_limit_bytes: int,
+        lenient: bool,
+        ping_after_s: float = PING_AFTER_S,
     ) -> None:
         self._dialect = dialect
         self._handler = handler
         self._clock = clock
         self._body_limit_bytes = body_limit_bytes
         self._lenient = lenient
+        self._ping_after_s = ping_after_s
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request. Errors before the answer's head are raised; later ones become events."""
@@ -55,15 +64,16 @@ class ModelSurface:
         call.ignored += decoded.ignored
         exchange.facts["model"] = decoded.request.model
         streams = not isinstance(decoded.request, EmbeddingsRequest) and decoded.request.stream
-        async with ended_by_hangup(exchange.receive), self._handler(call) as frames:
-            exchange.facts["deployment"] = call.deployment
+        async with ended_by_hangup(exchange.receive, answered=lambda: exchange.ended):
             if streams:
-                await self._stream(exchange, call, frames)
+                await self._stream(exchange, call)
             else:
-                await self._whole(exchange, call, frames)
+                await self._whole(exchange, call)
 
-    async def _whole(self, exchange: Exchange, call: Call, frames: Stream) -> None:
-        held = [frame async for frame in frames]
+    async def _whole(self, exchange: Exchange, call: Call) -> None:
+        async with self._handler(call) as frames:
+            exchange.facts["deployment"] = call.deployment
+            held = [frame async for frame in frames]
         _note_usage(exchange, held)
         try:
             body = self._dialect.encode_answer(call, held, created=int(self._clock()))
@@ -71,27 +81,33 @@ class ModelSurface:
             raise UpstreamProtocolError from error
         await exchange.reply(200, body, [JSON, *_told(call)])
 
-    async def _stream(self, exchange: Exchange, call: Call, frames: Stream) -> None:
+    async def _stream(self, exchange: Exchange, call: Call) -> None:
         encoder = self._dialect.encoder(call, created=int(self._clock()))
         try:
-            async with _pinged(exchange) as written:
-                async for frame in frames:
-                    _note_usage(exchange, [frame])
-                    if data := encoder.encode(frame):
-                        if not exchange.begun:
-                            exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
-                            await exchange.begin(200, _STREAM_HEADERS + _told(call))
-                        written()
-                        await exchange.send(data)
+            async with self._handler(call) as frames:
+                exchange.facts["deployment"] = call.deployment
+                await self._frames(exchange, call, frames, encoder=encoder)
+            end = encoder.end()
             if not exchange.begun:
                 await exchange.begin(200, _STREAM_HEADERS + _told(call))
-            await exchange.send(encoder.end(), more=False)
+            await exchange.send(end, more=False)
         except OutOfOrder as error:
             await self._broken(exchange, encoder.error, UpstreamProtocolError(), cause=error)
         except NarthexError as error:
             await self._broken(exchange, encoder.error, error, cause=error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still end the stream with an error
             await self._broken(exchange, encoder.error, NarthexError(), cause=error)
+
+    async def _frames(self, exchange: Exchange, call: Call, frames: Stream, *, encoder: StreamEncoder) -> None:
+        async with self._pinged(exchange) as written:
+            async for frame in frames:
+                _note_usage(exchange, [frame])
+                if data := encoder.encode(frame):
+                    if not exchange.begun:
+                        exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
+                        await exchange.begin(200, _STREAM_HEADERS + _told(call))
+                    written()
+                    await exchange.send(data)
 
     async def _broken(
         self, exchange: Exchange, encode: Callable[[NarthexError], bytes], error: NarthexError, *, cause: Exception
@@ -101,15 +117,40 @@ class ModelSurface:
             raise error from cause
         exchange.facts |= {"error": type(error).__name__, "code": error.code}
         log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
-        await exchange.send(encode(error), more=False)
+        if not exchange.ended:
+            await exchange.send(encode(error), more=False)
+
+    @contextlib.asynccontextmanager
+    async def _pinged(self, exchange: Exchange) -> AsyncIterator[Callable[[], None]]:
+        """Send a comment into the stream after a while of silence; call what it yields with each write."""
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+
+        def written() -> None:
+            nonlocal last
+            last = loop.time()
+
+        async def ping() -> None:
+            while True:
+                await asyncio.sleep(max(0.0, last + self._ping_after_s - loop.time()) or self._ping_after_s)
+                if exchange.begun and loop.time() - last >= self._ping_after_s:
+                    written()
+                    await exchange.send(sse.PING)
+
+        task = loop.create_task(ping())
+        try:
+            yield written
+        finally:
+            task.cancel()
 
 
 def _told(call: Call) -> Headers:
     """What the answer's head tells of how the call was served."""
     headers: Headers = [(b"x-narthex-deployment", call.deployment.encode("ascii", "replace"))]
     if call.ignored:
-        named = ", ".join(dict.fromkeys(call.ignored))
-        headers.append((b"x-narthex-ignored", named.encode("ascii", "backslashreplace")))
+        # The names are the caller's own words: no control character of theirs may end the header.
+        named = ", ".join(dict.fromkeys(call.ignored)).encode("unicode_escape")
+        headers.append((b"x-narthex-ignored", named[:_LONGEST_HEADER]))
     return headers
 
 
@@ -118,27 +159,3 @@ def _note_usage(exchange: Exchange, frames: list[Frame]) -> None:
         if frame.usage is not None:
             exchange.facts["prompt_tokens"] = frame.usage.prompt_tokens
             exchange.facts["completion_tokens"] = frame.usage.completion_tokens
-
-
-@contextlib.asynccontextmanager
-async def _pinged(exchange: Exchange) -> AsyncIterator[Callable[[], None]]:
-    """Send a comment into the stream after a while of silence; call what it yields with each write."""
-    loop = asyncio.get_running_loop()
-    last = loop.time()
-
-    def written() -> None:
-        nonlocal last
-        last = loop.time()
-
-    async def ping() -> None:
-        while True:
-            await asyncio.sleep(max(0.0, last + PING_AFTER_S - loop.time()) or PING_AFTER_S)
-            if exchange.begun and loop.time() - last >= PING_AFTER_S:
-                written()
-                await exchange.send(sse.PING)
-
-    task = loop.create_task(ping())
-    try:
-        yield written
-    finally:
-        task.cancel()

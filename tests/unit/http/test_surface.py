@@ -1,0 +1,300 @@
+import asyncio
+import json
+import struct
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.raw_asgi import Caller, until
+from tests.scripted_deployment import SILENCE, START, STOP, USED, ScriptedDeployment, answer, principal, text
+
+from narthex.core.errors import (
+    EngineCrashed,
+    InvalidRequest,
+    ModelNotFound,
+    NarthexError,
+    PermissionDenied,
+    UpstreamTimeout,
+)
+from narthex.core.keys import Grants
+from narthex.core.stream import EmbeddingsReady, Frame, TextDelta
+from narthex.dialects.openai_chat import ChatDialect
+from narthex.dialects.openai_embeddings import EmbeddingsDialect
+from narthex.http.asgi import CallerLeft
+from narthex.http.exchange import Exchange
+from narthex.http.surface import ModelSurface
+
+pytestmark = pytest.mark.anyio
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
+STREAM = BODY | {"stream": True}
+LONG_S = 1000.0
+
+
+def asking(body: object = None, *, quiet: bool = False) -> Caller:
+    return Caller(json.dumps(BODY if body is None else body).encode(), quiet=quiet)
+
+
+async def served(
+    deployment: ScriptedDeployment,
+    caller: Caller,
+    *,
+    who=None,
+    ping_after_s: float = LONG_S,
+    dialect=None,
+    lenient: bool = False,
+) -> Exchange:
+    """The exchange after the surface has answered."""
+    surface = ModelSurface(
+        dialect or ChatDialect(),
+        deployment.open,
+        clock=lambda: 1_700_000_000.9,
+        body_limit_bytes=10_000,
+        lenient=lenient,
+        ping_after_s=ping_after_s,
+    )
+    exchange = Exchange(caller.scope, caller.receive, caller.send, request_id="req_abc")
+    exchange.principal = who or principal()
+    await surface(exchange)
+    return exchange
+
+
+async def test_an_answer_comes_whole():
+    deployment, caller = ScriptedDeployment(*answer("Hi there")), asking()
+    exchange = await served(deployment, caller)
+    assert caller.status == 200
+    assert caller.headers["content-type"] == "application/json"
+    assert caller.headers["x-narthex-deployment"] == "local/one"
+    assert caller.json()["id"] == "chatcmpl-abc"
+    assert caller.json()["created"] == 1_700_000_000
+    assert caller.json()["choices"][0]["message"]["content"] == "Hi there"
+    assert exchange.facts == {
+        "model": "m", "deployment": "local/one", "prompt_tokens": 3, "completion_tokens": 2,
+    }  # fmt: skip
+    assert deployment.closed == 1
+
+
+async def test_an_answer_comes_as_a_stream():
+    deployment, caller = ScriptedDeployment(*answer()), asking(STREAM)
+    exchange = await served(deployment, caller)
+    assert caller.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert caller.headers["cache-control"] == "no-cache"
+    assert caller.headers["x-accel-buffering"] == "no"
+    assert "content-length" not in caller.headers
+    assert caller.events()[-1] == "[DONE]"
+    assert caller.ended
+    assert "first_s" in exchange.facts
+    assert deployment.closed == 1
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM])
+async def test_an_error_before_the_first_output_is_a_status(body):
+    deployment, caller = ScriptedDeployment(refuses=InvalidRequest("no")), asking(body)
+    with pytest.raises(InvalidRequest):
+        await served(deployment, caller)
+    assert caller.sent == []
+    assert deployment.closed == 1
+
+
+async def test_an_error_in_a_stream_is_an_event_and_nothing_follows():
+    deployment, caller = ScriptedDeployment(START, text("Hi"), EngineCrashed("It ended.")), asking(STREAM)
+    exchange = await served(deployment, caller)
+    assert caller.status == 200
+    assert json.loads(caller.events()[-1])["error"] == {
+        "message": "It ended.", "type": "server_error", "param": None, "code": "upstream_error",
+    }  # fmt: skip
+    assert "[DONE]" not in caller.events()
+    assert caller.ended
+    assert exchange.facts["error"] == "EngineCrashed"
+    assert deployment.closed == 1
+
+
+async def test_a_fault_of_ours_in_a_stream_says_nothing_of_its_cause():
+    caller = asking(STREAM)
+    await served(ScriptedDeployment(START, text("Hi"), RuntimeError("the words of a secret")), caller)
+    assert json.loads(caller.events()[-1])["error"]["message"] == "Internal error."
+    assert b"secret" not in caller.body
+
+
+async def test_a_fault_of_ours_before_the_head_is_raised():
+    with pytest.raises(NarthexError) as caught:
+        await served(ScriptedDeployment(refuses=RuntimeError("x")), asking(STREAM))
+    assert caught.value.public_message == "Internal error."
+
+
+class Closing(ScriptedDeployment):
+    """Fails only once its frames are through, as a clock that runs over the whole call does."""
+
+    def open(self, call):
+        return self._then_fails(call)
+
+    @asynccontextmanager
+    async def _then_fails(self, call):
+        async with super().open(call) as frames:
+            yield frames
+        raise UpstreamTimeout
+
+
+async def test_an_error_at_the_end_of_the_call_is_an_event_too():
+    caller = asking(STREAM)
+    await served(Closing(START, text("Hi"), STOP), caller)
+    assert json.loads(caller.events()[-1])["error"]["code"] == "timeout"
+    assert caller.ended
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [(START, text("Hi")), (START, STOP, text("Hi")), (text("Hi"),), (START, START)],
+    ids=["unfinished", "after the end", "without a beginning", "twice begun"],
+)
+async def test_a_stream_out_of_order_is_never_a_silent_end(frames):
+    caller = asking(STREAM)
+    if caught := await _raised(served(ScriptedDeployment(*frames), caller)):
+        assert caught.code == "upstream_error"
+        assert caller.sent == []
+    else:
+        assert json.loads(caller.events()[-1])["error"]["code"] == "upstream_error"
+        assert "[DONE]" not in caller.events()
+
+    with pytest.raises(NarthexError) as whole:
+        await served(ScriptedDeployment(*frames), asking(BODY))
+    assert whole.value.code == "upstream_error"
+
+
+async def _raised(work) -> NarthexError | None:
+    try:
+        await work
+    except NarthexError as error:
+        return error
+    return None
+
+
+async def test_a_stream_without_an_answer_is_a_status():
+    caller = asking(STREAM)
+    with pytest.raises(NarthexError) as caught:
+        await served(ScriptedDeployment(), caller)
+    assert caught.value.status == 502
+    assert caller.sent == []
+
+
+# --- what is checked first -------------------------------------------------------------------------------------------
+
+
+async def test_without_the_grant_nothing_is_read():
+    caller = asking()
+    with pytest.raises(PermissionDenied):
+        await served(ScriptedDeployment(), caller, who=principal(Grants(surfaces=frozenset({"embeddings"}))))
+    assert (await caller.receive())["type"] == "http.request"
+
+
+async def test_a_model_that_is_not_granted_does_not_exist():
+    deployment = ScriptedDeployment()
+    with pytest.raises(ModelNotFound) as caught:
+        await served(deployment, asking(), who=principal(Grants(surfaces=frozenset({"chat"}), models=("other",))))
+    assert str(caught.value) == str(ModelNotFound.named("m"))
+    assert deployment.opened == 0
+
+
+@pytest.mark.parametrize(("strict", "lenient"), [(True, True), (False, False)])
+async def test_what_a_lenient_key_or_server_ignores_is_named_and_can_end_no_header(strict, lenient):
+    name = "x\r\nset-cookie: a=b\u2028é"
+    caller = asking(BODY | {name: 1} | {f"{'n' * 56}{number}": 1 for number in range(90)})
+    await served(ScriptedDeployment(*answer()), caller, who=principal(strict=strict), lenient=lenient)
+    told = caller.headers["x-narthex-ignored"]
+    assert told.startswith("x\\r\\nset-cookie: a=b\\u2028\\xe9, nnn")
+    assert len(told) == 4096
+    assert told.isprintable()
+
+
+async def test_embeddings_are_never_streamed():
+    caller = asking({"model": "m", "input": "a"})
+    vectors = Frame.of(EmbeddingsReady((struct.pack("<2f", 0.5, 1),)))
+    await served(ScriptedDeployment(vectors, USED), caller, dialect=EmbeddingsDialect())
+    assert caller.json()["data"][0]["embedding"] == [0.5, 1]
+    assert caller.json()["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+
+
+# --- time ------------------------------------------------------------------------------------------------------------
+
+
+async def test_silence_in_a_stream_is_filled_with_comments():
+    go = asyncio.Event()
+    caller = asking(STREAM)
+    task = asyncio.ensure_future(served(ScriptedDeployment(START, text("Hi"), go, STOP), caller, ping_after_s=0.01))
+    await until(lambda: caller.events().count(": ping") >= 2 if caller.sent else False)
+    go.set()
+    await task
+    assert caller.events()[-1] == "[DONE]"
+    assert caller.events().index(": ping") == 2  # after the role and the text
+
+
+async def test_silence_before_the_first_output_sends_nothing():
+    """Until then an error may still become a status."""
+    go = asyncio.Event()
+    caller = asking(STREAM)
+    task = asyncio.ensure_future(served(ScriptedDeployment(go, *answer()), caller, ping_after_s=0.001))
+    await asyncio.sleep(0.05)
+    assert caller.sent == []
+    go.set()
+    await task
+    assert ": ping" not in caller.events()
+
+
+async def test_a_slow_reader_holds_the_stream_back():
+    produced: list[int] = []
+
+    class Counting(ScriptedDeployment):
+        async def _frames(self):
+            yield START
+            for number in range(100):
+                produced.append(number)
+                yield Frame.of(TextDelta(0, "x"))
+            yield STOP
+
+    caller = asking(STREAM)
+    caller.reads.clear()
+    task = asyncio.ensure_future(served(Counting(), caller))
+    await until(lambda: bool(caller.sent))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(produced) <= 1
+    caller.reads.set()
+    await task
+    assert len(produced) == 100
+
+
+# --- hanging up ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM])
+@pytest.mark.parametrize("before", [(), (START, text("Hi"))], ids=["before the first token", "later"])
+async def test_a_caller_who_leaves_ends_the_work(body, before):
+    deployment, caller = ScriptedDeployment(*before, SILENCE()), asking(body)
+    task = asyncio.ensure_future(served(deployment, caller))
+    await until(lambda: deployment.opened == 1)
+    caller.left.set()
+    with pytest.raises(CallerLeft):
+        await task
+    assert deployment.closed == 1
+
+
+async def test_a_caller_who_leaves_without_reading_ends_the_work():
+    deployment, caller = ScriptedDeployment(*answer()), asking(STREAM)
+    caller.reads.clear()
+    task = asyncio.ensure_future(served(deployment, caller))
+    await until(lambda: bool(caller.sent))
+    caller.left.set()
+    with pytest.raises(CallerLeft):
+        await task
+    assert deployment.closed == 1
+
+
+@pytest.mark.parametrize("body", [BODY, STREAM])
+async def test_the_end_of_the_answer_is_no_hangup(body):
+    """Servers report it as one; the deployment still closes in peace."""
+    closing = asyncio.Event()
+    deployment, caller = ScriptedDeployment(*answer(), closing=closing), asking(body)
+    asyncio.get_running_loop().call_later(0.01, closing.set)
+    exchange = await served(deployment, caller)
+    assert caller.ended
+    assert "outcome" not in exchange.facts
+    assert deployment.closed == 1
