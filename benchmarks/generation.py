@@ -37,11 +37,11 @@ class Side(NamedTuple):
 def sides(args: argparse.Namespace) -> list[Side]:
     found = []
     if args.engine_socket:
-        body = {"prompt": PROMPT, "n_predict": args.tokens, "ignore_eos": True, "stream": True, "cache_prompt": False}
+        body = {"prompt": PROMPT, "n_predict": args.tokens, "temperature": 0, "stream": True, "cache_prompt": False}
         found.append(Side("engine", args.engine_socket, "", 0, "/completion", "", json.dumps(body).encode()))
     if args.base_url:
         url = urlsplit(args.base_url)
-        body = {"model": args.model, "prompt": PROMPT, "max_tokens": args.tokens, "stream": True, "ignore_eos": True}
+        body = {"model": args.model, "prompt": PROMPT, "max_tokens": args.tokens, "temperature": 0, "stream": True}
         headers = f"authorization: Bearer {args.key}\r\n"
         path = url.path.rstrip("/") + "/completions"
         found.append(

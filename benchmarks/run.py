@@ -1,0 +1,79 @@
+"""All figures of `make bench`, each a ratio of two sides measured in turn in this one run.
+
+Starts a server of its own in a temporary folder, on the models that the tests use, and ends it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from narthex.engine.models.catalogue import CATALOGUE
+from narthex.engine.models.pull import pull
+
+HERE = Path(__file__).parent
+MODELS = HERE.parent / ".cache" / "models"
+ENGINE = "engine/smollm2-135m-instruct"
+
+
+@contextmanager
+def server() -> Iterator[tuple[Path, str]]:
+    """A running server: its data folder and its address."""
+    with tempfile.TemporaryDirectory(prefix="nx-") as folder:
+        data = Path(folder)
+        (data / "models").symlink_to(MODELS)
+        log = data / "log"
+        with log.open("wb") as sink:
+            command = [sys.executable, "-m", "narthex", "serve", "--data", folder, "--port", "0"]
+            process = subprocess.Popen(command, stderr=sink, stdout=sink)
+            try:
+                yield data, address(log)
+            finally:
+                process.terminate()
+                process.wait(60)
+
+
+def address(log: Path) -> str:
+    """Wait until the engine is ready; the log tells where the server listens."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+        ready = any(line.get("child") == ENGINE and line.get("state") == "ready" for line in lines)
+        found = [line["address"] for line in lines if line.get("event") == "listening"]
+        if ready and found:
+            return str(found[0])
+        time.sleep(0.1)
+    raise SystemExit(f"the server did not start:\n{log.read_text()}")
+
+
+def script(name: str, *arguments: str) -> None:
+    """Run one of our scripts and let it print."""
+    print(f"\n== {name}", flush=True)
+    subprocess.run([sys.executable, str(HERE / f"{name}.py"), *arguments], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("only", nargs="*", help="generation, embeddings, determinism; all when left out")
+    wanted = parser.parse_args().only or ["generation", "embeddings", "determinism"]
+    for row in CATALOGUE.values():
+        pull(row, MODELS)
+    if "generation" in wanted or "determinism" in wanted:
+        with server() as (data, url):
+            key = (data / "admin.key").read_text().strip()
+            if "generation" in wanted:
+                socket = data / "run" / f"{ENGINE.replace('/', '-')}.sock"
+                script("generation", "--engine-socket", str(socket), "--base-url", f"{url}/v1", "--key", key)
+            if "determinism" in wanted:
+                script("determinism", "--base-url", f"{url}/v1", "--key", key)
+    if "embeddings" in wanted:
+        script("embeddings")
+
+
+if __name__ == "__main__":
+    main()
