@@ -16,12 +16,14 @@ from narthex.core.errors import (
     UpstreamTimeout,
 )
 from narthex.core.keys import Grants
+from narthex.core.models import ModelCard
 from narthex.core.stream import EmbeddingsReady, Frame, TextDelta
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.http.asgi import CallerLeft
 from narthex.http.exchange import Exchange
 from narthex.http.surface import ModelSurface
+from narthex.routing.router import Route, Router
 
 pytestmark = pytest.mark.anyio
 
@@ -298,3 +300,25 @@ async def test_the_end_of_the_answer_is_no_hangup(body):
     assert caller.ended
     assert "outcome" not in exchange.facts
     assert deployment.closed == 1
+
+
+@pytest.mark.parametrize("before", [(), (START, text("Hi"))], ids=["before the first output", "later"])
+async def test_the_total_clock_of_the_router_ends_a_stream_with_an_error(before):
+    """Before the first output as a status, after it as an event; never as a silent end."""
+    deployment = ScriptedDeployment(*before, SILENCE())
+    card = ModelCard(id="m", created=0, owned_by="test", kind="chat")
+    router = Router({"m": Route(card=card, deployments=(deployment,))}, total_s=0.02)
+    surface = ModelSurface(ChatDialect(), router.open, clock=lambda: 0, body_limit_bytes=10_000, lenient=False)
+    caller = asking(STREAM)
+    exchange = Exchange(caller.scope, caller.receive, caller.send, request_id="req_abc")
+    exchange.principal = principal()
+    error = await _raised(surface(exchange))
+    assert deployment.closed == 1
+    if before:
+        assert error is None
+        assert json.loads(caller.events()[-1])["error"]["code"] == "timeout"
+        assert caller.ended
+    else:
+        assert error is not None
+        assert error.status == 504
+        assert caller.sent == []
