@@ -1,0 +1,45 @@
+"""Fixtures with real servers.
+
+`server` runs for the whole session with the default settings and one more public name, `SLASHED`. `start_server` gives
+further ones, with other settings, for the time of a `with` block.
+
+A module asks for them by `pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]`, and imports names from
+`tests.server_process`, never from here: pytest wants to be the first to import a plugin.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server, StartServer, install_models, serving
+
+
+@pytest.fixture(scope="session")
+def start_server(models_dir: Path) -> StartServer:
+    """`start_server(config=None, *, workers=1, models=(both))`: a `with` block's own server, stopped at its end."""
+
+    @contextlib.contextmanager
+    def start(
+        config: dict[str, Any] | None = None,
+        *,
+        workers: int = 1,
+        models: tuple[str, ...] = (CHAT_MODEL, EMBEDDING_MODEL),
+    ) -> Iterator[Server]:
+        with tempfile.TemporaryDirectory(prefix="nx-") as folder:
+            data = Path(folder) / "data"
+            data.mkdir(mode=0o700)
+            install_models(models_dir, data, models)
+            with serving(data, config=config, workers=workers) as server:
+                yield server
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def server(start_server: StartServer) -> Iterator[Server]:
+    """The session's server. Whoever changes what others see (settings, models, load) starts one of their own."""
+    with start_server({"models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"]}]}) as running:
+        yield running
