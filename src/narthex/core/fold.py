@@ -1,6 +1,7 @@
 """Folds a stream's events into one answer, for callers who did not ask for a stream."""
 
 from collections.abc import Iterable
+from typing import assert_never
 
 import msgspec
 
@@ -102,6 +103,8 @@ class Fold:
                 self.usage = usage
             case EmbeddingsReady(vectors):
                 self.vectors = vectors
+            case _:
+                assert_never(event)
 
     def _add_call(self, event: ToolCallDelta) -> None:
         call = self._choices[event.choice].calls.setdefault(event.call, FoldedCall())

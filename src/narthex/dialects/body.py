@@ -44,7 +44,8 @@ class Form:
         values = {name: json.value(each) for name, each in raw.items() if name in self._known}
         fields = parse_fields(values, self._known, required=self._required)
         profiles.tighten(profile, self._surface, fields, values)
-        sent = {name: raw[name] if name in values else _raw(value) for name, value in fields.items()}
+        defaults = {name for name, value in fields.items() if value is not None and values.get(name) is None}
+        sent = {name: _raw(value) if name in defaults else raw[name] for name, value in fields.items()}
         return Body(fields=fields, sent=sent, ignored=ignored)
 
 
