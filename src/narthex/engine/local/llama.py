@@ -52,6 +52,7 @@ class Piece(msgspec.Struct, frozen=True):
 
     index: int = 0
     content: str = ""
+    tokens: tuple[int, ...] = ()
     stop: bool = False
     stop_type: str = ""
     tokens_predicted: int = 0
@@ -82,6 +83,10 @@ class Props(msgspec.Struct, frozen=True):
         return self.default_generation_settings.n_ctx
 
 
+class _Text(msgspec.Struct, frozen=True):
+    content: str
+
+
 class _Vector(msgspec.Struct, frozen=True):
     embedding: list[float]
 
@@ -98,6 +103,7 @@ _piece = msgspec.json.Decoder(Piece)
 _props = msgspec.json.Decoder(Props)
 _vectors = msgspec.json.Decoder(_Vectors)
 _tokens = msgspec.json.Decoder(_Tokens)
+_text = msgspec.json.Decoder(_Text)
 _failed = msgspec.json.Decoder(_Failed)
 
 
@@ -123,6 +129,11 @@ class LlamaServer:
         async with self._answer("POST", "/v1/embeddings", encode({"input": [tokens]})) as answer:
             return _vectors.decode(await answer.read()).data[0].embedding
 
+    async def detokenize(self, tokens: Sequence[int]) -> str:
+        """The text of tokens."""
+        async with self._answer("POST", "/detokenize", encode({"tokens": tokens})) as answer:
+            return _text.decode(await answer.read()).content
+
     @asynccontextmanager
     async def completion(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Piece]]:
         """Begin to generate.
@@ -130,9 +141,21 @@ class LlamaServer:
         Always a stream, because only a stream ends when we hang up; with progress events, because the engine notices
         a hang-up only when it writes, and without them it writes nothing while it reads the prompt.
         """
-        asked = body | {"stream": True, "return_progress": True}
+        asked = body | {"stream": True, "return_progress": True, "return_tokens": True}
         async with self._answer("POST", "/completion", encode(asked)) as answer:
-            yield _pieces(answer)
+            yield self._whole(_pieces(answer)) if body.get("stop") else _pieces(answer)
+
+    async def _whole(self, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+        """The same pieces with all of the text.
+
+        The engine holds back what may be the beginning of a stop string, and forgets it when the limit comes first.
+        """
+        held: dict[int, tuple[int, ...]] = {}
+        async for piece in pieces:
+            held[piece.index] = () if piece.content else held.get(piece.index, ()) + piece.tokens
+            if piece.stop_type == "limit" and held[piece.index]:
+                piece = msgspec.structs.replace(piece, content=await self.detokenize(held[piece.index]))
+            yield piece
 
     @asynccontextmanager
     async def _answer(self, method: str, path: str, body: bytes | None) -> AsyncIterator[Exchange]:
