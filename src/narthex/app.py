@@ -5,6 +5,7 @@ Run as `python -m narthex.app --notify FD --listen FD` with `WorkerSettings` on 
 
 import asyncio
 import contextlib
+import signal
 import socket
 import sys
 import time
@@ -245,6 +246,8 @@ async def _serve(settings: WorkerSettings, lifeline: Lifeline, stop: asyncio.Eve
     async with open_worker(settings) as worker:
         server = _Server(_config(settings, worker.application))
         serving = asyncio.ensure_future(server.serve(sockets=sockets))
+        reload = "the settings are read at start only: restart to change them"
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, lambda: log.warning(reload))
         lifeline.ready()
         await stop.wait()
         log.info("draining", running=worker.application.running)

@@ -24,6 +24,9 @@ from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 SCHEMA = 1
 """Of the data folder; grows whenever an older program could no longer read it."""
 
+SPARE_SLOTS = 2
+"""Slots beyond the others, for keys that hold none: whoever fills the rest keeps nobody else waiting."""
+
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """What engines are sized by."""
@@ -169,7 +172,8 @@ class Planner:
             model_path=str(file),
             socket=str(socket),
             control_socket=str(control),
-            slots=size.slots,
+            slots=size.slots + SPARE_SLOTS,
+            spare_slots=SPARE_SLOTS,
             cells=size.cells,
             window=size.window,
             cache_cells=part.cache_tokens,

@@ -82,21 +82,23 @@ class ModelSurface:
         await exchange.reply(200, body, [JSON, *_told(call)])
 
     async def _stream(self, exchange: Exchange, call: Call) -> None:
-        encoder = self._dialect.encoder(call, created=int(self._clock()))
+        encoder: StreamEncoder | None = None
         try:
             async with self._handler(call) as frames:
                 exchange.facts["deployment"] = call.deployment
+                # Not before: what it writes tells who answers.
+                encoder = self._dialect.encoder(call, created=int(self._clock()))
                 await self._frames(exchange, call, frames, encoder=encoder)
             end = encoder.end()
             if not exchange.begun:
                 await exchange.begin(200, _STREAM_HEADERS + _told(call))
             await exchange.send(end, more=False)
         except OutOfOrder as error:
-            await self._broken(exchange, encoder.error, UpstreamProtocolError(), cause=error)
+            await self._broken(exchange, encoder, UpstreamProtocolError(), cause=error)
         except NarthexError as error:
-            await self._broken(exchange, encoder.error, error, cause=error)
+            await self._broken(exchange, encoder, error, cause=error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still end the stream with an error
-            await self._broken(exchange, encoder.error, NarthexError(), cause=error)
+            await self._broken(exchange, encoder, NarthexError(), cause=error)
 
     async def _frames(self, exchange: Exchange, call: Call, frames: Stream, *, encoder: StreamEncoder) -> None:
         async with self._pinged(exchange) as written:
@@ -110,15 +112,15 @@ class ModelSurface:
                     await exchange.send(data)
 
     async def _broken(
-        self, exchange: Exchange, encode: Callable[[NarthexError], bytes], error: NarthexError, *, cause: Exception
+        self, exchange: Exchange, encoder: StreamEncoder | None, error: NarthexError, *, cause: Exception
     ) -> None:
         """End a stream with an error: as a status while that is possible, else in band."""
-        if not exchange.begun:
+        if encoder is None or not exchange.begun:
             raise error from cause
         exchange.facts |= {"error": type(error).__name__, "code": error.code}
         log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
         if not exchange.ended:
-            await exchange.send(encode(error), more=False)
+            await exchange.send(encoder.error(error), more=False)
 
     @contextlib.asynccontextmanager
     async def _pinged(self, exchange: Exchange) -> AsyncIterator[Callable[[], None]]:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -57,7 +58,9 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop_asked)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        # The terminal that we run in was closed; without one it is the way to ask for a reload.
+        hung_up = self._stop_asked if sys.stderr.isatty() else self._reload
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
         await self._server.start()
         log.info("serving", children=len(self._children))
         for child in self._children.values():
