@@ -1,15 +1,15 @@
 """The sandbox process: does one job at a time, each under a limit of time; its memory is limited as a whole.
 
 Rule: a job that outlives its limit is interrupted between two steps of its interpreter; one that can't be interrupted
-(a single endless operation) takes the process with it, and the supervisor starts another.
+(a single endless operation, which also keeps every other thread of Python from running) takes the process with it, and
+the supervisor starts another.
 """
 
 import asyncio
 import contextlib
-import os
+import faulthandler
 import resource
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
@@ -41,16 +41,17 @@ def _limited(seconds: float) -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise _TooLong
 
-    last_resort = threading.Timer(seconds + GRACE_S, os._exit, (70,))
-    last_resort.daemon = True
     signal.signal(signal.SIGALRM, interrupt)
-    last_resort.start()
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Its watchdog is a thread of C: it ends the process even while one operation holds the interpreter.
+    faulthandler.dump_traceback_later(seconds + GRACE_S, exit=True)
     try:
-        yield
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        try:
+            yield
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        last_resort.cancel()
+        faulthandler.cancel_dump_traceback_later()
 
 
 def run_job(job: Callable[[], T], *, limit_s: float, what: str) -> T:

@@ -26,12 +26,13 @@ class SandboxTemplates:
         """
         payload = {"template": template, "variables": dict(variables)}
         try:
+            try:
+                return await self._client.call("render", payload, str, timeout_s=TIMEOUT_S)
+            except EngineUnavailable:
+                await self._ensure(NAME)
             return await self._client.call("render", payload, str, timeout_s=TIMEOUT_S)
         except EngineCrashed:
             raise EngineUnavailable("The sandbox ended while it rendered the chat template.", retry_after_s=1) from None
-        except EngineUnavailable:
-            await self._ensure(NAME)
-        return await self._client.call("render", payload, str, timeout_s=TIMEOUT_S)
 
     async def aclose(self) -> None:
         """Close the connection."""

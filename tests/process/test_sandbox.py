@@ -1,0 +1,195 @@
+"""The sandbox as a process: templates as models bring them, and templates that mean harm."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from narthex.core.errors import EngineUnavailable, InvalidRequest, ModelLoadFailed, NarthexError
+from narthex.ipc.client import Client
+from narthex.sandbox.client import SandboxTemplates
+from narthex.sandbox.protocol import SandboxSettings
+
+pytestmark = pytest.mark.anyio
+
+HELLO = "Hello {{ name }}"
+ENDLESS_LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+ENDLESS_OPERATION = "{% set a = [0] * n %}{% set b = [0] * n %}{{ ([a] * n) == ([b] * n) }}"
+"""One comparison of n * n elements, in C, which holds the interpreter all the while."""
+
+
+class Sandboxes:
+    """Stands in for the supervisor: `ensure` starts the sandbox when it doesn't run."""
+
+    def __init__(self, folder: Path, **limits: Any) -> None:
+        self.socket = folder / "sandbox.sock"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self._settings = SandboxSettings(socket=str(self.socket), **limits)
+        self._log = folder / "log"
+
+    @property
+    def running(self) -> "subprocess.Popen[bytes] | None":
+        return self.processes[-1] if self.processes and self.processes[-1].poll() is None else None
+
+    async def ensure(self, child: str) -> None:
+        assert child == "sandbox"
+        if self.running is None:
+            await asyncio.to_thread(self._start)
+
+    def _start(self) -> None:
+        reading, writing = os.pipe()
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "narthex.sandbox", "--notify", str(writing)],
+                stdin=subprocess.PIPE,
+                stderr=log,
+                pass_fds=(writing,),
+            )
+        self.processes.append(process)
+        os.close(writing)
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(self._settings) + b"\n")
+        process.stdin.flush()
+        with os.fdopen(reading, "rb") as notices:
+            assert json.loads(notices.readline())["event"] == "ready"
+
+    def ended(self) -> int:
+        return self.processes[-1].wait(20)
+
+    def aclose(self) -> None:
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.close()  # a child ends when its parent is gone
+            process.wait(20)
+
+
+@pytest.fixture
+async def sandboxes(tmp_path: Path) -> AsyncIterator[Sandboxes]:
+    made = Sandboxes(tmp_path, time_limit_s=0.5)
+    yield made
+    made.aclose()
+
+
+@pytest.fixture
+async def templates(sandboxes: Sandboxes) -> AsyncIterator[SandboxTemplates]:
+    client = SandboxTemplates(sandboxes.socket, ensure=sandboxes.ensure)
+    yield client
+    await client.aclose()
+
+
+async def _serves_on(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    """The same process still answers."""
+    before = sandboxes.running
+    assert before is not None
+    assert await templates.render(HELLO, {"name": "you"}) == "Hello you"
+    assert sandboxes.running is before
+
+
+async def test_it_is_started_with_the_first_job_and_renders(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    assert sandboxes.processes == []
+    assert await templates.render(HELLO, {"name": "you"}) == "Hello you"
+    assert len(sandboxes.processes) == 1
+    await _serves_on(sandboxes, templates)
+
+
+async def test_many_jobs_at_once(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    await templates.render(HELLO, {"name": "first"})
+    rendered = await asyncio.gather(*(templates.render(HELLO, {"name": str(number)}) for number in range(50)))
+    assert rendered == [f"Hello {number}" for number in range(50)]
+
+
+async def test_a_refusal_of_the_template_is_the_callers_error(
+    sandboxes: Sandboxes, templates: SandboxTemplates
+) -> None:
+    with pytest.raises(InvalidRequest, match="roles must alternate") as caught:
+        await templates.render("{{ raise_exception('roles must alternate') }}", {})
+    assert caught.value.param == "messages"
+    await _serves_on(sandboxes, templates)
+
+
+async def test_an_endless_loop_is_interrupted(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    await templates.render(HELLO, {})
+    began = time.monotonic()
+    with pytest.raises(InvalidRequest, match=r"took longer than 0\.5 s"):
+        await templates.render(ENDLESS_LOOP, {})
+    assert time.monotonic() - began < 2.4  # the last resort would come after 2.5 s
+    await _serves_on(sandboxes, templates)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'x' * 4000000000 }}",
+        "{% set n = namespace(a='x' * 1000000) %}{% for i in range(12) %}{% set n.a = n.a ~ n.a %}{% endfor %}",
+        "{% set n = namespace(a=[0]) %}{% for i in range(40) %}{% set n.a = n.a + n.a %}{% endfor %}",
+    ],
+    ids=["at once", "doubling text", "doubling a list"],
+)
+async def test_more_memory_than_allowed_is_refused(
+    template: str, sandboxes: Sandboxes, templates: SandboxTemplates
+) -> None:
+    await templates.render(HELLO, {})
+    with pytest.raises(InvalidRequest, match=r"too much memory|took longer"):
+        await templates.render(template, {})
+    await _serves_on(sandboxes, templates)
+
+
+async def test_one_endless_operation_ends_the_process_and_the_next_job_gets_another(
+    sandboxes: Sandboxes, templates: SandboxTemplates
+) -> None:
+    with pytest.raises(EngineUnavailable, match="ended while it rendered"):
+        await templates.render(ENDLESS_OPERATION, {"n": 2_000_000})
+    assert sandboxes.ended() != 0
+    assert await templates.render(HELLO, {"name": "again"}) == "Hello again"
+    assert len(sandboxes.processes) == 2  # and the job that ended the first was not tried on the second
+
+
+async def test_a_killed_sandbox_is_started_again(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    await templates.render(HELLO, {})
+    sandboxes.processes[-1].send_signal(signal.SIGKILL)
+    sandboxes.ended()
+    async with asyncio.timeout(10):
+        while True:  # the client may not have heard of the end yet
+            try:
+                assert await templates.render(HELLO, {"name": "again"}) == "Hello again"
+                break
+            except EngineUnavailable:
+                continue
+    assert len(sandboxes.processes) == 2
+
+
+async def test_it_ends_when_told_to(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    await templates.render(HELLO, {})
+    sandboxes.processes[-1].send_signal(signal.SIGTERM)
+    assert sandboxes.ended() == 0
+    assert not sandboxes.socket.exists()
+
+
+async def test_its_limits_hold_for_the_output_and_the_template(
+    sandboxes: Sandboxes, templates: SandboxTemplates
+) -> None:
+    with pytest.raises(ModelLoadFailed, match="longer than 64 KiB"):
+        await templates.render("x" * (64 * 1024 + 1), {})
+    assert len(await templates.render("{{ 'x' * 16777216 }}", {})) == 16 * 1024 * 1024
+    with pytest.raises(InvalidRequest, match="rendered prompt is too long"):
+        await templates.render("{{ 'x' * 16777217 }}", {})
+    await _serves_on(sandboxes, templates)
+
+
+async def test_nonsense_on_its_socket_does_it_no_harm(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    await templates.render(HELLO, {})
+    client = Client(sandboxes.socket, name="sandbox")
+    for operation, payload in (("render", None), ("render", {"template": 1}), ("other", {})):
+        with pytest.raises(NarthexError):
+            await client.call(operation, payload, str)
+    await client.aclose()
+    await _serves_on(sandboxes, templates)
