@@ -141,12 +141,11 @@ class OrderCheck:
         """
         for event in events:
             self._stream = self._next(self._stream, event)
-            if isinstance(event, EmbeddingsReady):
-                self._answered = True
-            elif not isinstance(event, UsageReported):
-                self._answered = True
-                state = self._choices.get(event.choice, "idle")
-                self._choices[event.choice] = self._next(state, event)
+            if isinstance(event, UsageReported):
+                continue
+            self._answered = True
+            if not isinstance(event, EmbeddingsReady):
+                self._choices[event.choice] = self._next(self._choices.get(event.choice, "idle"), event)
 
     def end(self) -> None:
         """Check that the stream may end here.

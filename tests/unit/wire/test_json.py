@@ -122,9 +122,7 @@ def test_it_reads_no_bytes_that_the_reference_does_not(body: bytes) -> None:
     assert ours(body) == reference(body)
 
 
-@given(
-    st.dictionaries(st.text(max_size=5), st.recursive(st.none() | st.integers(0, 99) | st.text(max_size=9), st.lists))
-)
+@given(st.dictionaries(st.text(max_size=5), st.integers(0, 99) | st.text(max_size=9) | st.lists(st.none(), max_size=3)))
 def test_it_reads_what_others_write(document: dict[str, Any]) -> None:
     for text in (json.dumps(document), json.dumps(document, indent=1), json.dumps(document, separators=(",", ":"))):
         assert ours(text.encode()) == document
