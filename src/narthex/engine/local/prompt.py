@@ -12,8 +12,11 @@ from typing import Any
 import msgspec
 
 from narthex.core.chat import Message
+from narthex.core.errors import InvalidRequest
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
+_WORDS = re.compile(r"[\w\s.,;:!?'\"()-]*", re.ASCII)
+"""Text that is no control token of any model: roles, names of fields, plain sentences."""
 
 
 class Span(msgspec.Struct, frozen=True):
@@ -27,11 +30,13 @@ class Marks:
     """The marks of one prompt. Random, so that no caller can write them."""
 
     def __init__(self, control: re.Pattern[str] | None) -> None:
-        """`control` matches every control token's text; None: unknown, so that every caller's string is bracketed."""
-        nonce = secrets.token_hex(8)
-        self._open, self._close = f"{_OPEN}{nonce}{_CLOSE}", f"{_CLOSE}{nonce}{_OPEN}"
+        """`control` matches every control token's text; None: unknown, so every string that could hold one is bracketed
+        whole.
+        """
+        self._nonce = secrets.token_hex(8)
+        self._open, self._close = f"{_OPEN}{self._nonce}{_CLOSE}", f"{_CLOSE}{self._nonce}{_OPEN}"
         self._control = control
-        self._split = re.compile(f"{re.escape(self._open)}(.*?){re.escape(self._close)}", re.DOTALL)
+        self._marks = re.compile(f"({re.escape(self._open)}|{re.escape(self._close)})")
 
     def bracket(self, value: Any) -> Any:
         """The same JSON value with the dangerous parts of all its strings bracketed."""
@@ -44,14 +49,27 @@ class Marks:
         return value
 
     def split(self, rendered: str) -> list[Span]:
-        """The rendered text as spans, empty ones left out."""
-        pieces = self._split.split(rendered)
-        spans = [Span(text, ours=not number % 2) for number, text in enumerate(pieces)]
-        return [span for span in spans if span.text]
+        """The rendered text as spans, empty ones left out.
+
+        A template may cut texts apart at a control token and so leave a mark without its partner: it brackets nothing.
+
+        Raises:
+            InvalidRequest: the template rewrote the marks themselves, so that nobody could tell whose a token is.
+        """
+        pieces = self._marks.split(rendered)
+        spans = []
+        for at in range(0, len(pieces), 2):
+            if self._nonce in pieces[at].lower():
+                message = "The model's chat template can't render the control tokens in these messages."
+                raise InvalidRequest(message, param="messages")
+            bracketed = pieces[at - 1 : at + 2 : 2] == [self._open, self._close] if at else False
+            if pieces[at]:
+                spans.append(Span(pieces[at], ours=not bracketed))
+        return spans
 
     def _bracket_text(self, text: str) -> str:
         if self._control is None:
-            return f"{self._open}{text}{self._close}" if text else text
+            return text if _WORDS.fullmatch(text) else f"{self._open}{text}{self._close}"
         return self._control.sub(lambda match: f"{self._open}{match[0]}{self._close}", text)
 
 
@@ -109,16 +127,24 @@ def _arguments(text: str) -> Any:
     """Arguments as an object, as most templates expect them; text that is no JSON stays text."""
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return text
 
 
 def template_variables(
     messages: Sequence[Message], template: str, *, bracket: Callable[[Any], Any], special: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What a template is rendered with: bracketed messages, the special tokens' texts, the usual flags."""
+    """What a template is rendered with: bracketed messages, the special tokens' texts, the usual flags.
+
+    Raises:
+        InvalidRequest: the arguments of a tool call are nested too deeply.
+    """
+    try:
+        bracketed = bracket(template_messages(messages, template))
+    except RecursionError:
+        raise InvalidRequest("The arguments of a tool call are nested too deeply.", param="messages") from None
     return {
-        "messages": bracket(template_messages(messages, template)),
+        "messages": bracketed,
         "add_generation_prompt": True,
         "tools": None,
         "documents": None,
