@@ -51,6 +51,10 @@ from narthex.upstream.remote import Clocks, RemoteDeployment
 
 log = structlog.get_logger(__name__)
 
+_LAST_WORDS_S = 1.0
+"""How long requests that are cut at the end of a drain may take to say so. Together with uvicorn's own limit it stays
+within the supervisor's grace."""
+
 
 class Worker:
     """What one worker serves. Make it with `open_worker`."""
@@ -60,11 +64,20 @@ class Worker:
         self._drain_s = drain_s
 
     async def drained(self) -> None:
-        """Refuse new requests and wait for the running ones, up to the limit."""
+        """Refuse new requests and wait for the running ones, up to the limit; then end those with an error."""
         self.application.draining = True
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._drain_s):
+        if not await self._idle_within(self._drain_s):
+            log.warning("cutting requests", running=self.application.running, limit_s=self._drain_s)
+            self.application.cut()
+            await self._idle_within(_LAST_WORDS_S)
+
+    async def _idle_within(self, limit_s: float) -> bool:
+        try:
+            async with asyncio.timeout(limit_s):
                 await self.application.wait_idle()
+        except TimeoutError:
+            return False
+        return True
 
 
 class Supervisor:
@@ -235,7 +248,7 @@ def _config(settings: WorkerSettings, application: Application) -> uvicorn.Confi
         ssl_certfile=settings.tls_cert,
         ssl_keyfile=settings.tls_key,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=2,
         backlog=2048,
         h11_max_incomplete_event_size=None,
     )

@@ -13,14 +13,12 @@ import structlog
 
 from narthex.core.errors import AuthenticationFailed, Draining, InvalidRequest, NarthexError
 from narthex.http.asgi import CallerLeft, Receive, Scope, Send, header
-from narthex.http.exchange import Exchange
+from narthex.http.exchange import RETRY_WHILE_DRAINING_S, Exchange
 from narthex.http.metrics import Metrics
 from narthex.http.routes import Route, Routes
 from narthex.policy.auth import Authenticator, authorize_admin
 
 log = structlog.get_logger(__name__)
-
-RETRY_WHILE_DRAINING_S = 5
 
 
 class Application:
@@ -43,27 +41,37 @@ class Application:
         self._hosts = None if "*" in allowed_hosts else frozenset(host.lower() for host in allowed_hosts)
         self._idle = asyncio.Event()
         self._idle.set()
-        self.running = 0
+        self._exchanges: set[Exchange] = set()
         self.draining = False
+
+    @property
+    def running(self) -> int:
+        """Requests under way."""
+        return len(self._exchanges)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification; only HTTP is served."""
         if scope["type"] != "http":
             return
         exchange = Exchange(scope, receive, send, request_id=f"req_{secrets.token_hex(16)}")
-        self.running += 1
+        self._exchanges.add(exchange)
         self._idle.clear()
         try:
             await self._answered(exchange)
         finally:
-            self.running -= 1
-            if not self.running:
+            self._exchanges.discard(exchange)
+            if not self._exchanges:
                 self._idle.set()
             self._account(exchange)
 
     async def wait_idle(self) -> None:
         """Until no request runs."""
         await self._idle.wait()
+
+    def cut(self) -> None:
+        """End the requests that run: each is told why, by its status or at the end of its stream."""
+        for exchange in self._exchanges:
+            exchange.cut()
 
     async def _answered(self, exchange: Exchange) -> None:
         profile = self._profile

@@ -1,13 +1,18 @@
 """One HTTP request of ours, from its route to its answer: who asks, its id, and what its answer's head will say."""
 
+import asyncio
 import math
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from narthex.core.errors import MethodNotAllowed, NarthexError
+from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
 from narthex.dialects.openai_errors import error_body
 from narthex.http.asgi import JSON, Headers, Message, Receive, Scope, Send
+
+RETRY_WHILE_DRAINING_S = 5
 
 
 class Exchange:
@@ -26,6 +31,8 @@ class Exchange:
         self.facts: dict[str, Any] = {}
         """What the access log is to tell besides."""
         self._send = send
+        self._cut = False
+        self._limit: asyncio.Timeout | None = None
 
     @property
     def method(self) -> str:
@@ -42,6 +49,29 @@ class Exchange:
     def begun(self) -> bool:
         """Whether the answer's head is out: from then on an error can only be an event."""
         return self.status != 0
+
+    def cut(self) -> None:
+        """The time to drain is over: end what runs `until_cut`, now and later."""
+        self._cut = True
+        if self._limit is not None:
+            self._limit.reschedule(0)
+
+    @asynccontextmanager
+    async def until_cut(self) -> AsyncIterator[None]:
+        """Run a block that `cut` ends, so that the caller can still be told why.
+
+        Raises:
+            Draining: it was cut.
+        """
+        try:
+            async with asyncio.timeout(0 if self._cut else None) as self._limit:
+                yield
+        except TimeoutError:
+            if self._limit is None or not self._limit.expired():
+                raise
+            raise Draining(retry_after_s=RETRY_WHILE_DRAINING_S) from None
+        finally:
+            self._limit = None
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of the answer."""

@@ -49,7 +49,8 @@ class ModelSurface:
         assert principal is not None  # noqa: S101 - the application authenticates before it calls us
         authorize(principal, surface=self._dialect.surface)
         refuse_foreign_media(exchange.headers)
-        body = await read_body(exchange.receive, exchange.headers, limit_bytes=self._body_limit_bytes)
+        async with exchange.until_cut():
+            body = await read_body(exchange.receive, exchange.headers, limit_bytes=self._body_limit_bytes)
         strict = principal.key.strict and not self._lenient
         decoded = self._dialect.decode(body, profile=principal.key.profile, strict=strict)
         del body
@@ -71,7 +72,7 @@ class ModelSurface:
                 await self._whole(exchange, call)
 
     async def _whole(self, exchange: Exchange, call: Call) -> None:
-        async with self._handler(call) as frames:
+        async with exchange.until_cut(), self._handler(call) as frames:
             exchange.facts["deployment"] = call.deployment
             held = [frame async for frame in frames]
         _note_usage(exchange, held)
@@ -84,7 +85,7 @@ class ModelSurface:
     async def _stream(self, exchange: Exchange, call: Call) -> None:
         encoder: StreamEncoder | None = None
         try:
-            async with self._handler(call) as frames:
+            async with exchange.until_cut(), self._handler(call) as frames:
                 exchange.facts["deployment"] = call.deployment
                 # Not before: what it writes tells who answers.
                 encoder = self._dialect.encoder(call, created=int(self._clock()))

@@ -1,0 +1,92 @@
+"""SIGTERM while requests run: no new ones, the running ones end well, and nobody is cut off without a word."""
+
+import asyncio
+import signal
+
+import pytest
+from tests.callers import CHAT, COMPLETIONS, Caller, ask, calling, chat, connected, endless
+from tests.server_inside import alive, children, until
+from tests.server_process import CHAT_MODEL, Server, StartServer
+
+pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
+pytestmark = pytest.mark.anyio
+
+ONE_MODEL = {"embedder": {"default": None}}
+
+
+async def ended(server: Server, *, within_s: float) -> int:
+    return await asyncio.to_thread(server.process.wait, within_s)
+
+
+async def draining(server: Server) -> None:
+    """Until its worker says so."""
+
+    async def unready() -> bool:
+        async with connected(server) as caller:
+            await caller.send("GET", "/readyz", headers={})
+            return (await caller.end()).status == 503
+
+    await until(unready)
+
+
+async def test_running_requests_end_well_and_new_ones_are_sent_away(start_server: StartServer) -> None:
+    with start_server(ONE_MODEL, models=(CHAT_MODEL,)) as server:
+        key = server.admin_key
+        whole = asyncio.ensure_future(ask(server, COMPLETIONS, endless(max_tokens=150)))
+        async with (
+            calling(server, COMPLETIONS, endless(stream=True, max_tokens=150)) as caller,
+            calling(server, "/v1/models") as idle,
+        ):
+            await idle.end()
+            await caller.until(b"data: {")
+            server.process.send_signal(signal.SIGTERM)
+            await draining(server)
+            for sent in (idle.again(), None):  # on a connection that was there, and on a new one
+                answer = await refused(server, sent, key=key)
+                assert answer.status == 503
+                assert answer.headers["connection"] == "close"
+                assert int(answer.headers["retry-after"]) >= 1
+                assert answer.error
+                assert answer.error["code"] == "overloaded"
+            assert (await caller.end()).whole
+        assert (await whole).whole
+        assert await ended(server, within_s=20) == 0
+
+
+async def refused(server: Server, caller: Caller | None, *, key: str):  # type: ignore[no-untyped-def]
+    if caller is None:
+        return await ask(server, CHAT, chat("Hello"), key=key)
+    await caller.ask(CHAT, chat("Hello"), key=key)
+    return await caller.end()
+
+
+async def test_at_the_limit_a_long_stream_is_told_why_it_ends(start_server: StartServer) -> None:
+    config = {"http": {"drain_s": 1.0}, "engine": {"slots": 4}, **ONE_MODEL}
+    with start_server(config, models=(CHAT_MODEL,)) as server:
+        whole = asyncio.ensure_future(ask(server, COMPLETIONS, endless("whole", max_tokens=3000)))
+        async with calling(server, COMPLETIONS, endless(stream=True, max_tokens=3000)) as caller:
+            await caller.until(b"data: {")
+            server.process.send_signal(signal.SIGTERM)
+            answer = await caller.end()
+            assert answer.complete
+            assert not answer.done
+            assert answer.error
+            assert answer.error["code"] == "overloaded"
+        cut = await whole
+        assert cut.status == 503
+        assert cut.error
+        assert int(cut.headers["retry-after"]) >= 1
+        assert await ended(server, within_s=10) == 0
+
+
+async def test_a_second_signal_ends_all_at_once(start_server: StartServer) -> None:
+    with start_server(ONE_MODEL, models=(CHAT_MODEL,)) as server:
+        async with calling(server, COMPLETIONS, endless(stream=True, max_tokens=3000)) as caller:
+            await caller.until(b"data: {")
+            running = [child.pid for child in (await children(server)).values() if child.pid is not None]
+            server.process.send_signal(signal.SIGTERM)
+            await draining(server)
+            server.process.send_signal(signal.SIGTERM)
+            assert await ended(server, within_s=3) == 0
+            assert not any(map(alive, running))
+            assert not (await caller.end()).complete
