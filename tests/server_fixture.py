@@ -8,6 +8,7 @@ A module asks for them by `pytest_plugins = ["tests.models_fixture", "tests.serv
 """
 
 import contextlib
+import ssl
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,12 +28,13 @@ def start_server(models_dir: Path) -> StartServer:
         *,
         workers: int = 1,
         models: tuple[str, ...] = (CHAT_MODEL, EMBEDDING_MODEL),
+        verify: ssl.SSLContext | bool = True,
     ) -> Iterator[Server]:
         with tempfile.TemporaryDirectory(prefix="nx-") as folder:
             data = Path(folder) / "data"
             data.mkdir(mode=0o700)
             install_models(models_dir, data, models)
-            with serving(data, config=config, workers=workers) as server:
+            with serving(data, config=config, workers=workers, verify=verify) as server:
                 yield server
 
     return start

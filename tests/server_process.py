@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -117,9 +118,17 @@ def install_models(models_dir: Path, data: Path, names: tuple[str, ...]) -> None
 
 @contextlib.contextmanager
 def serving(
-    data: Path, *, config: dict[str, Any] | None = None, workers: int = 1, exit_code: int = 0
+    data: Path,
+    *,
+    config: dict[str, Any] | None = None,
+    workers: int = 1,
+    exit_code: int = 0,
+    verify: ssl.SSLContext | bool = True,
 ) -> Iterator[Server]:
-    """A server on a prepared data folder, up and ready. SIGTERM ends it, and it must end with `exit_code`."""
+    """A server on a prepared data folder, up and ready. SIGTERM ends it, and it must end with `exit_code`.
+
+    `verify`: whom to trust, where its settings make it serve over TLS.
+    """
     command = [sys.executable, "-m", "narthex", "serve", "--data", str(data), "--port", "0", "--workers", str(workers)]
     if config is not None:
         file = data.parent / "narthex-test.yaml"
@@ -131,7 +140,7 @@ def serving(
         process = subprocess.Popen(command, stderr=errors, cwd=data.parent, env=environment)
     server = Server(data, process, log=log)
     try:
-        _wait_ready(server)
+        _wait_ready(server, verify)
         yield server
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -142,16 +151,16 @@ def serving(
             process.wait()
 
 
-def _wait_ready(server: Server) -> None:
+def _wait_ready(server: Server, verify: ssl.SSLContext | bool) -> None:
     """Until it listens, answers `/readyz`, and every child that starts with it is ready."""
     deadline = time.monotonic() + START_S
-    while not _is_ready(server):
+    while not _is_ready(server, verify):
         if server.process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"The server did not start:\n{server.log_file.read_text(errors='replace')[-4000:]}")
         time.sleep(0.05)
 
 
-def _is_ready(server: Server) -> bool:
+def _is_ready(server: Server, verify: ssl.SSLContext | bool) -> bool:
     states: dict[str, str] = {}
     for line in server.log_lines():
         if line["event"] == "listening":
@@ -160,4 +169,4 @@ def _is_ready(server: Server) -> bool:
             states[line["child"]] = line["state"]
     if "worker-0" not in states or set(states.values()) != {"ready"}:
         return False
-    return httpx2.get(f"{server.url}/readyz").status_code == 200
+    return httpx2.get(f"{server.url}/readyz", verify=verify).status_code == 200

@@ -75,6 +75,7 @@ class Planner:
             children=self._children,
             host=settings.host,
             port=settings.port,
+            scheme="https" if settings.http.tls else "http",
             drain_timeout_s=settings.http.drain_s,
             memory_budget_bytes=settings.engine.memory_bytes or self._machine.memory_bytes // 2,
             log_format=settings.log.format,
@@ -112,7 +113,9 @@ class Planner:
                 yield self._installed(found, configured.get(found.name, LocalModel()))
         for name, row in configured.items():
             if row.url is not None:
-                yield ServedModel(name=name, kind="chat", runs="url", url=row.url)
+                yield ServedModel(
+                    name=name, kind="chat", runs="url", url=row.url, slots=row.slots, window=row.context or 0
+                )
             elif row.source is not None and not self._is_installed(name):
                 yield self._from_source(name, row)
 

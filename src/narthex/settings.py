@@ -65,6 +65,7 @@ class LocalModel(Part):
 
     source: str | None = Field(None, description="A GGUF file's path, or hf:owner/repo[/file.gguf][@revision].")
     url: str | None = Field(None, description="A running llama-server instead of an engine of our own.")
+    slots: PositiveInt = Field(4, description="Of a `url`: how many requests that server runs at a time.")
     context: PositiveInt | None = Field(
         None, description="Tokens of one request, prompt and answer; none: the model's."
     )

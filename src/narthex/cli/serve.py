@@ -1,6 +1,7 @@
 """`narthex serve`: check the settings, fetch what is missing, become the supervisor."""
 
 import asyncio
+import socket
 import sys
 import time
 from pathlib import Path
@@ -49,6 +50,8 @@ def serve(
             if row.source is not None and row.source.startswith("hf:"):
                 pulled_with_progress(row.source, folder / "models")
         secret = asyncio.run(_ensure_admin(folder))
+        if settings.port == 0:
+            settings = settings.model_copy(update={"port": _free_port(settings.host)})
         plan = Planner(settings, data=folder, run_dir=datafolder.run_dir(folder), machine=Machine.here()).plan()
     except NarthexError as error:
         console.print(f"[red]narthex:[/red] {error.message}", markup=True, soft_wrap=True)
@@ -68,6 +71,14 @@ def _with_tls(settings: Settings, *, cert: Path | None, key: Path | None) -> Set
             if not path.is_file():
                 raise ConfigError(f"The TLS file {path} can't be read.")
     return settings
+
+
+def _free_port(host: str) -> int:
+    """A free port, found now so that it can be told before the supervisor listens there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
 
 
 async def _ensure_admin(folder: Path) -> Secret | None:

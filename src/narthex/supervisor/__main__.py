@@ -63,7 +63,7 @@ def _serve(plan: Plan) -> int:
         sockets = _listen(plan, patience_s=_ORPHANS_S if killed else 0.0)
         for one in sockets:
             stack.enter_context(one)
-            log.info("listening", address=listen.name(one))
+            log.info("listening", address=listen.name(one, scheme=plan.scheme))
         failure = asyncio.run(_run(plan, sockets))
     if plan.uds is not None:
         Path(plan.uds).unlink(missing_ok=True)

@@ -114,10 +114,10 @@ def _refusal(error: OSError, where: str) -> ConfigError:
     return ConfigError(f"Can't listen on {where}: {error.strerror or error}.")
 
 
-def name(one: socket.socket) -> str:
+def name(one: socket.socket, *, scheme: str = "http") -> str:
     """How people write the address of a listening socket."""
     address = one.getsockname()
     if isinstance(address, str):
         return address
     host = f"[{address[0]}]" if one.family == socket.AF_INET6 else address[0]
-    return f"http://{host}:{address[1]}"
+    return f"{scheme}://{host}:{address[1]}"

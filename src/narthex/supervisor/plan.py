@@ -51,6 +51,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     host: str | list[str] = "127.0.0.1"
     port: int = 8000
     uds: str | None = None
+    scheme: str = "http"  # what the workers speak there; for the log only
     drain_timeout_s: float = 30.0
     memory_budget_bytes: int = 0
     log_format: Literal["auto", "json", "console"] = "auto"
