@@ -20,7 +20,7 @@ from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server, S
 
 @pytest.fixture(scope="session")
 def start_server(models_dir: Path) -> StartServer:
-    """`start_server(config=None, *, workers=1, models=(both))`: a `with` block's own server, stopped at its end."""
+    """`start_server(config=None, *, workers=1, models=both, models_from=…)`: a `with` block's own server."""
 
     @contextlib.contextmanager
     def start(
@@ -28,12 +28,13 @@ def start_server(models_dir: Path) -> StartServer:
         *,
         workers: int = 1,
         models: tuple[str, ...] = (CHAT_MODEL, EMBEDDING_MODEL),
+        models_from: Path = models_dir,
         verify: ssl.SSLContext | bool = True,
     ) -> Iterator[Server]:
         with tempfile.TemporaryDirectory(prefix="nx-") as folder:
             data = Path(folder) / "data"
             data.mkdir(mode=0o700)
-            install_models(models_dir, data, models)
+            install_models(models_from, data, models)
             with serving(data, config=config, workers=workers, verify=verify) as server:
                 yield server
 
