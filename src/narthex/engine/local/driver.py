@@ -24,6 +24,9 @@ from narthex.engine.local.generation import Generation, Job, Owner, Tally, gener
 from narthex.engine.local.llama import LlamaServer, Props, engine_seed, is_greedy
 from narthex.engine.local.prompt import Marks, template_variables
 
+_PAUSES_S = (0.05, 0.25)
+"""Between attempts to reach an engine that has just ended."""
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What a model's file tells. `template` None: ask the server; `control` matches control tokens, None: unknown."""
@@ -81,14 +84,8 @@ class LocalDeployment:
 
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[Stream]:
-        try:
-            props = await self._ready()
-            prompts, param = await self._prompts(call.request, props)
-        except EngineUnavailable:  # it ended since we last spoke; its next life is awaited once
-            self._props = None
-            props = await self._ready()
-            prompts, param = await self._prompts(call.request, props)
-        jobs = self._jobs(call, prompts, window=self._model.window or props.window, param=param)
+        prompts, param, window = await self._prepared(call.request)
+        jobs = self._jobs(call, prompts, window=window, param=param)
         tally = Tally(sum(map(len, prompts)))
         sampling = call.request.sampling  # type: ignore[union-attr]
         if sampling.max_tokens == 0:
@@ -110,6 +107,24 @@ class LocalDeployment:
             raise
         yield Frame.of(UsageReported(tally.usage))
 
+    async def _prepared(self, request: object) -> tuple[list[Sequence[int]], str, int]:
+        """Prompts, the field that they came from, and the window: all from an engine that runs.
+
+        An engine that ended since we last spoke is awaited in its next life. The supervisor may hear of its end later
+        than we do, and call it ready once more.
+        """
+        for pause_s in _PAUSES_S:
+            try:
+                props = await self._ready()
+                prompts, param = await self._prompts(request, props)
+                return prompts, param, self._model.window or props.window
+            except EngineUnavailable:
+                self._props = None
+                await asyncio.sleep(pause_s)
+        props = await self._ready()
+        prompts, param = await self._prompts(request, props)
+        return prompts, param, self._model.window or props.window
+
     async def _ready(self) -> Props:
         if self._facts is None:
             self._facts = await asyncio.to_thread(self._model.facts)
@@ -126,6 +141,8 @@ class LocalDeployment:
         if isinstance(request, ChatRequest):
             return [await self._chat_tokens(request.messages, props)], "messages"
         assert isinstance(request, CompletionRequest)  # noqa: S101 - the router asks for no other surface
+        if all(isinstance(prompt, tuple) for prompt in request.prompts):
+            await self._server.props()  # nothing else would tell that the engine is gone before we count on it
         return [await self._prompt_tokens(prompt, props) for prompt in request.prompts], "prompt"
 
     async def _prompt_tokens(self, prompt: Prompt, props: Props) -> Sequence[int]:

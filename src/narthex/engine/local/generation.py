@@ -115,6 +115,7 @@ class Generation:
             while started < job.n:
                 granted = await lease.__aenter__()
                 running.append(groups.start(self._in_group(job, lease, granted, start=started)))
+                await asyncio.sleep(0)  # a group that was cancelled before it began could not give its lease back
                 started += granted.choices
                 if granted.left:
                     lease = granted.rest()
