@@ -1,0 +1,193 @@
+"""Every route of the real application with every kind of key: what is not granted is denied.
+
+The processes behind the worker are not there, so whoever is let in to a model gets a 503; what matters is who is.
+"""
+
+import itertools
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.raw_asgi import Caller
+
+from narthex.app import Worker, open_worker
+from narthex.core.keys import EVERYTHING, SURFACES, Grants, NewKey
+from narthex.engine.served import ServedModel
+from narthex.http.worker import WorkerSettings
+from narthex.storage.sqlite.control import open_control
+
+pytestmark = pytest.mark.anyio
+
+CHAT, EMBED, ADDED = "house/chat", "house/embed", "house/added"
+NOW_MS = 1_000_000
+LET_IN = {200, 503}
+
+
+class Needs(msgspec.Struct, frozen=True, kw_only=True):
+    """What a route asks of a key. `key` False: nothing at all."""
+
+    key: bool = True
+    surface: str = ""
+    model: str = ""
+    admin: bool = False
+
+
+ROUTES = {
+    ("POST", "/v1/chat/completions"): Needs(surface="chat", model=CHAT),
+    ("POST", "/v1/completions"): Needs(surface="completions", model=CHAT),
+    ("POST", "/v1/embeddings"): Needs(surface="embeddings", model=EMBED),
+    ("GET", "/v1/models"): Needs(surface="models"),
+    ("GET", "/v1/models/{model}"): Needs(surface="models", model=ADDED),
+    ("DELETE", "/v1/models/{model}"): Needs(surface="models", model=ADDED, admin=True),
+    ("GET", "/healthz"): Needs(key=False),
+    ("GET", "/readyz"): Needs(key=False),
+    ("GET", "/metrics"): Needs(admin=True),
+    ("GET", "/openapi.json"): Needs(),
+    ("GET", "/docs"): Needs(),
+}
+"""A new route is written down here, with what it needs, or the first test fails."""
+
+BODIES = {
+    "/v1/chat/completions": {"model": CHAT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
+    "/v1/completions": {"model": CHAT, "prompt": "Hi", "max_tokens": 1},
+    "/v1/embeddings": {"model": EMBED, "input": "Hi"},
+}
+
+KEYS: dict[str, Grants] = {
+    "nothing": Grants(),
+    "no surface": Grants(models=(EVERYTHING,), collections=(EVERYTHING,), templates=True, extras=True),
+    "admin only": Grants(admin=True),
+    "admin without models": Grants(surfaces=frozenset({EVERYTHING}), admin=True),
+    "no models": Grants(surfaces=frozenset({EVERYTHING})),
+    "other models": Grants(surfaces=frozenset({EVERYTHING}), models=("house", "HOUSE/*", "other/*", "hous?/[!ace]*")),
+    "these models": Grants(surfaces=frozenset({EVERYTHING}), models=("house/*",)),
+    "one model": Grants(surfaces=frozenset({EVERYTHING}), models=(CHAT,), admin=True),
+    "everything but admin": Grants(surfaces=frozenset({EVERYTHING}), models=(EVERYTHING,), templates=True, extras=True),
+    "everything": Grants.everything(),
+    **{f"only {surface}": Grants(surfaces=frozenset({surface}), models=(EVERYTHING,)) for surface in SURFACES},
+}
+DEAD = {"revoked": None, "expired": NOW_MS - 1, "expiring now": NOW_MS}
+
+
+class World:
+    """The application, and the secrets of all keys by their names."""
+
+    def __init__(self, worker: Worker, secrets: dict[str, str]) -> None:
+        self.application = worker.application
+        self.secrets = secrets
+
+    async def ask(self, method: str, path: str, *, key: str | None) -> Caller:
+        headers = {"host": "localhost"} | ({} if key is None else {"authorization": f"Bearer {key}"})
+        body = json.dumps(BODIES.get(path, {})).encode()
+        caller = Caller(body, method=method, path=path.replace("{model}", ADDED), headers=headers)
+        return await caller.call(self.application)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    control = await open_control(tmp_path / "control.db", clock=lambda: NOW_MS)
+    secrets = {}
+    for name, grants in KEYS.items():
+        _, secret = await control.keys.create(NewKey(name=name, grants=grants), within=Grants.everything())
+        secrets[name] = secret.reveal()
+    for name, expires_ms in DEAD.items():
+        new = NewKey(name=name, grants=Grants.everything(), expires_ms=expires_ms)
+        _, secret = await control.keys.create(new, within=Grants.everything())
+        secrets[name] = secret.reveal()
+    await control.keys.revoke("revoked")
+    await control.aclose()
+    file = tmp_path / "model"
+    file.touch()
+
+    def model(name: str, **fields: object) -> ServedModel:
+        return ServedModel(
+            name=name, child="child", socket=str(tmp_path / "x.sock"), control_socket=str(tmp_path / "c.sock"),
+            path=str(file), **fields,
+        )  # fmt: skip
+
+    settings = WorkerSettings(
+        name="worker-0",
+        data_dir=str(tmp_path),
+        run_dir=str(tmp_path),
+        models=(
+            model(CHAT, kind="chat", runs="engine"),
+            model(EMBED, kind="embedding", runs="embedder"),
+            model(ADDED, kind="chat", runs="engine", removable=True),
+        ),
+        allowed_hosts=("localhost",),
+    )
+    async with open_worker(settings) as worker:
+        yield World(worker, secrets)
+
+
+def _allowed(needs: Needs, grants: Grants) -> bool:
+    """By the contract, not by the code: all that the route needs is granted."""
+    return (
+        (not needs.surface or bool(grants.surfaces & {needs.surface, EVERYTHING}))
+        and (not needs.model or bool({needs.model, "house/*", EVERYTHING} & set(grants.models)))
+        and (not needs.admin or grants.admin)
+    )
+
+
+async def test_every_route_stands_in_the_table(world: World) -> None:
+    served = {(method, route.path) for route in world.application._routes.all for method in route.endpoints}
+    assert served == set(ROUTES)
+
+
+async def test_without_a_live_key_only_open_routes_answer(world: World) -> None:
+    dead = [None, "", "nx-" + "a" * 43, *(world.secrets[name] for name in DEAD)]
+    for ((method, path), needs), key in itertools.product(ROUTES.items(), dead):
+        caller = await world.ask(method, path, key=key)
+        assert caller.status == (401 if needs.key else 200), (method, path, key)
+
+
+@pytest.mark.parametrize("name", KEYS)
+async def test_a_key_opens_what_it_was_granted_and_nothing_else(name: str, world: World) -> None:
+    for (method, path), needs in ROUTES.items():
+        caller = await world.ask(method, path, key=world.secrets[name])
+        if not needs.key or _allowed(needs, KEYS[name]):
+            assert caller.status in LET_IN, (method, path, caller.body)
+        else:
+            assert caller.status in {403, 404}, (method, path)
+            assert caller.json()["error"]["code"] in {"insufficient_permissions", "model_not_found"}
+
+
+@pytest.mark.parametrize("name", KEYS)
+async def test_the_list_of_models_shows_only_what_is_granted(name: str, world: World) -> None:
+    caller = await world.ask("GET", "/v1/models", key=world.secrets[name])
+    if caller.status == 200:
+        listed = {row["id"] for row in caller.json()["data"]}
+        assert listed == {m for m in (CHAT, EMBED, ADDED) if _allowed(Needs(model=m), KEYS[name])}
+
+
+async def test_a_key_that_is_revoked_while_we_run_ends_with_its_next_request(world: World, tmp_path: Path) -> None:
+    key = world.secrets["everything"]
+    assert (await world.ask("GET", "/v1/models", key=key)).status == 200
+    control = await open_control(tmp_path / "control.db", clock=lambda: NOW_MS)
+    await control.keys.revoke("everything")
+    await control.aclose()
+    assert (await world.ask("GET", "/v1/models", key=key)).status == 401
+
+
+async def test_other_methods_and_paths_lead_nowhere_with_any_key(world: World) -> None:
+    key = world.secrets["everything"]
+    methods = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT")
+    for method, path in itertools.product(methods, {path for _, path in ROUTES}):
+        if (method, path) not in ROUTES:
+            caller = await world.ask(method, path, key=key)
+            assert caller.status == 405, (method, path)
+            assert method not in caller.headers["allow"].split(", ")
+    for path in (
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/chat/completions/",
+        "//v1/models",
+        "/v1/../metrics",
+        "/metrics/",
+        "/ui",
+        "/admin",
+    ):
+        assert (await world.ask("GET", path, key=key)).status == 404, path
