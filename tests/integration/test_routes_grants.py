@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,13 +15,14 @@ from tests.raw_asgi import Caller
 
 from narthex.app import Worker, open_worker
 from narthex.core.keys import EVERYTHING, SURFACES, Grants, NewKey
+from narthex.engine.models import manifest
 from narthex.engine.served import ServedModel
 from narthex.http.worker import WorkerSettings
 from narthex.storage.sqlite.control import open_control
 
 pytestmark = pytest.mark.anyio
 
-CHAT, EMBED, ADDED = "house/chat", "house/embed", "house/added"
+CHAT, EMBED, ADDED = "house/chat", "house/embed", "house-added"
 NOW_MS = 1_000_000
 LET_IN = {200, 503}
 
@@ -61,8 +63,8 @@ KEYS: dict[str, Grants] = {
     "admin only": Grants(admin=True),
     "admin without models": Grants(surfaces=frozenset({EVERYTHING}), admin=True),
     "no models": Grants(surfaces=frozenset({EVERYTHING})),
-    "other models": Grants(surfaces=frozenset({EVERYTHING}), models=("house", "HOUSE/*", "other/*", "hous?/[!ace]*")),
-    "these models": Grants(surfaces=frozenset({EVERYTHING}), models=("house/*",)),
+    "other models": Grants(surfaces=frozenset({EVERYTHING}), models=("house", "HOUSE*", "other*", "hous?[!-/]*")),
+    "these models": Grants(surfaces=frozenset({EVERYTHING}), models=("house*",)),
     "one model": Grants(surfaces=frozenset({EVERYTHING}), models=(CHAT,), admin=True),
     "everything but admin": Grants(surfaces=frozenset({EVERYTHING}), models=(EVERYTHING,), templates=True, extras=True),
     "everything": Grants.everything(),
@@ -98,14 +100,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         secrets[name] = secret.reveal()
     await control.keys.revoke("revoked")
     await control.aclose()
-    file = tmp_path / "model"
+    file = tmp_path / "models" / ADDED / manifest.FILE_NAME
+    file.parent.mkdir(parents=True)
     file.touch()
 
-    def model(name: str, **fields: object) -> ServedModel:
-        return ServedModel(
-            name=name, child="child", socket=str(tmp_path / "x.sock"), control_socket=str(tmp_path / "c.sock"),
-            path=str(file), **fields,
-        )  # fmt: skip
+    def model(name: str, **fields: Any) -> ServedModel:
+        sockets = {"socket": str(tmp_path / "x.sock"), "control_socket": str(tmp_path / "c.sock")}
+        return ServedModel(name=name, child="child", path=str(file), **sockets, **fields)
 
     settings = WorkerSettings(
         name="worker-0",
@@ -126,7 +127,7 @@ def _allowed(needs: Needs, grants: Grants) -> bool:
     """By the contract, not by the code: all that the route needs is granted."""
     return (
         (not needs.surface or bool(grants.surfaces & {needs.surface, EVERYTHING}))
-        and (not needs.model or bool({needs.model, "house/*", EVERYTHING} & set(grants.models)))
+        and (not needs.model or bool({needs.model, "house*", EVERYTHING} & set(grants.models)))
         and (not needs.admin or grants.admin)
     )
 
