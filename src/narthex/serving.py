@@ -13,6 +13,7 @@ from narthex.engine import gguf, sizing
 from narthex.engine.llama import EngineSettings
 from narthex.engine.models.catalogue import CATALOGUE
 from narthex.engine.models.manifest import Manifest
+from narthex.engine.models.source import FileSource, parse
 from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
@@ -135,8 +136,9 @@ class Planner:
 
     def _from_source(self, name: str, row: LocalModel) -> ServedModel:
         """A model that only the configuration knows: a file of the operator's, or one that was pulled by its source."""
-        found = self._store.resolve(str(row.source))
-        return self._engine(name, found.path, row, created=int(found.path.stat().st_mtime))
+        source = parse(str(row.source))
+        path = source.path if isinstance(source, FileSource) else self._store.resolve(str(row.source)).path
+        return self._engine(name, path, row, created=int(path.stat().st_mtime))
 
     def _embedder(self, name: str, folder: Path, **common: Any) -> ServedModel:
         child, socket = f"embedder/{name}", self._run_dir / f"embedder-{name}.sock"
