@@ -1,5 +1,8 @@
 """Health, metrics, models, and the document: the endpoints that call no model."""
 
+import json
+import re
+
 import pytest
 from tests.raw_asgi import Caller
 from tests.scripted_deployment import principal
@@ -194,3 +197,43 @@ async def test_the_document_and_its_page_are_served():
 def test_the_page_escapes_what_it_shows():
     made = document("<1>", [])
     assert b"<h1>Narthex &lt;1&gt;</h1>" in page(made)
+
+
+def every_route() -> list[Route]:
+    endpoints: dict[str, dict[str, object]] = {}
+    for method, path in OPERATIONS:
+        endpoints.setdefault(path, {})[method] = asked
+    return [Route(path=path, endpoints=methods) for path, methods in endpoints.items()]
+
+
+def test_every_reference_of_the_document_leads_somewhere():
+    made = document("1", every_route())
+    targets = set(re.findall(r'"#/components/([^"]+)"', json.dumps(made)))
+    assert len(targets) > 15
+    for target in targets:
+        kind, _, name = target.partition("/")
+        assert name in made["components"][kind]
+
+
+def test_a_model_call_tells_of_its_stream_its_headers_and_its_errors():
+    paths = document("1", every_route())["paths"]
+    chat = paths["/v1/chat/completions"]["post"]
+    assert set(chat["responses"]) == {
+        "200", "400", "401", "403", "404", "413", "415", "429", "500", "502", "503", "504",
+    }  # fmt: skip
+    assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert {"x-request-id", "x-narthex-deployment", "x-narthex-ignored"} <= set(chat["responses"]["200"]["headers"])
+    assert "retry-after" in chat["responses"]["429"]["headers"]
+    assert "www-authenticate" in chat["responses"]["401"]["headers"]
+    assert "text/event-stream" not in paths["/v1/embeddings"]["post"]["responses"]["200"]["content"]
+    unready = paths["/readyz"]["get"]["responses"]["503"]["content"]["application/json"]["schema"]
+    assert unready == {"$ref": "#/components/schemas/Readiness"}
+
+
+def test_the_page_shows_fields_with_their_bounds():
+    shown = page(document("1", every_route())).decode()
+    assert "<code>messages</code> (required)" in shown
+    assert "<td>number ≥ 0 ≤ 2 or null</td>" in shown
+    assert "<td>text | audio" not in shown  # of an array only its kind
+    assert "auto | default | flex | scale | priority | fast or null" in shown
+    assert "400 <code>unsupported_parameter</code>" in shown
