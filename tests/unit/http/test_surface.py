@@ -317,8 +317,65 @@ async def test_the_total_clock_of_the_router_ends_a_stream_with_an_error(before)
     if before:
         assert error is None
         assert json.loads(caller.events()[-1])["error"]["code"] == "timeout"
+        assert json.loads(caller.events()[0])["system_fingerprint"] == deployment.fingerprint
         assert caller.ended
     else:
         assert error is not None
         assert error.status == 504
         assert caller.sent == []
+
+
+# --- cut by the drain ------------------------------------------------------------------------------------------------
+
+
+async def _cut_while(body: object, *steps: object) -> tuple[Caller, NarthexError | None, ScriptedDeployment]:
+    """What the caller of a request gets that is cut while its deployment is silent."""
+    deployment, caller = ScriptedDeployment(*steps, SILENCE()), asking(body)
+    surface = ModelSurface(ChatDialect(), deployment.open, clock=lambda: 0, body_limit_bytes=10_000, lenient=False)
+    exchange = Exchange(caller.scope, caller.receive, caller.send, request_id="req_abc")
+    exchange.principal = principal()
+    task = asyncio.ensure_future(_raised(surface(exchange)))
+    await until(lambda: deployment.opened == 1 and (exchange.begun or not steps or body is BODY))
+    exchange.cut()
+    exchange.cut()  # as often as one likes
+    return caller, await task, deployment
+
+
+@pytest.mark.parametrize(("body", "steps"), [(BODY, ()), (BODY, (START, text("Hi"))), (STREAM, ())])
+async def test_a_request_that_is_cut_before_its_answer_is_told_by_its_status(body, steps):
+    caller, error, deployment = await _cut_while(body, *steps)
+    assert error is not None
+    assert (error.status, error.code) == (503, "overloaded")
+    assert caller.sent == []
+    assert deployment.closed == 1
+
+
+async def test_a_stream_that_is_cut_is_told_in_band():
+    caller, error, deployment = await _cut_while(STREAM, START, text("Hi"))
+    assert error is None
+    assert json.loads(caller.events()[-1])["error"]["code"] == "overloaded"
+    assert caller.ended
+    assert deployment.closed == 1
+
+
+async def test_a_request_that_begins_after_the_cut_is_cut_at_once():
+    deployment, caller = ScriptedDeployment(*answer()), asking()
+    surface = ModelSurface(ChatDialect(), deployment.open, clock=lambda: 0, body_limit_bytes=10_000, lenient=False)
+    exchange = Exchange(caller.scope, caller.receive, caller.send, request_id="req_abc")
+    exchange.principal = principal()
+    exchange.cut()
+    error = await _raised(surface(exchange))
+    assert error is None or error.code == "overloaded"
+
+
+async def test_a_dialect_that_writes_nothing_until_the_end():
+    class Silent(ChatDialect):
+        def encoder(self, call, *, created):
+            encoder = super().encoder(call, created=created)
+            write, encoder.encode = encoder.encode, lambda frame: write(frame) and b""
+            return encoder
+
+    caller = asking(STREAM)
+    await served(ScriptedDeployment(*answer()), caller, dialect=Silent())
+    assert caller.status == 200
+    assert caller.events() == ["[DONE]"]
