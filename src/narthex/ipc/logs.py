@@ -22,11 +22,16 @@ def configure(log_format: LogFormat = "auto", *, process: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             lambda _logger, _method, event: {**event, "process": process},
-            *(render if plain else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]),
+            *(render if plain else [_console()]),
         ],
         logger_factory=lambda *_: structlog.WriteLogger(lines),
         cache_logger_on_first_use=True,
     )
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    """Plain tracebacks: the pretty ones print local variables, and with them keys and bodies."""
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
 
 
 class _Lines:
