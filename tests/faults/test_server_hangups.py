@@ -5,9 +5,10 @@ import itertools
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
-from tests.callers import COMPLETIONS, ask, calling, endless
+from tests.callers import CHAT, COMPLETIONS, ask, calling, chat, endless
 from tests.server_inside import free, queue, until, working
 from tests.server_process import Server, StartServer
 
@@ -140,21 +141,23 @@ async def test_an_upstream_is_left_within_100_ms(start_server: StartServer) -> N
         stack = start_server(config, models=())
         server = await asyncio.to_thread(stack.__enter__)
         try:
-            found = {case: await left_after_s(server, upstream, case) for case in cases}
+            found = {case: await left_after_s(server, upstream, case, COMPLETIONS, endless()) for case in cases}
         finally:
             await asyncio.to_thread(stack.__exit__, None, None, None)
     assert max(found.values()) <= 0.1, found
 
 
-async def left_after_s(server: Server, upstream: ScriptedUpstream, case: tuple[bool, ...]) -> float:
+async def left_after_s(
+    server: Server, upstream: ScriptedUpstream, case: tuple[bool, ...], path: str, body: dict[str, Any]
+) -> float:
     """How long after the caller the upstream is left."""
     stream, spoken, reset = case
     already = len(upstream.requests)
 
     async def asked() -> bool:
-        return any(request.target == "/completion" for request in upstream.requests[already:])
+        return any(request.target.endswith(("/completion", "/completions")) for request in upstream.requests[already:])
 
-    async with calling(server, COMPLETIONS, endless(model="far", stream=stream)) as caller:
+    async with calling(server, path, body | {"model": "far", "stream": stream}) as caller:
         await until(asked)
         if spoken and stream:
             await caller.until(b"data: {")
@@ -164,3 +167,37 @@ async def left_after_s(server: Server, upstream: ScriptedUpstream, case: tuple[b
         await asyncio.wait_for(peer.closed.wait(), 10)
     assert peer.closed_at_s is not None
     return peer.closed_at_s - left_s
+
+
+CHUNK = json.dumps(
+    {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "x",
+        "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}],
+    }
+).encode()
+
+
+async def test_a_provider_is_left_within_100_ms(start_server: StartServer) -> None:
+    """As above, for a model that is relayed."""
+    cases = list(itertools.product((True, False), repeat=3))
+    replies = [
+        Reply(*([stream_head()] if spoken or not stream else []), *([sse(CHUNK)] if spoken else []), HANG)
+        for stream, spoken, _ in cases
+    ]
+    async with ScriptedUpstream(*replies) as upstream:
+        config = {
+            "engine": {"default": None},
+            "embedder": {"default": None},
+            "providers": {"there": {"base_url": f"{upstream.url}/v1"}},
+            "models": [{"name": "far", "deployments": ["there/model"]}],
+        }
+        stack = start_server(config, models=())
+        server = await asyncio.to_thread(stack.__enter__)
+        try:
+            found = {case: await left_after_s(server, upstream, case, CHAT, chat()) for case in cases}
+        finally:
+            await asyncio.to_thread(stack.__exit__, None, None, None)
+    assert max(found.values()) <= 0.1, found
