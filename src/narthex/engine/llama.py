@@ -16,7 +16,7 @@ import msgspec
 from narthex.core.errors import ModelLoadFailed
 from narthex.engine.queue import QueueLimits
 
-SPIN_ROUNDS = 0
+SPIN_ROUNDS = 1000
 """How long a thread of the engine spins for the others before it sleeps. By default it spins for milliseconds, which
 takes the processor from those it waits for: beside busy processes on two cores, 2 tokens a second instead of 55."""
 
