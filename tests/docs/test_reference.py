@@ -1,6 +1,7 @@
 """The generated pages are those that the code makes now, and nothing is missing in them."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from tests.server_process import Server
 import narthex
 from narthex.cli.program import app
 from narthex.core.errors import BY_NAME
+from narthex.core.keys import PROFILES
 from narthex.http.openapi import OPERATIONS
 from narthex.settings import Settings
 
@@ -105,3 +107,16 @@ def test_every_command_has_its_entry() -> None:
     commands = list(_commands(typer.main.get_command(app), "narthex"))
     assert [name for name in commands if f"## `{name}`\n" not in page] == []
     assert [name for name in commands if f"`{name.split()[-1]}`" not in readme and f"`{name}`" not in readme] == []
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_profile_has_its_entry(profile: str) -> None:
+    assert f"| `{profile}` |" in (ROOT / "docs" / "howto" / "keys.md").read_text(encoding="utf-8")
+
+
+def test_the_codes_of_the_operations_page_exist() -> None:
+    page = (ROOT / "docs" / "howto" / "operations.md").read_text(encoding="utf-8")
+    told = set(re.findall(r"^\| (\d{3}) `([a-z_]+)` \|", page, re.MULTILINE))
+    assert len(told) > 5
+    known = {(str(kind.status), kind.default_code) for kind in BY_NAME.values()} | {("401", "invalid_api_key")}
+    assert told <= known
