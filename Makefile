@@ -6,7 +6,7 @@ PYTHON ?= python3.11
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make pin"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test serve test check bench soak interop pin clean
+.PHONY: help setup setup-test serve test check bench soak interop docs pin clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ soak: setup-test  ## long runs: kill loops, many rows
 
 interop: setup-test  ## against other programs
 	@$(BIN)/python -m pytest -m peers --timeout 1800 $(ARGS)
+
+docs: setup-test  ## make the generated pages of docs/reference anew
+	@$(BIN)/python scripts/docs
 
 pin: $(BIN)/uv  ## make the pinned requirements anew
 	$(PIN) --upgrade pyproject.toml -o requirements/serve.txt

@@ -6,6 +6,7 @@ from narthex import __version__
 from narthex.cli import backup, config, keys, models
 from narthex.cli.chat import chat
 from narthex.cli.serve import serve
+from narthex.cli.status import status
 from narthex.ipc import logs
 
 app = typer.Typer(
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(serve)
 app.command()(chat)
+app.command()(status)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

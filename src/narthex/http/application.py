@@ -54,6 +54,7 @@ class Application:
         if scope["type"] != "http":
             return
         exchange = Exchange(scope, receive, send, request_id=f"req_{secrets.token_hex(16)}")
+        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)  # for this request's own task
         self._exchanges.add(exchange)
         self._idle.clear()
         try:
