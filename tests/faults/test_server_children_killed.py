@@ -44,11 +44,7 @@ async def test_everybody_in_the_queue_of_a_killed_engine_gets_an_answer(server: 
     answers = await asyncio.gather(*waiting)
     assert all(map(honest, answers)), [answer for answer in answers if not honest(answer)][:2]
     await served(server)
-
-    async def is_free() -> bool:
-        return await free(server)
-
-    await until(is_free)
+    await until(lambda: is_free(server))
 
 
 @pytest.mark.parametrize("child", [ENGINE, EMBEDDER, SANDBOX])
@@ -93,3 +89,18 @@ async def test_chats_go_on_while_the_sandbox_is_killed(server: Server) -> None:
         assert honest(await ask(server, CHAT, body))
     await killer
     await served(server)
+
+
+async def test_whoever_comes_while_the_only_worker_is_away_is_served_by_the_next(server: Server) -> None:
+    async with calling(server, COMPLETIONS, endless(stream=True)) as caller:
+        await caller.until(b"data: {")
+        killed = await kill(server, "worker-0")
+        assert not (await caller.end()).complete
+        asked = [ask(server, CHAT, chat("Hello", max_tokens=2)) for _ in range(5)]
+        assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * 5
+    await ready(server, "worker-0", other_than=killed)
+    await until(lambda: is_free(server))
+
+
+async def is_free(server: Server) -> bool:
+    return await free(server)

@@ -4,9 +4,11 @@ import asyncio
 import signal
 
 import pytest
-from tests.callers import CHAT, COMPLETIONS, Caller, ask, calling, chat, connected, endless
+from tests.callers import CHAT, COMPLETIONS, Answer, Caller, ask, calling, chat, connected, endless
 from tests.server_inside import alive, children, until
 from tests.server_process import CHAT_MODEL, Server, StartServer
+
+from narthex.testing.scripted import Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 pytestmark = pytest.mark.anyio
@@ -53,7 +55,7 @@ async def test_running_requests_end_well_and_new_ones_are_sent_away(start_server
         assert await ended(server, within_s=20) == 0
 
 
-async def refused(server: Server, caller: Caller | None, *, key: str):  # type: ignore[no-untyped-def]
+async def refused(server: Server, caller: Caller | None, *, key: str) -> Answer:
     if caller is None:
         return await ask(server, CHAT, chat("Hello"), key=key)
     await caller.ask(CHAT, chat("Hello"), key=key)
@@ -77,6 +79,31 @@ async def test_at_the_limit_a_long_stream_is_told_why_it_ends(start_server: Star
         assert cut.error
         assert int(cut.headers["retry-after"]) >= 1
         assert await ended(server, within_s=10) == 0
+
+
+async def test_a_reader_who_stalls_does_not_hold_up_the_end(start_server: StartServer) -> None:
+    chunk = b'{"id":"x","object":"chat.completion.chunk","created":1,"model":"x","choices":[{"index":0,"delta":%b}]}'
+    flood = Reply(stream_head(), *[sse(chunk % b'{"content":"%b"}' % (b"abcd" * 2048))] * 4096)
+    async with ScriptedUpstream(flood) as upstream:
+        config = {
+            "http": {"drain_s": 1.0},
+            "providers": {"far": {"base_url": f"{upstream.url}/v1"}},
+            "models": [{"name": "flood", "deployments": ["far/flood"]}],
+            **ONE_MODEL,
+        }
+        started = start_server(config, models=(CHAT_MODEL,))
+        server = await asyncio.to_thread(started.__enter__)
+        try:
+            async with calling(server, CHAT, chat(model="flood", stream=True)) as caller:
+                await caller.until(b"abcd")
+                caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
+                await asyncio.wait_for(upstream.peers[0].paused.wait(), 10)
+                server.process.send_signal(signal.SIGTERM)
+                assert await ended(server, within_s=10) == 0
+                cut = [line for line in server.log_lines() if line["event"] == "cutting requests"]
+                assert [line["running"] for line in cut] == [1]
+        finally:
+            await asyncio.to_thread(started.__exit__, None, None, None)
 
 
 async def test_a_second_signal_ends_all_at_once(start_server: StartServer) -> None:
