@@ -1,13 +1,15 @@
 """`narthex models`: what is installed, what can be, and installing it."""
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
 from narthex.core.errors import NarthexError
@@ -87,7 +89,7 @@ def pull_model(
     """Install a model, or see that it is whole."""
     models_dir = data / "models"
     try:
-        found = pulled_with_progress(model, models_dir, verify=verify)
+        (found,) = pulled_with_progress([model], models_dir, verify=verify)
         folder = models_dir / found.name
         if (folder / sentence_bert.WEIGHTS).is_file():  # now, so that the first request need not wait for it
             onnx_graph.ensure(folder)
@@ -97,20 +99,38 @@ def pull_model(
     typer.echo(f"{found.name} is installed ({found.size_bytes / _MB:.0f} MB, {found.licence or 'licence unknown'}).")
 
 
-def pulled_with_progress(model: str, models_dir: Path, *, verify: bool = False) -> Manifest:
-    """Install a model unless it is there, with a progress bar while it comes."""
+def pulled_with_progress(models: Sequence[str], models_dir: Path, *, verify: bool = False) -> list[Manifest]:
+    """Install models unless they are there, side by side, each with a progress bar while it comes.
+
+    Raises:
+        NarthexError: what went wrong with the first that could not be installed.
+    """
     console = Console(stderr=True)
-    if not console.is_terminal:
-        return pull(model, models_dir, on_progress=_PlainProgress(model), verify=verify)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(model, total=None)
-        return pull(
-            model,
-            models_dir,
-            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
-            verify=verify,
-        )
+    with (
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars,
+        ThreadPoolExecutor(max_workers=max(1, len(models))) as threads,
+    ):
+
+        def one(model: str) -> Manifest:
+            told = _Bar(bars, model) if console.is_terminal else _PlainProgress(model)
+            return pull(model, models_dir, on_progress=told, verify=verify)
+
+        return list(threads.map(one, models))
+
+
+class _Bar:
+    """A model's bar, from its first byte on: one that is installed already shows none."""
+
+    def __init__(self, bars: Progress, model: str) -> None:
+        self._bars = bars
+        self._model = model
+        self._task: TaskID | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        if self._task is None:
+            self._task = self._bars.add_task(self._model, total=total)
+        self._bars.update(self._task, completed=done, total=total)
 
 
 class _PlainProgress:

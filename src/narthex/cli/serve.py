@@ -44,11 +44,7 @@ def serve(
         folder = settings.data.absolute()
         lock = datafolder.lock(folder)
         datafolder.stamp(folder, Stamp(schema=SCHEMA, program=__version__))
-        for name in filter(None, (settings.engine.default, settings.embedder.default)):
-            pulled_with_progress(name, folder / "models")
-        for row in settings.engine.models.values():
-            if row.source is not None and row.source.startswith("hf:"):
-                pulled_with_progress(row.source, folder / "models")
+        pulled_with_progress(_wanted(settings), folder / "models")
         secret = asyncio.run(_ensure_admin(folder))
         if settings.port == 0:
             settings = settings.model_copy(update={"port": _free_port(settings.host)})
@@ -71,6 +67,12 @@ def _with_tls(settings: Settings, *, cert: Path | None, key: Path | None) -> Set
             if not path.is_file():
                 raise ConfigError(f"The TLS file {path} can't be read.")
     return settings
+
+
+def _wanted(settings: Settings) -> list[str]:
+    """The models to fetch where they are missing: the defaults, and those that the settings name on the hub."""
+    hub = [row.source for row in settings.engine.models.values() if row.source and row.source.startswith("hf:")]
+    return [*filter(None, (settings.engine.default, settings.embedder.default)), *hub]
 
 
 def _free_port(host: str) -> int:
