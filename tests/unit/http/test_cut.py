@@ -21,9 +21,9 @@ def exchange() -> Exchange:
 
 async def test_a_cut_ends_what_runs_and_says_when_to_come_back() -> None:
     one = exchange()
+    asyncio.get_running_loop().call_soon(one.cut)
     with pytest.raises(Draining) as raised:
         async with one.until_cut():
-            one.cut()
             await asyncio.Event().wait()
     assert raised.value.retry_after_s == 5
 
