@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.callers import CHAT, EMBEDDINGS, Answer, ask, chat, connected, embedding
 from tests.server_inside import ENGINE, children, kill, ready, run_dir
 from tests.server_process import Server, StartServer
