@@ -158,8 +158,11 @@ class Slots(Protocol):
         max_new: int,
         prefix: Sequence[int] = (),
         seeded: bool = False,
+        fresh: bool = False,
     ) -> AbstractAsyncContextManager[Lease]:
-        """Wait for room for up to `n` choices; leaving the block gives it back. `prefix`: hashes of the prompt.
+        """Wait for room for up to `n` choices; leaving the block gives it back.
+
+        `prefix`: hashes of the prompt. `seeded`: it may have to run alone. `fresh`: without what the cache holds.
 
         Raises:
             QueueFull: too many wait already; `retry_after_s` tells when to come back.

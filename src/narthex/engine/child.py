@@ -62,7 +62,10 @@ class Engine:
         self._ended = asyncio.Event()
         self._trimmer: Trimmer | None = None
         self._slots = LocalSlots(
-            settings.limits, share_prefix_cache=settings.share_prefix_cache, on_release=self._released
+            settings.limits,
+            share_prefix_cache=settings.share_prefix_cache,
+            on_release=self._released,
+            on_alone=self._erase_all,
         )
         self._broker = Broker(self._slots, Path(settings.control_socket), on_retired=self._ended.set)
 
@@ -81,6 +84,12 @@ class Engine:
         await self._ended.wait()
         await self._broker.aclose()
         await self._tasks.aclose()
+
+    async def _erase_all(self) -> None:
+        """What other requests left behind changes where the next one lies in the cache, and with it its sums."""
+        for slot in await asyncio.to_thread(self._server.slots):
+            if not slot.is_processing and slot.n_prompt_tokens:
+                await asyncio.to_thread(self._server.erase, slot.id)
 
     def _released(self) -> None:
         if self._trimmer is not None:

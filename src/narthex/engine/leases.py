@@ -40,6 +40,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     max_new: _Tokens
     prefix: tuple[int, ...] = ()
     seeded: bool = False
+    fresh: bool = False
+    """Without the prefix cache, and where the last such request was: its text is to repeat."""
 
     @property
     def ticket(self) -> Ticket:
@@ -132,6 +134,7 @@ class LeaseSource:
         max_new: int,
         prefix: Sequence[int] = (),
         seeded: bool = False,
+        fresh: bool = False,
     ) -> AbstractAsyncContextManager[Lease]:
         """Wait in the queue for slots of up to `n` choices and hold them for the length of the block.
 
@@ -154,6 +157,7 @@ class LeaseSource:
                 max_new=max_new,
                 prefix=tuple(prefix),
                 seeded=seeded,
+                fresh=fresh,
             )
         )
 
@@ -205,11 +209,14 @@ class LocalSlots(LeaseSource):
         share_prefix_cache: bool = False,
         clock: Callable[[], float] = time.monotonic,
         on_release: Callable[[], None] | None = None,
+        on_alone: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
+        """`on_release` is called after each release; `on_alone` is awaited before a request that is to run alone."""
         super().__init__(self.acquire, self._release_now)
         self._queue = SlotQueue(limits)
         self._clock = clock
         self._on_release = on_release
+        self._on_alone = on_alone
         self._waiters: dict[int, asyncio.Future[Granted]] = {}
         self._wants: dict[int, Want] = {}  # by ticket number
         self._held: dict[int, int] = {}  # lease -> ticket number
@@ -248,7 +255,10 @@ class LocalSlots(LeaseSource):
         self._wants[number] = want
         self._advance()
         try:
-            return await future
+            granted = await future
+            if self._on_alone is not None and want.seeded and self._queue.limits.deterministic:
+                await self._on_alone()
+            return granted
         except asyncio.CancelledError:
             if self._waiters.pop(number, None) is not None:
                 self._wants.pop(number)
@@ -276,7 +286,9 @@ class LocalSlots(LeaseSource):
 
     def _place(self, grant: Grant) -> None:
         want = self._wants.pop(grant.number)
-        place = self.table.take(grant.number, account=want.account, prefix=want.prefix, choices=grant.choices)
+        place = self.table.take(
+            grant.number, account=want.account, prefix=want.prefix, choices=grant.choices, fresh=want.fresh
+        )
         self._held[want.lease] = grant.number
         self._waiters.pop(grant.number).set_result(
             Granted(lease=want.lease, choices=grant.choices, slot=place.slot, cache=place.cache)

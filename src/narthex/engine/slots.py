@@ -56,24 +56,32 @@ class SlotTable:
         self._used_at = [0] * slots  # a count, not a time
         self._uses = 0
         self._leases: dict[int, _Lease] = {}
+        self._fresh = 0  # where the last grant without the cache was
         self._anonymous = 0  # leases in flight whose slots are not known
         self._reported: dict[int, list[_Kept]] = {}  # by slot, since the first of them
         self._lost = False  # one of them ended without a report
         self._doubtful: set[int] = set()  # named leases whose slot one of them may have used after they were done
 
-    def take(self, lease: int, *, account: str, prefix: tuple[int, ...] = (), choices: int = 1) -> Placement:
-        """Place a grant. The caller has made sure that `choices` slots are free."""
+    def take(
+        self, lease: int, *, account: str, prefix: tuple[int, ...] = (), choices: int = 1, fresh: bool = False
+    ) -> Placement:
+        """Place a grant. The caller has made sure that `choices` slots are free.
+
+        `fresh`: without the prefix cache, and in the slot that the last such grant had: where a sequence lies in the
+        cache changes its sums, so that only the same place gives the same text again.
+        """
         kept = _Kept(account, prefix)
         if choices > 1 or self._anonymous:
             self._anonymous += 1
             self._leases[lease] = _Lease(kept, None)
-            return Placement(slot=None, cache=self._share)
+            return Placement(slot=None, cache=self._share and not fresh)
         busy = {held.slot for held in self._leases.values()}
-        slot = max(
-            (slot for slot in range(len(self._kept)) if slot not in busy),
-            key=lambda slot: (self._alike(slot, kept), -self._used_at[slot]),
-        )
-        cache = self._share or self._owned(slot, account)
+        free = [slot for slot in range(len(self._kept)) if slot not in busy]
+        if fresh:
+            slot = self._fresh = self._fresh if self._fresh in free else min(free, key=self._used_at.__getitem__)
+        else:
+            slot = max(free, key=lambda slot: (self._alike(slot, kept), -self._used_at[slot]))
+        cache = not fresh and (self._share or self._owned(slot, account))
         self._leases[lease] = _Lease(kept, slot)
         return Placement(slot=slot, cache=cache)
 

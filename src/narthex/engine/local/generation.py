@@ -14,7 +14,7 @@ from narthex.core.chat import Sampling
 from narthex.core.errors import EngineCrashed
 from narthex.core.ports import Lease, Slots
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, TextDelta, Usage
-from narthex.engine.local.llama import LlamaServer, Piece, sampling_body
+from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
 from narthex.engine.slots import fingerprint
 from narthex.ipc.tasks import TaskSet
 
@@ -43,6 +43,13 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     account: str
     seeded: bool
+
+
+REREAD_TOKENS = 256
+"""A prompt up to this long is read anew where its text is to repeat: from the cache its sums come out differently."""
+ONE_BY_ONE_TOKENS = 2048
+"""Seeded choices run one after the other while their prompts together are no longer than this, because the sums of a
+batch depend on who else is in it."""
 
 
 class Tally:
@@ -91,9 +98,10 @@ class Generation:
 
     async def merged(self, jobs: Sequence[Job]) -> AsyncIterator[Frame]:
         """The frames of many choices, as they come."""
-        for job in jobs:
-            self._tasks.start(self._reported(self._run(job)))
-        running = len(jobs)
+        work = [self._in_turn(jobs)] if self._owner.seeded else [self._run(job) for job in jobs]
+        for each in work:
+            self._tasks.start(self._reported(each))
+        running = len(work)
         while running:
             item = await self._frames.get()
             if isinstance(item, BaseException):
@@ -106,6 +114,17 @@ class Generation:
     async def aclose(self) -> None:
         """Stop whatever still runs."""
         await self._tasks.aclose()
+
+    async def _in_turn(self, jobs: Sequence[Job]) -> None:
+        """Seeded jobs: one after the other, and their choices too as long as that is cheap."""
+        for job in jobs:
+            if len(job.prompt) * job.n > ONE_BY_ONE_TOKENS:
+                await self._run(job)
+                continue
+            for start in range(job.n):
+                async with self._lease(job, n=1) as lease:
+                    async for frame in self._group(job, lease, start=start):
+                        await self._frames.put(frame)
 
     async def _run(self, job: Job) -> None:
         """Lease and start groups until every choice has run."""
@@ -142,15 +161,16 @@ class Generation:
         else:
             await self._frames.put(None)
 
-    def _lease(self, job: Job) -> AbstractAsyncContextManager[Lease]:
+    def _lease(self, job: Job, n: int | None = None) -> AbstractAsyncContextManager[Lease]:
         return self._slots.lease(
             key=self._owner.key,
             account=self._owner.account,
-            n=job.n,
+            n=n or job.n,
             prompt_tokens=len(job.prompt),
             max_new=job.max_new,
             prefix=fingerprint(job.prompt),
             seeded=self._owner.seeded,
+            fresh=self._owner.seeded or (is_greedy(self._sampling) and len(job.prompt) <= REREAD_TOKENS),
         )
 
     async def _group(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[Frame]:
@@ -160,7 +180,7 @@ class Generation:
             self._sampling, seed=job.seed + start, prompt_tokens=len(job.prompt), max_new=job.max_new
         ) | {
             "prompt": job.prompt,
-            "cache_prompt": lease.cache and not self._owner.seeded,
+            "cache_prompt": lease.cache,
         }
         if lease.slot is not None:
             body["id_slot"] = lease.slot
