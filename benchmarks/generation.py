@@ -1,6 +1,6 @@
-"""Tokens per second and time to the first token: the bare engine's child against the whole gateway.
+"""Tokens per second and time to the first token: the bare engine against the whole gateway.
 
-    python benchmarks/generation.py --engine-socket RUN/engine-M.sock --base-url http://127.0.0.1:8000/v1 --key KEY
+    python benchmarks/generation.py --engine-port 8091 --base-url http://127.0.0.1:8000/v1 --key KEY
 
 Each run streams `--tokens` tokens to 1 and to 16 callers at once. Runs of both sides alternate; the best of each
 counts. Name only one side to measure only that.
@@ -9,11 +9,13 @@ counts. Name only one side to measure only that.
 import argparse
 import asyncio
 import json
+import re
 import statistics
 import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+OUTPUT = re.compile(rb'"(content|text)":"[^"]').search
 PROMPT = "Once upon a time, in a small town by the sea, there lived a"
 
 
@@ -26,7 +28,6 @@ class Side(NamedTuple):
     """Where to send, what to send, and the mark of an event that carries output."""
 
     name: str
-    socket: str | None
     host: str
     port: int
     path: str
@@ -36,38 +37,37 @@ class Side(NamedTuple):
 
 def sides(args: argparse.Namespace) -> list[Side]:
     found = []
-    if args.engine_socket:
+    if args.engine_port:
         body = {"prompt": PROMPT, "n_predict": args.tokens, "temperature": 0, "stream": True, "cache_prompt": False}
-        found.append(Side("engine", args.engine_socket, "", 0, "/completion", "", json.dumps(body).encode()))
+        found.append(Side("engine", "127.0.0.1", args.engine_port, "/completion", "", json.dumps(body).encode()))
     if args.base_url:
         url = urlsplit(args.base_url)
         body = {"model": args.model, "prompt": PROMPT, "max_tokens": args.tokens, "temperature": 0, "stream": True}
         headers = f"authorization: Bearer {args.key}\r\n"
         path = url.path.rstrip("/") + "/completions"
-        found.append(
-            Side("gateway", None, url.hostname or "", url.port or 80, path, headers, json.dumps(body).encode())
-        )
+        found.append(Side("gateway", url.hostname or "", url.port or 80, path, headers, json.dumps(body).encode()))
     return found
 
 
 async def stream(side: Side) -> tuple[int, float]:
     """One request: (tokens, seconds to the first of them)."""
-    if side.socket:
-        reader, writer = await asyncio.open_unix_connection(side.socket)
-    else:
-        reader, writer = await asyncio.open_connection(side.host, side.port)
+    reader, writer = await asyncio.open_connection(side.host, side.port)
     began, first, tokens = time.monotonic(), 0.0, 0
     head = f"POST {side.path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n"
     writer.write(f"{head}{side.headers}content-length: {len(side.body)}\r\n\r\n".encode() + side.body)
     status = await reader.readline()
     if b" 200 " not in status:
         raise SystemExit(f"{side.name}: {status.decode().strip()} {(await reader.read())[-500:].decode()}")
-    while line := await reader.readline():
+    pieces = []  # read at the end: this side shares the processors with what it measures
+    while piece := await reader.read(65536):
+        pieces.append(piece)
+        if not first and OUTPUT(piece):
+            first = time.monotonic() - began
+    for line in b"".join(pieces).split(b"\n"):
         if line.startswith(b"data: {"):
             event = json.loads(line[6:])
             if event.get("content") or (event.get("choices") and event["choices"][0].get("text")):
                 tokens += 1
-                first = first or time.monotonic() - began
     writer.close()
     return tokens, first
 
@@ -81,7 +81,7 @@ async def run(side: Side, callers: int) -> Run:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--engine-socket", help="llama.cpp's socket of a running engine")
+    parser.add_argument("--engine-port", type=int, help="of a running bare_engine.py")
     parser.add_argument("--base-url", help="the gateway's, with /v1")
     parser.add_argument("--key", default="", help="an API key of the gateway")
     parser.add_argument("--model", default="smollm2-135m-instruct")

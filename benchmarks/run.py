@@ -5,6 +5,7 @@ Starts a server of its own in a temporary folder, on the models that the tests u
 
 import argparse
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,23 @@ def server() -> Iterator[tuple[Path, str]]:
                 process.wait(60)
 
 
+@contextmanager
+def bare_engine() -> Iterator[str]:
+    """The engine by itself, beside the server; while one side is measured the other is idle. Its port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = str(probe.getsockname()[1])
+    model = MODELS / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    command = [sys.executable, str(HERE / "bare_engine.py"), str(model), port]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()  # it listens
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 def address(log: Path) -> str:
     """Wait until the engine is ready; the log tells where the server listens."""
     deadline = time.monotonic() + 120
@@ -63,14 +81,12 @@ def main() -> None:
     wanted = parser.parse_args().only or ["generation", "embeddings", "determinism"]
     for row in CATALOGUE.values():
         pull(row, MODELS)
-    if "generation" in wanted or "determinism" in wanted:
-        with server() as (data, url):
+    if "generation" in wanted:
+        with server() as (data, url), bare_engine() as port:
             key = (data / "admin.key").read_text().strip()
-            if "generation" in wanted:
-                socket = data / "run" / f"{ENGINE.replace('/', '-')}.sock"
-                script("generation", "--engine-socket", str(socket), "--base-url", f"{url}/v1", "--key", key)
-            if "determinism" in wanted:
-                script("determinism", "--base-url", f"{url}/v1", "--key", key)
+            script("generation", "--engine-port", port, "--base-url", f"{url}/v1", "--key", key)
+    if "determinism" in wanted:
+        script("determinism")
     if "embeddings" in wanted:
         script("embeddings")
 
