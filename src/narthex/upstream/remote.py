@@ -101,8 +101,9 @@ class RemoteDeployment:
     async def _frames(self, answer: Exchange, decoder: Decoder, clock: asyncio.Timeout) -> AsyncIterator[Frame]:
         async for data in answer.chunks():
             for frame in decoder.feed(data):
-                self._restart(clock)
+                clock.reschedule(None)  # while our caller reads, nobody waits for the server
                 yield frame
+                self._restart(clock)
         for frame in decoder.end():
             yield frame
 

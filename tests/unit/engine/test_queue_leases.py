@@ -214,3 +214,31 @@ async def test_idle_time_counts_from_the_last_release() -> None:
         assert slots.idle_s == 0
     now[0] = 121.0
     assert (slots.idle_s, heard) == (1, [1])
+
+
+async def test_what_others_left_is_erased_before_a_request_that_runs_alone() -> None:
+    erased: list[str] = []
+
+    async def erase() -> None:
+        erased.append("all")
+
+    limits = QueueLimits(slots=2, cells=100, window=50, deterministic=True)
+    slots = LocalSlots(limits, on_alone=erase)
+    async with slots.lease(**ask()):
+        assert not erased
+    async with slots.lease(**ask(seeded=True, fresh=True)):
+        assert erased == ["all"]
+    unbound = LocalSlots(QueueLimits(slots=2, cells=100, window=50), on_alone=erase)
+    async with unbound.lease(**ask(seeded=True)):
+        assert erased == ["all"]
+
+
+async def test_a_fault_before_a_lone_request_leaks_nothing() -> None:
+    async def fail() -> None:
+        raise EngineUnavailable
+
+    slots = LocalSlots(QueueLimits(slots=2, cells=100, window=50, deterministic=True), on_alone=fail)
+    with pytest.raises(EngineUnavailable):
+        async with slots.lease(**ask(seeded=True)):
+            pass
+    assert slots.state().running == 0

@@ -178,3 +178,21 @@ def test_no_account_reuses_what_another_left(seed: int, steps: int) -> None:
         engine.grant(step)
         for lease in engine.dice.sample(sorted(engine.leases), k=min(2, len(engine.leases))):
             engine.dice.choice([engine.send, engine.send, engine.finish, engine.report])(lease)
+
+
+def test_fresh_grants_come_back_to_one_slot_without_its_cache() -> None:
+    table = SlotTable(3)
+    first = table.take(1, account="a", prefix=(1, 2), fresh=True)
+    finish(table, 1, first.slot or 0)
+    finish(table, 2, table.take(2, account="a", prefix=(9,)).slot or 0)
+    again = table.take(3, account="a", prefix=(1, 2), fresh=True)
+    assert (again.slot, again.cache) == (first.slot, False)
+    beside = table.take(4, account="a", prefix=(1, 2), fresh=True)  # its slot is busy: any other
+    assert beside.slot != first.slot
+    assert not beside.cache
+
+
+def test_fresh_grants_share_no_cache_either() -> None:
+    table = SlotTable(2, share_prefix_cache=True)
+    assert not table.take(1, account="a", fresh=True).cache
+    assert not table.take(2, account="a", choices=2, fresh=True).cache
