@@ -6,7 +6,7 @@ import OpenAI from 'openai';
 
 const { BASE_URL: baseURL, API_KEY: apiKey, CHAT_MODEL: model, EMBEDDING_MODEL: embeddingModel, SLASHED } = process.env;
 const client = new OpenAI({ baseURL, apiKey, maxRetries: 0, timeout: 120_000 });
-const messages = [{ role: 'user', content: 'Hello!' }];
+const messages = [{ role: 'user', content: 'Tell me a long story about a fox.' }];
 
 test('chat', async () => {
   const answer = await client.chat.completions.create({ model, messages, max_tokens: 4 });

@@ -90,10 +90,10 @@ async def test_a_deleted_model_is_gone_for_both(server: Server) -> None:
 async def test_the_queue_is_one_for_both(server: Server) -> None:
     await until(lambda: is_free(server))
     keys = [await asyncio.to_thread(server.key, name=f"queue {number}") for number in range(3)]
-    body = endless(max_tokens=24)
+    body = endless(max_tokens=120)
     answers = await asyncio.gather(*(ask(server, COMPLETIONS, body, key=keys[number % 3]) for number in range(24)))
     refused = [answer for answer in answers if answer.status != 200]
-    assert 24 - len(refused) >= 2 + 6
+    assert 24 - len(refused) >= 2 + 6  # and as many more as there are spare slots
     assert len(refused) >= 24 - (2 + 6) - 4  # a few may have ended before the last came
     for answer in refused:
         assert answer.status == 503, answer
@@ -105,7 +105,7 @@ async def test_the_queue_is_one_for_both(server: Server) -> None:
 async def test_a_key_that_waits_too_often_is_told_so(server: Server) -> None:
     await until(lambda: is_free(server))
     key = await asyncio.to_thread(server.key, name="eager")
-    body = endless(max_tokens=24)
+    body = endless(max_tokens=120)
     answers = await asyncio.gather(*(ask(server, COMPLETIONS, body, key=key) for _ in range(12)))
     refused = [answer for answer in answers if answer.status != 200]
     assert 12 - (2 + 4) - 3 <= len(refused) <= 12 - (2 + 4) + 1  # of two slots, one may be kept for others
