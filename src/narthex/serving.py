@@ -177,7 +177,7 @@ class Planner:
             model_path=str(file),
             socket=str(socket),
             control_socket=str(control),
-            slots=size.slots + SPARE_SLOTS,
+            slots=size.slots + (0 if embedding else SPARE_SLOTS),  # beyond 16, llama.cpp aborts on embedding models
             spare_slots=SPARE_SLOTS,
             cells=size.cells,
             window=size.window,
