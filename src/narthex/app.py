@@ -171,7 +171,10 @@ class _Deployments:
         self._stack = stack
         self._clients: dict[str, UpstreamClient] = {}
         engines = LocalEngines(
-            templates, connect=self._connect, ensure=ensure, share_prefix_cache=settings.share_prefix_cache
+            templates,
+            connect=lambda address: self._connect(address).send,
+            ensure=ensure,
+            share_prefix_cache=settings.share_prefix_cache,
         )
         stack.push_async_callback(engines.aclose)
         self._made: dict[str, Deployment] = {}

@@ -195,21 +195,8 @@ class Send(Protocol):
         ...
 
 
-class Upstream(Protocol):
-    """A pool of connections to one upstream."""
-
-    @property
-    def send(self) -> Send:
-        """Sends one request over it."""
-        ...
-
-    async def aclose(self) -> None:
-        """Close every connection."""
-        ...
-
-
-Connect = Callable[[str], Upstream]
-"""Makes the pool for an address: `http://host:port`, `https://…` or `unix:/path`."""
+Connect = Callable[[str], Send]
+"""Makes connections to an address (`http://host:port`, `https://…`, `unix:/path`); whoever hands it out closes them."""
 
 Ensure = Callable[[str], Awaitable[None]]
 """Waits until a child of the given name is ready. Raises `EngineError` when it can't be."""

@@ -34,8 +34,7 @@ class LocalEngines:
 
     def add(self, model: ServedModel) -> Deployment:
         """The deployment of one model."""
-        upstream = self._connect(model.url or f"unix:{model.socket}")
-        server = LlamaServer(upstream.send)
+        server = LlamaServer(self._connect(model.url or f"unix:{model.socket}"))
         if model.kind == "embedding":
             return GgufEmbeddings(model.name, server, child=model.child, slots=self._slots(model), ensure=self._ensure)
         known = LocalModel(

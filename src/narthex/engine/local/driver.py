@@ -113,17 +113,17 @@ class LocalDeployment:
         An engine that ended since we last spoke is awaited in its next life. The supervisor may hear of its end later
         than we do, and call it ready once more.
         """
-        for pause_s in _PAUSES_S:
+        pauses_s = iter(_PAUSES_S)
+        while True:
             try:
                 props = await self._ready()
                 prompts, param = await self._prompts(request, props)
                 return prompts, param, self._model.window or props.window
             except EngineUnavailable:
                 self._props = None
+                if (pause_s := next(pauses_s, None)) is None:
+                    raise
                 await asyncio.sleep(pause_s)
-        props = await self._ready()
-        prompts, param = await self._prompts(request, props)
-        return prompts, param, self._model.window or props.window
 
     async def _ready(self) -> Props:
         if self._facts is None:
