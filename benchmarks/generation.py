@@ -2,8 +2,9 @@
 
     python benchmarks/generation.py --engine-port 8091 --base-url http://127.0.0.1:8000/v1 --key KEY
 
-Each run streams `--tokens` tokens to 1 and to 16 callers at once. Runs of both sides alternate; the best of each
-counts. Name only one side to measure only that.
+Each run streams `--tokens` tokens to 1 and to 16 callers at once. Runs of both sides alternate, and change who goes
+first; the ratio is the median over pairs of neighbouring runs, because a shared machine's speed drifts by a tenth
+within a minute. Name only one side to measure only that.
 """
 
 import argparse
@@ -85,21 +86,23 @@ async def main() -> None:
     parser.add_argument("--base-url", help="the gateway's, with /v1")
     parser.add_argument("--key", default="", help="an API key of the gateway")
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--tokens", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tokens", type=int, default=150)
+    parser.add_argument("--repeats", type=int, default=10)
     args = parser.parse_args()
     for callers in (1, 16):
-        best: dict[str, Run] = {}
-        for _ in range(args.repeats):
-            for side in sides(args):
-                made = await run(side, callers)
-                best[side.name] = max(best.get(side.name, made), made)
-        for name, made in best.items():
-            print(
-                f"{callers:2} streams  {name:8} {made.tokens_per_s:7.1f} tokens/s  {made.first_token_ms:8.1f} ms first"
-            )
-        if len(best) == 2:
-            print(f"{callers:2} streams  ratio    {best['gateway'].tokens_per_s / best['engine'].tokens_per_s:7.3f}")
+        runs: dict[str, list[Run]] = {}
+        for number in range(args.repeats):
+            for side in sides(args)[:: -1 if number % 2 else 1]:
+                runs.setdefault(side.name, []).append(await run(side, callers))
+        for name, made in runs.items():
+            speed = statistics.median(each.tokens_per_s for each in made)
+            first = statistics.median(each.first_token_ms for each in made)
+            print(f"{callers:2} streams  {name:8} {speed:7.1f} tokens/s  {first:8.1f} ms first")
+        if len(runs) == 2:
+            pairs = zip(runs["gateway"], runs["engine"], strict=True)
+            ratios = sorted(ours.tokens_per_s / bare.tokens_per_s for ours, bare in pairs)
+            spread = f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
+            print(f"{callers:2} streams  ratio    {statistics.median(ratios):7.3f}  {spread}")
 
 
 if __name__ == "__main__":
