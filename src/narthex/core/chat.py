@@ -10,6 +10,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from narthex.core.tools import JsonFormat, Tools
+
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 
 
@@ -99,6 +101,10 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     n: int = 1
     max_tokens: int | None = None  # None: up to the context window
+    logit_bias: Mapping[int, float] = {}
+    """Token id to what is added to its logit: -100 bans it, 100 forces it."""
+    logprobs: int | None = None
+    """How many rivals of each chosen token to tell; None: no log probabilities at all."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +116,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     service_tier: str | None = None
+    tools: Tools | None = None
+    """None: the model is to know of no tool."""
+    response_format: JsonFormat | None = None
+    """None: any text."""
     fields: Mapping[str, Any]
     """Every field that the caller set (null counts as unset), parsed; `capabilities` decides by these names."""
     sent: Mapping[str, msgspec.Raw]

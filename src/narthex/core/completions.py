@@ -23,5 +23,8 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
     echo: bool = False
+    best_of: int = 1
+    """How many choices to make for each prompt; the best `sampling.n` of them are the answer."""
+    suffix: str = ""
     fields: Mapping[str, Any]
     sent: Mapping[str, msgspec.Raw]

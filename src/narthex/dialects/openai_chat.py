@@ -25,7 +25,16 @@ from narthex.dialects.messages import MESSAGES, unanswered_tool_result
 from narthex.dialects.openai_chat_answer import ChatStream, encode_answer
 from narthex.dialects.profiles import VOICES
 from narthex.dialects.sampling import METADATA, NOT_BUILT, SHARED, check_stream_options, sampling_of
-from narthex.dialects.tools import FUNCTION_CHOICE, FUNCTIONS, RESPONSE_FORMAT, TOOL_CHOICE, TOOLS, check_tools
+from narthex.dialects.tools import (
+    FUNCTION_CHOICE,
+    FUNCTIONS,
+    RESPONSE_FORMAT,
+    TOOL_CHOICE,
+    TOOLS,
+    check_tools,
+    format_of,
+    tools_of,
+)
 
 _TEXT_PARTS = array(record({"type": choice("text"), "text": STRING}, required=("type", "text")), 1)
 _LOCATION = record({"country": STRING, "region": STRING, "city": STRING, "timezone": STRING})
@@ -113,10 +122,14 @@ class ChatDialect:
         request = ChatRequest(
             model=fields["model"],
             messages=fields["messages"],
-            sampling=sampling_of(fields, max_tokens=limit),
+            sampling=sampling_of(
+                fields, max_tokens=limit, logprobs=fields.get("top_logprobs", 0) if fields.get("logprobs") else None
+            ),
             stream=fields.get("stream", False),
             stream_options=fields.get("stream_options", StreamOptions()),
             service_tier=fields.get("service_tier"),
+            tools=tools_of(fields),
+            response_format=format_of(fields),
             fields=fields,
             sent=read.sent,
         )

@@ -106,10 +106,12 @@ class CompletionsDialect:
         request = CompletionRequest(
             model=fields["model"],
             prompts=prompts,
-            sampling=sampling_of(fields, max_tokens=fields.get("max_tokens", 16)),
+            sampling=sampling_of(fields, max_tokens=fields.get("max_tokens", 16), logprobs=fields.get("logprobs")),
             stream=fields.get("stream", False),
             stream_options=fields.get("stream_options", StreamOptions()),
             echo=fields.get("echo", False),
+            best_of=max(fields.get("best_of", 1), fields.get("n", 1)),
+            suffix=fields.get("suffix", ""),
             fields=fields,
             sent=read.sent,
         )

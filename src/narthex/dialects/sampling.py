@@ -77,8 +77,8 @@ NOT_BUILT: dict[str, Field] = dict.fromkeys(
 """Extensions whose names are known: refused by name where a deployment doesn't honour them."""
 
 
-def sampling_of(fields: dict[str, Any], *, max_tokens: int | None) -> Sampling:
-    """The sampling part of a request, from its parsed fields."""
+def sampling_of(fields: dict[str, Any], *, max_tokens: int | None, logprobs: int | None) -> Sampling:
+    """The sampling part of a request, from its parsed fields; what the surfaces write differently is given."""
     return Sampling(
         temperature=fields.get("temperature", UNSET),
         top_p=fields.get("top_p", UNSET),
@@ -88,6 +88,8 @@ def sampling_of(fields: dict[str, Any], *, max_tokens: int | None) -> Sampling:
         stop=fields.get("stop", ()),
         n=fields.get("n", 1),
         max_tokens=max_tokens,
+        logit_bias={int(token): bias for token, bias in fields.get("logit_bias", {}).items()},
+        logprobs=logprobs,
     )
 
 

@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import msgspec
+
+from narthex.core.tools import ANY_OBJECT, JsonFormat, Tool, Tools
 from narthex.dialects.fields import (
     BOOLEAN,
     JSON,
@@ -15,6 +18,7 @@ from narthex.dialects.fields import (
     record,
     tagged,
 )
+from narthex.wire.json import encode
 
 _OBJECT = mapping(JSON)
 
@@ -120,3 +124,56 @@ def _chosen(chosen: Any) -> list[tuple[str, str]]:
 def _named(tool: Any) -> tuple[str, str]:
     kind = tool["type"]
     return kind, tool[kind]["name"]
+
+
+# --- what the core knows of them -------------------------------------------------------------------------------------
+
+
+def tools_of(fields: dict[str, Any]) -> Tools | None:
+    """The tools of a request, of whichever generation; None where the model is to know of none."""
+    if "functions" in fields:
+        known = [_tool(each, f"functions[{index}]") for index, each in enumerate(fields["functions"])]
+        return _allowed(known, fields.get("function_call", "auto"), parallel=False)
+    known = [
+        _tool(each["function"], f"tools[{index}].function")
+        for index, each in enumerate(fields.get("tools", ()))
+        if each["type"] == "function"
+    ]
+    if not known:
+        return None
+    return _allowed(known, fields.get("tool_choice", "auto"), parallel=fields.get("parallel_tool_calls", True))
+
+
+def _tool(function: dict[str, Any], path: str) -> Tool:
+    tool = Tool(name=function["name"], description=function.get("description", ""), path=f"{path}.parameters")
+    if "parameters" not in function:
+        return tool
+    return msgspec.structs.replace(tool, parameters=encode(function["parameters"]))
+
+
+def _allowed(known: list[Tool], chosen: Any, *, parallel: bool) -> Tools | None:
+    if chosen == "none":
+        return None
+    names = {name for _, name in _chosen(chosen)}
+    required = chosen == "required" or (isinstance(chosen, dict) and _mode(chosen) == "required")
+    return Tools(
+        all_=tuple(known),
+        callable_=tuple(tool for tool in known if not names or tool.name in names),
+        required=required,
+        # Whoever names the one tool wants it called once.
+        parallel=parallel and not (isinstance(chosen, dict) and chosen.get("type") == "function"),
+    )
+
+
+def _mode(chosen: dict[str, Any]) -> str:
+    return str(chosen["allowed_tools"]["mode"]) if chosen.get("type") == "allowed_tools" else "required"
+
+
+def format_of(fields: dict[str, Any]) -> JsonFormat | None:
+    """The form that the text of the answer must have; None where any will do."""
+    wanted = fields.get("response_format", {"type": "text"})
+    if wanted["type"] == "text":
+        return None
+    if wanted["type"] == "json_object" or "schema" not in wanted["json_schema"]:
+        return JsonFormat(schema=ANY_OBJECT, path="response_format")
+    return JsonFormat(schema=encode(wanted["json_schema"]["schema"]), path="response_format.json_schema.schema")

@@ -1,0 +1,42 @@
+"""Tools that a model may call, and the form that its text must have. Source: contract sections 1.2.2 and 1.2.3."""
+
+import msgspec
+
+
+class Tool(msgspec.Struct, frozen=True, kw_only=True):
+    """A function that the caller would run. `parameters` is the JSON text of its schema.
+
+    `path` tells where that schema stands in the request, for errors.
+    """
+
+    name: str
+    description: str = ""
+    parameters: bytes = b'{"type":"object","properties":{},"additionalProperties":false}'
+    path: str
+
+
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model may call in one answer.
+
+    `callable_`: the tools that may be called now; the rest of `all_` is only known. `required`: it has to call one.
+    `parallel`: it may call several.
+    """
+
+    all_: tuple[Tool, ...]
+    callable_: tuple[Tool, ...]
+    required: bool = False
+    parallel: bool = True
+
+
+class JsonFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer's text has to be JSON that is valid by `schema`, itself JSON text.
+
+    `path` tells where the schema stands in the request, for errors.
+    """
+
+    schema: bytes
+    path: str
+
+
+ANY_OBJECT = b'{"type":"object"}'
+"""The schema of JSON mode without a schema."""
