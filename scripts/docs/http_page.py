@@ -11,7 +11,7 @@ import markdown
 import msgspec
 
 from narthex.app import open_worker
-from narthex.core.capabilities import EMBEDDINGS, NEUTRAL, Capabilities, State
+from narthex.core.capabilities import EMBEDDINGS, NEUTRAL, Capabilities, Limited, State
 from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Secret
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
@@ -148,7 +148,7 @@ def _fields(
 
 def _fate(name: str, field: Field, honoured: Capabilities) -> str:
     rule = honoured.get(name, State.REFUSED)
-    if callable(rule):
+    if isinstance(rule, Limited):
         return SOME_VALUES[name]
     if rule is State.REFUSED and (passing := list(_neutral(name, field))):
         return f"refused, except {', '.join(passing)}"

@@ -7,6 +7,8 @@ import enum
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import msgspec
+
 from narthex.core.errors import UnsupportedParameter
 
 Endpoint = str
@@ -31,8 +33,21 @@ class Verdict(Exception):
         super().__init__(why)
 
 
-Rule = State | Callable[[Any], None]
-"""A state for the whole field, or a function that raises `Verdict` for the values it refuses."""
+class Limited(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule for the values of a field.
+
+    `state`: what becomes of the field, the values that are refused apart; `REFUSED` where hardly anything passes.
+    `limits`: for callers, which values those are, e.g. `text only` or `except "none"`.
+    `check` raises `Verdict` for a parsed value that is refused.
+    """
+
+    state: State = State.NATIVE
+    limits: str
+    check: Callable[[Any], None]
+
+
+Rule = State | Limited
+"""What becomes of the whole field, or of some of its values."""
 
 Capabilities = Mapping[str, Rule]
 """Field name to rule. A field that is not listed is refused."""
@@ -57,6 +72,12 @@ EMBEDDINGS: Capabilities = dict.fromkeys(("model", "input", "encoding_format", "
 """What every embedding model of ours honours; the request has no further fields."""
 
 
+def state_of(name: str, capabilities: Capabilities) -> State:
+    """What becomes of a field, values that a rule refuses apart."""
+    rule = capabilities.get(name, State.REFUSED)
+    return rule.state if isinstance(rule, Limited) else rule
+
+
 def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str) -> UnsupportedParameter | None:
     """The first field that can't be honoured, as the error to answer with; None when all can be.
 
@@ -64,21 +85,22 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
     """
     for name, value in fields.items():
         rule = capabilities.get(name, State.REFUSED)
-        if rule is State.REFUSED and not _asks_for_nothing(name, value):
-            return UnsupportedParameter(f"'{name}' is not supported with the model '{model}'.", param=name)
-        if callable(rule):
+        if isinstance(rule, Limited):
             try:
-                rule(value)
+                rule.check(value)
             except Verdict as verdict:
                 message = f"{verdict.why} (model '{model}')"
                 return UnsupportedParameter(message, param=verdict.param, code="unsupported_value")
+        elif rule is State.REFUSED and not asks_for_nothing(name, value):
+            return UnsupportedParameter(f"'{name}' is not supported with the model '{model}'.", param=name)
     return None
 
 
-def _asks_for_nothing(name: str, value: Any) -> bool:
+def asks_for_nothing(name: str, value: Any) -> bool:
+    """Whether a parsed value is one of the field's `NEUTRAL` ones. `True` is not 1."""
     return any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL.get(name, ()))
 
 
 def without_effect(fields: Mapping[str, Any], capabilities: Capabilities) -> tuple[str, ...]:
     """The fields that are accepted but change nothing; they are named in `x-narthex-ignored`."""
-    return tuple(name for name in fields if capabilities.get(name) is State.NO_EFFECT)
+    return tuple(name for name in fields if state_of(name, capabilities) is State.NO_EFFECT)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from narthex.core.capabilities import EMBEDDINGS, Capabilities, State
+from narthex.core.capabilities import EMBEDDINGS, Capabilities, Limited, State
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
 from narthex.dialects.fields import Field, nullable
 from narthex.dialects.sampling import NOT_BUILT
@@ -79,7 +79,7 @@ def _depends(rule: Any) -> str:
         return ""
     if rule is State.NO_EFFECT:
         return "Accepted without effect by embedded models, and then named in `x-narthex-ignored`."
-    if callable(rule):
+    if isinstance(rule, Limited):
         return "Depends on the model: embedded models refuse some values with 400 `unsupported_parameter`."
     return "Depends on the model: embedded models refuse it with 400 `unsupported_parameter`."
 

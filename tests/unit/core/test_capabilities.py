@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from narthex.core.capabilities import Capabilities, State, Verdict, refusal, without_effect
+from narthex.core.capabilities import Capabilities, Limited, State, Verdict, refusal, state_of, without_effect
 
 
 def only_small(value: Any) -> None:
@@ -12,12 +12,24 @@ def only_small(value: Any) -> None:
         raise Verdict("n", "At most 2.")
 
 
+def only_short(value: Any) -> None:
+    if len(value) > 3:
+        raise Verdict("suffix", "Too long.")
+
+
+def only_none(value: Any) -> None:
+    if value:
+        raise Verdict("tools[0]", "No tools.")
+
+
 HONOURED: Capabilities = {
     "model": State.NATIVE,
-    "n": only_small,
+    "n": Limited(limits="at most 2", check=only_small),
     "best_of": State.EMULATED,
     "user": State.NO_EFFECT,
     "seed": State.REFUSED,
+    "suffix": Limited(state=State.NO_EFFECT, limits="short ones", check=only_short),
+    "tools": Limited(state=State.REFUSED, limits="except none", check=only_none),
 }
 
 
@@ -68,4 +80,28 @@ def test_a_value_that_asks_for_nothing_passes_anywhere(field: str, value: Any, p
 
 
 def test_fields_without_effect_are_named() -> None:
-    assert without_effect({"model": "m", "user": "u", "unheard_of": 1}, HONOURED) == ("user",)
+    fields = {"model": "m", "user": "u", "suffix": "end", "unheard_of": 1}
+    assert without_effect(fields, HONOURED) == ("user", "suffix")
+
+
+@pytest.mark.parametrize(("fields", "param"), [({"suffix": "long"}, "suffix"), ({"tools": [1]}, "tools[0]")])
+def test_limits_hold_whatever_the_state(fields: dict[str, Any], param: str) -> None:
+    error = refusal(fields, HONOURED, model="m")
+    assert error is not None
+    assert (error.code, error.param) == ("unsupported_value", param)
+    assert refusal({"suffix": "end", "tools": []}, HONOURED, model="m") is None
+
+
+@pytest.mark.parametrize(
+    ("field", "state"),
+    [
+        ("model", State.NATIVE),
+        ("n", State.NATIVE),
+        ("best_of", State.EMULATED),
+        ("suffix", State.NO_EFFECT),
+        ("tools", State.REFUSED),
+        ("unheard_of", State.REFUSED),
+    ],
+)
+def test_every_field_has_a_state(field: str, state: State) -> None:
+    assert state_of(field, HONOURED) is state

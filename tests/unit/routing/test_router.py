@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from tests.scripted_deployment import SILENCE, START, TAKES, ScriptedDeployment, answer, principal, text
 
-from narthex.core.capabilities import State, Verdict
+from narthex.core.capabilities import Limited, State, Verdict
 from narthex.core.chat import ChatRequest, Message, Sampling
 from narthex.core.errors import (
     EngineCrashed,
@@ -77,7 +77,7 @@ async def test_if_none_can_the_first_ones_refusal_is_told():
     def no_images(_: object) -> None:
         raise Verdict("tools[0]", "This model can't use tools.")
 
-    one = ScriptedDeployment(takes={**TAKES, "tools": no_images})
+    one = ScriptedDeployment(takes={**TAKES, "tools": Limited(limits="no images", check=no_images)})
     two = ScriptedDeployment(name="local/two")
     with pytest.raises(UnsupportedParameter) as caught:
         await words(router(one, two), call(tools=[{}]))

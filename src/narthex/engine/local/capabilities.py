@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from narthex.core.capabilities import Capabilities, Rule, State, Verdict
+from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
 from narthex.core.chat import AudioPart, FilePart, ImagePart
 from narthex.core.ports import Surface
 
@@ -53,12 +53,12 @@ CHAT: Capabilities = (
     _SHARED
     | _HINTS
     | {
-        "messages": _messages,
+        "messages": Limited(limits="text only", check=_messages),
         "max_completion_tokens": State.NATIVE,
-        "modalities": _text_only,
-        "response_format": _plain_text,
+        "modalities": Limited(limits="text only", check=_text_only),
+        "response_format": Limited(state=State.REFUSED, limits='except {"type":"text"}', check=_plain_text),
         "service_tier": State.NATIVE,
-        "tool_choice": _no_choice,
+        "tool_choice": Limited(state=State.REFUSED, limits='except "none"', check=_no_choice),
     }
 )
 COMPLETIONS: Capabilities = _SHARED | {"prompt": State.NATIVE, "user": State.NO_EFFECT}
