@@ -23,6 +23,7 @@ from narthex.engine.local.capabilities import BY_SURFACE
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
 from narthex.engine.local.llama import LlamaServer, Props, engine_seed, is_greedy
 from narthex.engine.local.prompt import Marks, template_variables
+from narthex.engine.local.reading import ANY_TEXT
 
 _PAUSES_S = (0.05, 0.25)
 """Between attempts to reach an engine that has just ended."""
@@ -92,7 +93,7 @@ class LocalDeployment:
             yield _nothing(jobs, tally)
             return
         owner = Owner(key=call.principal.key.id, account=call.principal.account.id, seeded=sampling.seed is not UNSET)
-        generation = Generation(self._server, self._slots, owner=owner, sampling=sampling, tally=tally)
+        generation = Generation(self._server, self._slots, owner=owner, sampling=sampling, form=ANY_TEXT, tally=tally)
         async with generate(generation, jobs) as frames:
             yield self._watched(frames, tally)
 

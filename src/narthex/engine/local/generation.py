@@ -13,8 +13,9 @@ import msgspec
 from narthex.core.chat import Sampling
 from narthex.core.errors import EngineCrashed
 from narthex.core.ports import Lease, Slots
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, TextDelta, Usage
+from narthex.core.stream import Event, FinishReason, Frame, Usage
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
+from narthex.engine.local.reading import Form, Reader
 from narthex.engine.slots import fingerprint
 from narthex.ipc.tasks import TaskSet
 
@@ -59,10 +60,12 @@ class Tally:
         self._prompt_tokens = prompt_tokens
         self._completion_tokens = 0
         self._cached_tokens = 0
+        self._reasoning_tokens = 0
 
-    def finished(self, piece: Piece, *, repeat: int) -> None:
-        """A choice has ended."""
-        self._completion_tokens += piece.tokens_predicted * repeat
+    def finished(self, piece: Piece, readers: Sequence[Reader]) -> None:
+        """A text has ended, which answers as many choices as read it."""
+        self._completion_tokens += piece.tokens_predicted * len(readers)
+        self._reasoning_tokens += sum(reader.reasoning_tokens for reader in readers)
 
     def prefilled(self, piece: Piece) -> None:
         """A prompt's first choice has ended: it tells what the prefix cache held."""
@@ -75,17 +78,21 @@ class Tally:
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             cached_tokens=min(self._cached_tokens, self._prompt_tokens),
+            reasoning_tokens=self._reasoning_tokens,
         )
 
 
 class Generation:
     """The running choices of one request. Make it with `generate`."""
 
-    def __init__(self, server: LlamaServer, slots: Slots, *, owner: Owner, sampling: Sampling, tally: Tally) -> None:
+    def __init__(
+        self, server: LlamaServer, slots: Slots, *, owner: Owner, sampling: Sampling, form: Form, tally: Tally
+    ) -> None:
         self._server = server
         self._slots = slots
         self._owner = owner
         self._sampling = sampling
+        self._form = form
         self._tally = tally
         self._tasks = TaskSet()
         self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(_HELD_FRAMES)
@@ -186,41 +193,56 @@ class Generation:
             body["id_slot"] = lease.slot
         if size > 1:
             body["n_cmpl"] = size
-        unstarted, unfinished = set(range(size)), set(range(size))
+        if self._form.grammar:
+            body["grammar"] = self._form.grammar
+        if self._form.preserved:
+            body["preserved_tokens"] = self._form.preserved
+        readings = [self._readings(job, first + index) for index in range(size)]
+        unfinished = set(range(size))
         async with self._server.completion(body) as pieces:
             async for piece in pieces:
-                if events := _events(piece, _numbers(job, first + piece.index), starts=piece.index in unstarted):
+                if events := _events(piece, readings[piece.index]):
                     yield Frame.of(*events)
-                unstarted.discard(piece.index)
                 if piece.stop:
                     unfinished.discard(piece.index)
-                    self._ended(job, piece, lease, leads=start == 0 and piece.index == 0)
+                    self._ended(piece, lease, readings[piece.index], leads=start == 0 and piece.index == 0)
         if unfinished:
             raise EngineCrashed(retry_after_s=1)
 
-    def _ended(self, job: Job, piece: Piece, lease: Lease, *, leads: bool) -> None:
-        self._tally.finished(piece, repeat=job.repeat)
+    def _readings(self, job: Job, choice: int) -> "list[_Reading]":
+        """One for every choice that a generated text answers."""
+        return [_Reading(self._form.reader(number)) for number in range(choice, choice + job.repeat)]
+
+    def _ended(self, piece: Piece, lease: Lease, readings: "Sequence[_Reading]", *, leads: bool) -> None:
+        self._tally.finished(piece, [reading.reader for reading in readings])
         if leads:
             self._tally.prefilled(piece)
         if piece.id_slot >= 0:
             lease.used(piece.id_slot)
 
 
-def _numbers(job: Job, choice: int) -> range:
-    """The choices that one generated text answers."""
-    return range(choice, choice + job.repeat)
+class _Reading:
+    """One choice while it is read."""
 
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self._begun = False
 
-def _events(piece: Piece, choices: range, *, starts: bool) -> list[Event]:
-    events: list[Event] = []
-    for choice in choices:
-        if starts:
-            events.append(ChoiceStarted(choice))
+    def events(self, piece: Piece) -> list[Event]:
+        """What a piece means."""
+        events: list[Event] = []
+        if not self._begun:
+            self._begun = True
+            events += self.reader.begin()
         if piece.content:
-            events.append(TextDelta(choice, piece.content))
+            events += self.reader.feed(piece.content)
         if piece.stop:
-            events.append(ChoiceFinished(choice, _ENDS.get(piece.stop_type, "stop")))
-    return events
+            events += self.reader.end(_ENDS.get(piece.stop_type, "stop"))
+        return events
+
+
+def _events(piece: Piece, readings: Sequence[_Reading]) -> list[Event]:
+    return [event for reading in readings for event in reading.events(piece)]
 
 
 @asynccontextmanager
