@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import capabilities_page
 import cli_page
 import errors_page
 import http_page
@@ -14,6 +15,7 @@ import structlog
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 PAGES: dict[str, Callable[[], str]] = {
+    "capabilities.md": capabilities_page.page,
     "cli.md": cli_page.page,
     "errors.md": errors_page.page,
     "http-api.md": http_page.page,

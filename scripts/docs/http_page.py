@@ -1,7 +1,6 @@
-"""`http-api.md`: the routes as the program itself describes them, and what becomes of each request field."""
+"""`http-api.md`: the routes as the program itself describes them, and the request fields with their types."""
 
 import asyncio
-import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,15 +10,11 @@ import markdown
 import msgspec
 
 from narthex.app import open_worker
-from narthex.core.capabilities import EMBEDDINGS, NEUTRAL, Capabilities, Limited, State
-from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Secret
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
 from narthex.dialects.fields import Field
-from narthex.dialects.sampling import NOT_BUILT
-from narthex.engine.local import capabilities as local
+from narthex.http.capabilities import KNOWN
 from narthex.http.worker import WorkerSettings
-from narthex.providers.openai_codec import HONOURED
 from narthex.storage.sqlite.control import open_control
 
 INTRO = """\
@@ -36,39 +31,21 @@ The running server has the same as a document for programs, with every schema, a
 * Errors are listed on [their own page](errors.md)."""
 
 FIELDS_INTRO = """\
-Every field that a caller may send, and what becomes of it:
-
-* **native**: honoured.
-* **no effect**: accepted, changes nothing, and is named in `x-narthex-ignored`.
-* **refused**: 400 `unsupported_parameter` with the field's name in `param`.
-* **refused, except …**: as refused, but these values ask for nothing and pass.
-
-The column "elsewhere" is for models of a configured provider, which serve chat only."""
-
-SOME_VALUES = {
-    "messages": "native for text; images, audio and files are refused",
-    "modalities": "`text` only",
-    "response_format": '`{"type": "text"}` only',
-    "tool_choice": "`none` only",
-}
-"""What is honoured of the fields whose values decide."""
+Every field that a caller may send. What becomes of each, by the model that is to answer, is in the table of
+[capabilities](capabilities.md) and in `GET /v1/capabilities`; a field that can't be honoured is a 400 with its name."""
 
 
 def page() -> str:
     """The whole page."""
     routes = markdown.table(("route", "what", "needs", "statuses"), _routes(document()))
-    chat = openai_chat.FIELDS | {name: field for name, field in NOT_BUILT.items() if name not in openai_chat.FIELDS}
-    texts = openai_completions.FIELDS | {
-        name: field for name, field in NOT_BUILT.items() if name not in openai_completions.FIELDS
-    }
     return markdown.page(
         "HTTP API",
         INTRO,
         f"## Routes\n\n{routes}",
         f"## Request fields\n\n{FIELDS_INTRO}",
-        _fields("`POST /v1/chat/completions`", chat, openai_chat.REQUIRED, ours=local.CHAT, theirs=HONOURED),
-        _fields("`POST /v1/completions`", texts, openai_completions.REQUIRED, ours=local.COMPLETIONS),
-        _fields("`POST /v1/embeddings`", openai_embeddings.FIELDS, openai_embeddings.REQUIRED, ours=EMBEDDINGS),
+        _fields("`POST /v1/chat/completions`", KNOWN["chat"], openai_chat.REQUIRED),
+        _fields("`POST /v1/completions`", KNOWN["completions"], openai_completions.REQUIRED),
+        _fields("`POST /v1/embeddings`", KNOWN["embeddings"], openai_embeddings.REQUIRED),
     )
 
 
@@ -128,40 +105,15 @@ def _routes(described: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
 # --- fields ----------------------------------------------------------------------------------------------------------
 
 
-def _fields(
-    title: str,
-    fields: Mapping[str, Field],
-    required: tuple[str, ...],
-    *,
-    ours: Capabilities,
-    theirs: Capabilities | None = None,
-) -> str:
-    head = ["field", "type", "embedded models", *(["elsewhere"] if theirs is not None else [])]
-    rows = []
-    for name, field in fields.items():
-        kinds = " or ".join(dict.fromkeys(_kinds(field.schema))) or "any"
-        shown = markdown.code(name) + (" (required)" if name in required else "")
-        columns = [ours, *([theirs] if theirs is not None else [])]
-        rows.append([shown, kinds, *(_fate(name, field, honoured) for honoured in columns)])
-    return f"### {title}\n\n{markdown.table(head, rows)}"
-
-
-def _fate(name: str, field: Field, honoured: Capabilities) -> str:
-    rule = honoured.get(name, State.REFUSED)
-    if isinstance(rule, Limited):
-        return SOME_VALUES[name]
-    if rule is State.REFUSED and (passing := list(_neutral(name, field))):
-        return f"refused, except {', '.join(passing)}"
-    return rule.value
-
-
-def _neutral(name: str, field: Field) -> Iterator[str]:
-    """The values that ask for nothing, as a caller writes them, where the field takes them at all."""
-    for value in NEUTRAL.get(name, ()):
-        written = msgspec.json.encode(value)
-        with contextlib.suppress(InvalidRequest):
-            field.parse(msgspec.json.decode(written), name)
-            yield markdown.code(written.decode())
+def _fields(title: str, fields: Mapping[str, Field], required: tuple[str, ...]) -> str:
+    rows = [
+        (
+            markdown.code(name) + (" (required)" if name in required else ""),
+            " or ".join(dict.fromkeys(_kinds(field.schema))) or "any",
+        )
+        for name, field in fields.items()
+    ]
+    return f"### {title}\n\n{markdown.table(('field', 'type'), rows)}"
 
 
 def _kinds(schema: Mapping[str, Any]) -> Iterator[str]:

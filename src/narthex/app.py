@@ -27,6 +27,7 @@ from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.engine.local.build import LocalEngines
 from narthex.engine.models.store import ModelStore
 from narthex.http.application import Application
+from narthex.http.capabilities import ModelCapabilities
 from narthex.http.health import Health
 from narthex.http.metrics import Metrics
 from narthex.http.models import Models
@@ -144,6 +145,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
                 endpoints={"GET": models.retrieve, "DELETE": models.delete},
                 surface="models",
             ),
+            Route(path="/v1/capabilities", endpoints={"GET": ModelCapabilities(router).list}, surface="models"),
             Route(path="/healthz", endpoints={"GET": health.alive}, access="open"),
             Route(path="/readyz", endpoints={"GET": health.ready}, access="open"),
             Route(path="/metrics", endpoints={"GET": metrics.endpoint}, access="admin"),

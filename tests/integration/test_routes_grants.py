@@ -43,6 +43,7 @@ ROUTES = {
     ("GET", "/v1/models"): Needs(surface="models"),
     ("GET", "/v1/models/{model}"): Needs(surface="models", model=ADDED),
     ("DELETE", "/v1/models/{model}"): Needs(surface="models", model=ADDED, admin=True),
+    ("GET", "/v1/capabilities"): Needs(surface="models"),
     ("GET", "/healthz"): Needs(key=False),
     ("GET", "/readyz"): Needs(key=False),
     ("GET", "/metrics"): Needs(admin=True),
@@ -156,8 +157,9 @@ async def test_a_key_opens_what_it_was_granted_and_nothing_else(name: str, world
 
 
 @pytest.mark.parametrize("name", KEYS)
-async def test_the_list_of_models_shows_only_what_is_granted(name: str, world: World) -> None:
-    caller = await world.ask("GET", "/v1/models", key=world.secrets[name])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/capabilities"])
+async def test_lists_of_models_show_only_what_is_granted(path: str, name: str, world: World) -> None:
+    caller = await world.ask("GET", path, key=world.secrets[name])
     if caller.status == 200:
         listed = {row["id"] for row in caller.json()["data"]}
         assert listed == {m for m in (CHAT, EMBED, ADDED) if _allowed(Needs(model=m), KEYS[name])}

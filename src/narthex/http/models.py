@@ -22,17 +22,17 @@ class Models:
 
     async def list(self, exchange: Exchange) -> None:
         """`GET /v1/models`."""
-        principal = _granted(exchange)
+        principal = granted(exchange)
         data = [_object(card) for name, card in sorted(self._cards().items()) if principal.may_use_model(name)]
         await exchange.reply(200, encode({"object": "list", "data": data}))
 
     async def retrieve(self, exchange: Exchange) -> None:
         """`GET /v1/models/{model}`."""
-        await exchange.reply(200, encode(_object(self._card(_granted(exchange), exchange.parameters["model"]))))
+        await exchange.reply(200, encode(_object(self._card(granted(exchange), exchange.parameters["model"]))))
 
     async def delete(self, exchange: Exchange) -> None:
         """`DELETE /v1/models/{model}`: for admins, and only for models that were added here."""
-        principal = _granted(exchange)
+        principal = granted(exchange)
         card = self._card(principal, exchange.parameters["model"])
         authorize_admin(principal)
         if not card.removable:
@@ -47,7 +47,12 @@ class Models:
         return card
 
 
-def _granted(exchange: Exchange) -> Principal:
+def granted(exchange: Exchange) -> Principal:
+    """Who asks, if they may see models.
+
+    Raises:
+        PermissionDenied: the surface `models` is not granted.
+    """
     assert exchange.principal is not None  # noqa: S101 - the application authenticates before it calls us
     authorize(exchange.principal, surface="models")
     return exchange.principal

@@ -3,7 +3,7 @@
 Rule: a route that is served and not described here fails a test, and so does an answer that differs from its schema.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -53,6 +53,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     media: str = "application/json"
     events: str = ""
     body: Schema | None = None
+    query: Mapping[str, str] = {}
+    """Texts that may stand in the query, with what each means."""
     errors: tuple[int, ...] = ()
     unready: str = ""
     """The schema of a 503 that is no error body."""
@@ -124,6 +126,13 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         id="deleteModel",
         summary="Delete a model that was added to this server. For admin keys.",
         answer="ModelDeleted",
+        errors=(403, 404),
+    ),
+    ("GET", "/v1/capabilities"): Operation(
+        id="listCapabilities",
+        summary="What becomes of each request field, for every model that this key may use.",
+        answer="CapabilityList",
+        query={"model": "Only this model."},
         errors=(403, 404),
     ),
     ("GET", "/healthz"): Operation(id="alive", summary="Whether this process lives.", answer="Alive"),
@@ -213,17 +222,23 @@ def _operation(route: Route, operation: Operation) -> Schema:
     }
     if (needs := _needs(route)) is not None:
         described["description"] = needs
-    if route.parameter:
-        described["parameters"] = [_parameter(route.parameter)]
+    if parameters := [*_path_parameters(route), *_query_parameters(operation)]:
+        described["parameters"] = parameters
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": {"application/json": {"schema": operation.body}}}
     return described
 
 
-def _parameter(name: str) -> Schema:
-    description = "Slashes in it may be sent as they are or percent-encoded."
-    schema = {"type": "string", "minLength": 1}
-    return {"name": name, "in": "path", "required": True, "description": description, "schema": schema}
+def _path_parameters(route: Route) -> Iterator[Schema]:
+    if route.parameter:
+        description = "Slashes in it may be sent as they are or percent-encoded."
+        schema = {"type": "string", "minLength": 1}
+        yield {"name": route.parameter, "in": "path", "required": True, "description": description, "schema": schema}
+
+
+def _query_parameters(operation: Operation) -> Iterator[Schema]:
+    for name, description in operation.query.items():
+        yield {"name": name, "in": "query", "description": description, "schema": STRING}
 
 
 def _needs(route: Route) -> str | None:

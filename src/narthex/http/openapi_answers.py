@@ -1,9 +1,11 @@
-"""What answers look like, as JSON Schema. Source: contract sections 1.3, 1.4, 1.6 to 1.9, 5.7.
+"""What answers look like, as JSON Schema. Source: contract sections 1.3, 1.4, 1.6 to 1.9, 5.7, 8.2.
 
 The tests hold every answer of a running server against these.
 """
 
 from typing import Any
+
+from narthex.core.capabilities import State
 
 Schema = dict[str, Any]
 
@@ -116,6 +118,22 @@ def _text_completion(*, open_ended: bool) -> Schema:
 
 
 MODEL = _object({"id": STRING, "object": {"const": "model"}, "created": _UNIX_S, "owned_by": STRING})
+_CELL = _object(
+    {"state": {"enum": [state.value for state in State]}},
+    {"limits": {"type": "string", "description": "Which values are honoured, or pass all the same."}},
+)
+_SURFACES: Schema = {
+    "type": "object",
+    "description": "By surface and field.",
+    "additionalProperties": {"type": "object", "additionalProperties": _CELL},
+}
+_CAPABILITIES = _object(
+    {
+        "id": STRING,
+        "object": {"const": "model.capabilities"},
+        "deployments": _list_of(_object({"name": STRING, "surfaces": _SURFACES})),
+    }
+)
 _ERROR = _object(
     {
         "error": _object(
@@ -170,6 +188,8 @@ SCHEMAS: dict[str, Schema] = {
     "Model": MODEL,
     "ModelList": _object({"object": {"const": "list"}, "data": _list_of(reference("Model"))}),
     "ModelDeleted": _object({"id": STRING, "object": {"const": "model"}, "deleted": {"const": True}}),
+    "CapabilityList": _object({"object": {"const": "list"}, "data": _list_of(reference("ModelCapabilities"))}),
+    "ModelCapabilities": _CAPABILITIES,
     "Alive": _object({"status": {"const": "ok"}}),
     "Readiness": _object(
         {"status": {"enum": ["ready", "unready"]}, "checks": {"type": "object", "additionalProperties": STRING}}

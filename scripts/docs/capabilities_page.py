@@ -1,0 +1,69 @@
+"""`capabilities.md`: what becomes of each request field, by who answers."""
+
+from collections.abc import Mapping
+
+import markdown
+
+from narthex.core.capabilities import EMBEDDINGS, Capabilities
+from narthex.core.ports import Surface
+from narthex.engine.local import capabilities as local
+from narthex.http.capabilities import Cell, cells
+from narthex.providers.openai_codec import HONOURED
+
+INTRO = """\
+Nothing that a caller sets is dropped in silence. What becomes of a field depends on the deployment that answers:
+
+* **native**: honoured.
+* **emulated**: honoured by other means than the model's server has itself.
+* **no effect**: accepted, changes nothing, and is named in the answer's `x-narthex-ignored`.
+* **refused**: 400 `unsupported_parameter`, or `unsupported_value` where only some values are refused, with the path of
+  the field in `param`. A value after "except" asks for nothing and passes.
+
+Behind the colon are the limits: which values are honoured. A model with several deployments is answered by the first
+that can honour the whole request. A field that stands in none of these tables is a 400 `unknown_parameter`."""
+
+RUNNING = """\
+A running server tells the same of its own models, for the key that asks: `GET /v1/capabilities`, or of one model with
+`GET /v1/capabilities?model=ID`.
+
+```json
+{"object": "list", "data": [{"id": "smollm2-135m-instruct", "object": "model.capabilities", "deployments": [
+  {"name": "local/smollm2-135m-instruct", "surfaces": {"chat": {"temperature": {"state": "native"},
+    "modalities": {"state": "native", "limits": "text only"}}}}]}]}
+```
+
+`limits` is left out where there are none. A surface that a deployment does not serve is left out, too. A key's profile
+may know fewer fields than the model; the answer tells of the model."""
+
+EXCEPT = "except "
+EMBEDDED, ELSEWHERE = "embedded models", "OpenAI-compatible providers"
+BY_SURFACE: Mapping[Surface, Mapping[str, Capabilities]] = {
+    "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: HONOURED},
+    "completions": {EMBEDDED: local.BY_SURFACE["completions"]},
+    "embeddings": {EMBEDDED: EMBEDDINGS},
+}
+"""Every row of capabilities there is, by the heading of its column."""
+
+PATHS: Mapping[Surface, str] = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+}
+
+
+def page() -> str:
+    """The whole page."""
+    return markdown.page("Capabilities", INTRO, RUNNING, *map(_section, BY_SURFACE))
+
+
+def _section(surface: Surface) -> str:
+    columns = {head: cells(surface, honoured) for head, honoured in BY_SURFACE[surface].items()}
+    fields = next(iter(columns.values()))
+    rows = [(markdown.code(name), *(_told(column[name]) for column in columns.values())) for name in fields]
+    return f"## `POST {PATHS[surface]}`\n\n{markdown.table(('field', *columns), rows)}"
+
+
+def _told(cell: Cell) -> str:
+    if cell.limits.startswith(EXCEPT):
+        return f"{cell.state}, {EXCEPT}{markdown.code(cell.limits.removeprefix(EXCEPT))}"
+    return f"{cell.state}: {cell.limits}" if cell.limits else cell.state.value

@@ -1,0 +1,107 @@
+"""`GET /v1/capabilities`: what becomes of each request field, for every model that a key may use.
+
+Source: ARCHITECTURE D3; contract sections 8.2 and 11.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from narthex.core.capabilities import NEUTRAL, Capabilities, Limited, State, asks_for_nothing
+from narthex.core.errors import InvalidRequest, ModelNotFound
+from narthex.core.ports import Surface
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.dialects.fields import Field
+from narthex.dialects.sampling import NOT_BUILT
+from narthex.http.exchange import Exchange
+from narthex.http.models import granted
+from narthex.routing.catalogue import cards
+from narthex.routing.router import Route, Router
+from narthex.wire.json import encode
+
+_MOST_PARAMETERS = 100
+
+_EXTENSIONS = NOT_BUILT.items()
+KNOWN: Mapping[Surface, Mapping[str, Field]] = {
+    "chat": openai_chat.FIELDS | {name: field for name, field in _EXTENSIONS if name not in openai_chat.FIELDS},
+    "completions": openai_completions.FIELDS
+    | {name: field for name, field in _EXTENSIONS if name not in openai_completions.FIELDS},
+    "embeddings": openai_embeddings.FIELDS,
+}
+"""Every field that a surface's dialect reads, extensions last."""
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What becomes of one field. `limits`: which of its values are honoured, or pass because they ask for nothing."""
+
+    state: State
+    limits: str = ""
+
+
+def cells(surface: Surface, honoured: Capabilities) -> dict[str, Cell]:
+    """The cell of every field that a surface knows."""
+    return {name: _cell(name, field, honoured) for name, field in KNOWN[surface].items()}
+
+
+def _cell(name: str, field: Field, honoured: Capabilities) -> Cell:
+    rule = honoured.get(name, State.REFUSED)
+    if isinstance(rule, Limited):
+        return Cell(state=rule.state, limits=rule.limits)
+    passing = ", ".join(_neutral(name, field)) if rule is State.REFUSED else ""
+    return Cell(state=rule, limits=f"except {passing}" if passing else "")
+
+
+def _neutral(name: str, field: Field) -> Iterator[str]:
+    """The values that ask for nothing, as a caller writes them; not all are of the type that every surface takes."""
+    for value in NEUTRAL.get(name, ()):
+        written = encode(value)
+        try:
+            parsed = field.parse(msgspec.json.decode(written), name)
+        except InvalidRequest:
+            continue
+        if asks_for_nothing(name, parsed):
+            yield written.decode()
+
+
+class ModelCapabilities:
+    """The table of each model: by deployment, surface and field."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    async def list(self, exchange: Exchange) -> None:
+        """`GET /v1/capabilities`, of all models or of the one that the query names."""
+        principal = granted(exchange)
+        wanted = _wanted(exchange)
+        if wanted is None:
+            routes = {name: self._router.routes[name] for name in sorted(cards(self._router.routes))}
+        else:
+            routes = {wanted: self._router.route(wanted)}
+            if not principal.may_use_model(wanted):
+                raise ModelNotFound.named(wanted)
+        data = [_object(name, route) for name, route in routes.items() if principal.may_use_model(name)]
+        await exchange.reply(200, encode({"object": "list", "data": data}))
+
+
+def _wanted(exchange: Exchange) -> str | None:
+    """The query's `model`. Other parameters mean nothing here, as on every route."""
+    query = exchange.scope.get("query_string", b"").decode("latin-1")
+    try:
+        sent = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
+    except ValueError:
+        raise InvalidRequest(f"The query has more than {_MOST_PARAMETERS} parameters.") from None
+    values = [value for name, value in sent if name == "model"]
+    if len(values) > 1:
+        raise InvalidRequest("'model' was sent more than once.", param="model")
+    return values[0] if values else None
+
+
+def _object(name: str, route: Route) -> dict[str, Any]:
+    deployments = []
+    for deployment in route.deployments:
+        honoured = {surface: deployment.capabilities(surface) for surface in KNOWN}
+        surfaces = {surface: cells(surface, each) for surface, each in honoured.items() if each is not None}
+        deployments.append({"name": deployment.name, "surfaces": surfaces})
+    return {"id": name, "object": "model.capabilities", "deployments": deployments}
