@@ -77,14 +77,18 @@ def script(name: str, *arguments: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="*", help="generation, embeddings, determinism; all when left out")
-    wanted = parser.parse_args().only or ["generation", "embeddings", "determinism"]
+    parser.add_argument("only", nargs="*", help="generation, constrained, embeddings, determinism; all when left out")
+    wanted = parser.parse_args().only or ["generation", "constrained", "embeddings", "determinism"]
     for row in CATALOGUE.values():
         pull(row, MODELS)
     if "generation" in wanted:
         with server() as (data, url), bare_engine() as port:
             key = (data / "admin.key").read_text().strip()
             script("generation", "--engine-port", port, "--base-url", f"{url}/v1", "--key", key)
+    if "constrained" in wanted:
+        with server() as (data, url):
+            key = (data / "admin.key").read_text().strip()
+            script("constrained", "--base-url", f"{url}/v1", "--key", key)
     if "determinism" in wanted:
         script("determinism")
     if "embeddings" in wanted:

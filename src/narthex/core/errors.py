@@ -13,6 +13,7 @@ Source: contract section 1.9.
         UpstreamCredentials 502 · UpstreamTimeout 504
       EngineError                  a child of ours failed
         EngineStarting 503 · EngineUnavailable 503 · ModelLoadFailed 503 · EngineCrashed 502
+      InvalidOutput 502
       Draining 503
       StorageError 503 · StorageFull 507
       ConfigError                  at start only; names the setting
@@ -254,6 +255,13 @@ class EngineCrashed(EngineError):
 
     status = 502
     default_code = "upstream_error"
+
+
+class InvalidOutput(NarthexError):
+    """The model's answer does not have the form that was asked for."""
+
+    status = 502
+    default_code = "invalid_output"
 
 
 class Draining(NarthexError):
