@@ -251,14 +251,18 @@ def _answer(route: Route, operation: Operation) -> Schema:
     of_a_model = ("x-narthex-deployment", "x-narthex-ignored") if operation.body is not None else ()
     answer = _content("The answer.", {operation.media: operation.answer}) | {"headers": _headers(*of_a_model)}
     if operation.events:
-        answer["content"]["text/event-stream"] = {
-            "schema": {
-                "type": "string",
-                "description": f"With `stream: true`: events `data: <{operation.events}>`, at the end `data: [DONE]`. "
-                "After the first event a failure is an event with an `Error`, and no `[DONE]` follows.",
-            }
-        }
+        answer["content"]["text/event-stream"] = {"schema": _event(operation.events)}
     return answer
+
+
+def _event(chunk: str) -> Schema:
+    """One event: before OpenAPI 3.2 that is what the schema of a stream is taken to describe."""
+    data = {"type": "string", "description": f"A `{chunk}` or an `Error` as JSON, or `[DONE]`."}
+    description = (
+        f"With `stream: true`: events `data: <{chunk}>`, at the end `data: [DONE]`. "
+        "After the first event a failure is an event with an `Error`, and no `[DONE]` follows."
+    )
+    return {"type": "object", "description": description, "properties": {"data": data}, "required": ["data"]}
 
 
 def _error(status: int) -> Schema:
