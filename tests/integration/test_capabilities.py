@@ -4,14 +4,21 @@ A field without a value in `VALUES`, or a limit without a value in `BEYOND`, fai
 """
 
 import json
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from tests.raw_asgi import Caller
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server
 
+from narthex.app import open_worker
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
 from narthex.http.capabilities import KNOWN
+from narthex.http.worker import RemoteProvider, WorkerSettings
+from narthex.storage.sqlite.control import open_control
+from narthex.testing.scripted import END, Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.client_fixture"]
 
@@ -20,6 +27,7 @@ Body = dict[str, Any]
 MODELS = {"chat": CHAT_MODEL, "completions": CHAT_MODEL, "embeddings": EMBEDDING_MODEL}
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
 HELLO = [{"role": "user", "content": "Hi"}]
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "capabilities.md"
 BASE: dict[str, Body] = {
     "chat": {"model": CHAT_MODEL, "messages": HELLO, "max_tokens": 2},
     "completions": {"model": CHAT_MODEL, "prompt": "Hi", "max_tokens": 2},
@@ -187,6 +195,80 @@ def test_limits_are_where_the_cell_says(
     else:
         answer = _asked(http, surface, BEYOND[surface, field])
         assert _refused(answer, field), answer.text
+
+
+@pytest.mark.parametrize("surface", PATHS)
+def test_the_page_says_the_same(surface: str, table: dict[str, Body]) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    section = page.partition(f"## `POST {PATHS[surface]}`")[2].partition("\n## ")[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    told = {row[0].strip("| `"): row[1].removesuffix(" |") for row in rows}
+    assert set(told) == set(table[surface])
+    for field, cell in table[surface].items():
+        assert told[field].startswith(cell["state"]), field
+        assert cell.get("limits", "") in told[field].replace("`", ""), field
+
+
+# --- the cells of a server elsewhere ---------------------------------------------------------------------------------
+
+
+class Elsewhere:
+    """A worker whose one model is served by an upstream, and that upstream."""
+
+    def __init__(self, application: Any, upstream: ScriptedUpstream, *, key: str) -> None:
+        self._application, self._key = application, key
+        self.upstream = upstream
+
+    async def ask(self, method: str, path: str, body: Body | None = None) -> Caller:
+        headers = {"x-api-key": self._key}
+        caller = Caller(json.dumps(body).encode(), method=method, path=path, headers=headers)
+        return await caller.call(self._application)
+
+
+def _chunk(choice: int) -> bytes:
+    delta = {"index": choice, "delta": {"content": "Hi"}, "finish_reason": "stop"}
+    return json.dumps({"choices": [delta]}).encode()
+
+
+@pytest.fixture
+async def elsewhere(tmp_path: Path) -> AsyncIterator[Elsewhere]:
+    control = await open_control(tmp_path / "control.db", clock=lambda: 0)
+    made = await control.keys.ensure_admin()
+    await control.aclose()
+    assert made is not None
+    async with ScriptedUpstream(Reply(stream_head(), sse(_chunk(0), _chunk(1), b"[DONE]"), END)) as upstream:
+        settings = WorkerSettings(
+            name="worker-0",
+            data_dir=str(tmp_path),
+            run_dir=str(tmp_path),
+            models=(),
+            names={"theirs": ("there/big",)},
+            providers={"there": RemoteProvider(type="openai", base_url=upstream.url)},
+        )
+        async with open_worker(settings) as worker:
+            yield Elsewhere(worker.application, upstream, key=made[1].reveal())
+
+
+@pytest.mark.anyio
+async def test_fields_for_a_server_elsewhere_are_sent_or_refused_as_their_cells_say(elsewhere: Elsewhere) -> None:
+    (deployment,) = (await elsewhere.ask("GET", "/v1/capabilities")).json()["data"][0]["deployments"]
+    assert (deployment["name"], list(deployment["surfaces"])) == ("there/big", ["chat"])
+    rewritten = {"model", "stream", "stream_options"}
+    states = {field: cell["state"] for field, cell in deployment["surfaces"]["chat"].items()}
+    assert set(states.values()) >= {"native", "refused"}
+    for field, fields in VALUES["chat"].items():
+        sent = {**fields, "model": "theirs", "messages": fields.get("messages", HELLO)}
+        before = len(elsewhere.upstream.requests)
+        answer = await elsewhere.ask("POST", PATHS["chat"], sent)
+        received = elsewhere.upstream.requests[before:]
+        if states[field] == "refused":
+            error = answer.json()["error"]
+            assert (answer.status, error["param"], received) == (400, field, []), answer.body
+        else:
+            assert answer.status == 200, answer.body
+            assert "x-narthex-ignored" not in answer.headers
+            if states[field] == "native" and field not in rewritten:
+                assert json.loads(received[0].body)[field] == sent[field]
 
 
 # --- the endpoint ----------------------------------------------------------------------------------------------------

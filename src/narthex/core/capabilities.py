@@ -37,7 +37,8 @@ class Limited(msgspec.Struct, frozen=True, kw_only=True):
     """A rule for the values of a field.
 
     `state`: what becomes of the field, the values that are refused apart; `REFUSED` where hardly anything passes.
-    `limits`: for callers, which values those are, e.g. `text only` or `except "none"`.
+    `limits`: for callers, which values are honoured, e.g. `text only`; of a refused field `except` and the one value
+    that passes, as JSON: `except "none"`.
     `check` raises `Verdict` for a parsed value that is refused.
     """
 
@@ -91,13 +92,12 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
             except Verdict as verdict:
                 message = f"{verdict.why} (model '{model}')"
                 return UnsupportedParameter(message, param=verdict.param, code="unsupported_value")
-        elif rule is State.REFUSED and not asks_for_nothing(name, value):
+        elif rule is State.REFUSED and not _asks_for_nothing(name, value):
             return UnsupportedParameter(f"'{name}' is not supported with the model '{model}'.", param=name)
     return None
 
 
-def asks_for_nothing(name: str, value: Any) -> bool:
-    """Whether a parsed value is one of the field's `NEUTRAL` ones. `True` is not 1."""
+def _asks_for_nothing(name: str, value: Any) -> bool:
     return any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL.get(name, ()))
 
 

@@ -3,13 +3,14 @@
 Source: ARCHITECTURE D3; contract sections 8.2 and 11.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from narthex.core.capabilities import NEUTRAL, Capabilities, Limited, State, asks_for_nothing
+from narthex.core.capabilities import NEUTRAL, Capabilities, Limited, State
 from narthex.core.errors import InvalidRequest, ModelNotFound
 from narthex.core.ports import Surface
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
@@ -57,11 +58,8 @@ def _neutral(name: str, field: Field) -> Iterator[str]:
     """The values that ask for nothing, as a caller writes them; not all are of the type that every surface takes."""
     for value in NEUTRAL.get(name, ()):
         written = encode(value)
-        try:
-            parsed = field.parse(msgspec.json.decode(written), name)
-        except InvalidRequest:
-            continue
-        if asks_for_nothing(name, parsed):
+        with contextlib.suppress(InvalidRequest):
+            field.parse(msgspec.json.decode(written), name)
             yield written.decode()
 
 

@@ -22,7 +22,8 @@ from narthex.wire.json import encode
 DESCRIPTION = (
     "Every model and a team's documents behind one address. Unknown paths are answered with 404, other methods than "
     "those listed with 405 and an `Allow` header; both with an `Error`. Every answer bears `x-request-id`. Where a key "
-    "or the server is lenient, fields that are not listed here are ignored and named in `x-narthex-ignored`."
+    "or the server is lenient, fields that are not listed here are ignored and named in `x-narthex-ignored`. What each "
+    "model makes of each field tells `GET /v1/capabilities`."
 )
 
 _CAUSES = {
@@ -82,7 +83,8 @@ def _depends(rule: Any) -> str:
     if rule is State.NO_EFFECT:
         return "Accepted without effect by embedded models, and then named in `x-narthex-ignored`."
     if isinstance(rule, Limited):
-        return "Depends on the model: embedded models refuse some values with 400 `unsupported_parameter`."
+        refused = "Depends on the model: embedded models refuse some values with 400 `unsupported_value`"
+        return f"{refused}; limits: {rule.limits}."
     return "Depends on the model: embedded models refuse it with 400 `unsupported_parameter`."
 
 
