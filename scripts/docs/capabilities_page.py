@@ -7,7 +7,7 @@ import markdown
 from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.ports import Surface
 from narthex.engine.local import capabilities as local
-from narthex.http.capabilities import Cell, cells
+from narthex.http.capabilities import Fate, fates
 from narthex.providers.openai_codec import HONOURED
 
 INTRO = """\
@@ -57,13 +57,13 @@ def page() -> str:
 
 
 def _section(surface: Surface) -> str:
-    columns = {head: cells(surface, honoured) for head, honoured in BY_SURFACE[surface].items()}
+    columns = {head: fates(surface, honoured) for head, honoured in BY_SURFACE[surface].items()}
     fields = next(iter(columns.values()))
     rows = [(markdown.code(name), *(_told(column[name]) for column in columns.values())) for name in fields]
     return f"## `POST {PATHS[surface]}`\n\n{markdown.table(('field', *columns), rows)}"
 
 
-def _told(cell: Cell) -> str:
-    if cell.limits.startswith(EXCEPT):
-        return f"{cell.state}, {EXCEPT}{markdown.code(cell.limits.removeprefix(EXCEPT))}"
-    return f"{cell.state}: {cell.limits}" if cell.limits else cell.state.value
+def _told(fate: Fate) -> str:
+    if fate.limits.startswith(EXCEPT):
+        return f"{fate.state}, {EXCEPT}{markdown.code(fate.limits.removeprefix(EXCEPT))}"
+    return f"{fate.state}: {fate.limits}" if fate.limits else fate.state.value

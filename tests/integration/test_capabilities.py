@@ -219,9 +219,10 @@ class Elsewhere:
         self._application, self._key = application, key
         self.upstream = upstream
 
-    async def ask(self, method: str, path: str, body: Body | None = None) -> Caller:
+    async def ask(self, method: str, path: str, body: Body | None = None, *, query: str = "") -> Caller:
         headers = {"x-api-key": self._key}
         caller = Caller(json.dumps(body).encode(), method=method, path=path, headers=headers)
+        caller.scope["query_string"] = query.encode()
         return await caller.call(self._application)
 
 
@@ -242,7 +243,7 @@ async def elsewhere(tmp_path: Path) -> AsyncIterator[Elsewhere]:
             data_dir=str(tmp_path),
             run_dir=str(tmp_path),
             models=(),
-            names={"theirs": ("there/big",)},
+            names={"theirs": ("there/big",), "*": ("there/small",)},
             providers={"there": RemoteProvider(type="openai", base_url=upstream.url)},
         )
         async with open_worker(settings) as worker:
@@ -269,6 +270,14 @@ async def test_fields_for_a_server_elsewhere_are_sent_or_refused_as_their_cells_
             assert "x-narthex-ignored" not in answer.headers
             if states[field] == "native" and field not in rewritten:
                 assert json.loads(received[0].body)[field] == sent[field]
+
+
+@pytest.mark.anyio
+async def test_a_name_that_only_the_star_takes_can_be_asked_for(elsewhere: Elsewhere) -> None:
+    listed = (await elsewhere.ask("GET", "/v1/capabilities")).json()["data"]
+    assert [row["id"] for row in listed] == ["theirs"]
+    (row,) = (await elsewhere.ask("GET", "/v1/capabilities", query="model=any%2Fname")).json()["data"]
+    assert (row["id"], [each["name"] for each in row["deployments"]]) == ("any/name", ["there/small"])
 
 
 # --- the endpoint ----------------------------------------------------------------------------------------------------

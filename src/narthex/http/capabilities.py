@@ -34,24 +34,24 @@ KNOWN: Mapping[Surface, Mapping[str, Field]] = {
 """Every field that a surface's dialect reads, extensions last."""
 
 
-class Cell(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Fate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What becomes of one field. `limits`: which of its values are honoured, or pass because they ask for nothing."""
 
     state: State
     limits: str = ""
 
 
-def cells(surface: Surface, honoured: Capabilities) -> dict[str, Cell]:
-    """The cell of every field that a surface knows."""
-    return {name: _cell(name, field, honoured) for name, field in KNOWN[surface].items()}
+def fates(surface: Surface, honoured: Capabilities) -> dict[str, Fate]:
+    """What becomes of every field that a surface knows."""
+    return {name: _fate(name, field, honoured) for name, field in KNOWN[surface].items()}
 
 
-def _cell(name: str, field: Field, honoured: Capabilities) -> Cell:
+def _fate(name: str, field: Field, honoured: Capabilities) -> Fate:
     rule = honoured.get(name, State.REFUSED)
     if isinstance(rule, Limited):
-        return Cell(state=rule.state, limits=rule.limits)
+        return Fate(state=rule.state, limits=rule.limits)
     passing = ", ".join(_neutral(name, field)) if rule is State.REFUSED else ""
-    return Cell(state=rule, limits=f"except {passing}" if passing else "")
+    return Fate(state=rule, limits=f"except {passing}" if passing else "")
 
 
 def _neutral(name: str, field: Field) -> Iterator[str]:
@@ -100,6 +100,6 @@ def _object(name: str, route: Route) -> dict[str, Any]:
     deployments = []
     for deployment in route.deployments:
         honoured = {surface: deployment.capabilities(surface) for surface in KNOWN}
-        surfaces = {surface: cells(surface, each) for surface, each in honoured.items() if each is not None}
+        surfaces = {surface: fates(surface, each) for surface, each in honoured.items() if each is not None}
         deployments.append({"name": deployment.name, "surfaces": surfaces})
     return {"id": name, "object": "model.capabilities", "deployments": deployments}

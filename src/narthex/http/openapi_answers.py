@@ -118,14 +118,14 @@ def _text_completion(*, open_ended: bool) -> Schema:
 
 
 MODEL = _object({"id": STRING, "object": {"const": "model"}, "created": _UNIX_S, "owned_by": STRING})
-_CELL = _object(
+_FATE = _object(
     {"state": {"enum": [state.value for state in State]}},
     {"limits": {"type": "string", "description": "Which values are honoured, or pass all the same."}},
 )
 _SURFACES: Schema = {
     "type": "object",
     "description": "By surface and field.",
-    "additionalProperties": {"type": "object", "additionalProperties": _CELL},
+    "additionalProperties": {"type": "object", "additionalProperties": _FATE},
 }
 _CAPABILITIES = _object(
     {
