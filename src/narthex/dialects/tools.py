@@ -1,5 +1,6 @@
 """Tools, their older form "functions", and the shape of the answer. Source: contract sections 1.2.2 and 1.2.3."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -89,14 +90,27 @@ def check_tools(fields: dict[str, Any]) -> None:
     """Refuse what can't go together.
 
     Raises:
-        InvalidRequest: a choice without tools, one that names an unknown tool, tools of both generations.
+        InvalidRequest: two functions of one name, a choice without tools, one that names an unknown tool, tools of both
+            generations.
     """
     both = {"tools", "tool_choice", "parallel_tool_calls"} & fields.keys()
     if both and {"functions", "function_call"} & fields.keys():
         raise invalid("functions", "tools and the older functions can't be used in one request.")
+    _check_names([each.get("function") for each in fields.get("tools", ())], "tools[{}].function.name")
+    _check_names(fields.get("functions", ()), "functions[{}].name")
     _check_choice(fields, "tool_choice", available=set(map(_named, fields.get("tools", ()))), owner="tools")
     functions = {("function", each["name"]) for each in fields.get("functions", ())}
     _check_choice(fields, "function_call", available=functions, owner="functions")
+
+
+def _check_names(functions: Iterable[dict[str, Any] | None], place: str) -> None:
+    """Refuse two functions of one name: an answer that calls it could mean either."""
+    seen: set[str] = set()
+    for index, function in enumerate(functions):
+        if function is not None and function["name"] in seen:
+            raise invalid(place.format(index), f"there is another function named '{function['name']}'.")
+        if function is not None:
+            seen.add(function["name"])
 
 
 def _check_choice(fields: dict[str, Any], name: str, *, available: set[tuple[str, str]], owner: str) -> None:

@@ -1,0 +1,184 @@
+"""Rows of the fields that chat and text completions share. Source: contract sections 1.2, 1.6, 7.1, 9 and 11."""
+
+from collections.abc import Iterator
+
+from tests.server_process import SLASHED
+from tests.validation_rows import (
+    ABSENT,
+    ANY,
+    CHAT,
+    HIGH,
+    HIGH_INT,
+    LONG_ARRAY,
+    LOW,
+    LOW_INT,
+    TEXT,
+    TYPE,
+    UNKNOWN,
+    UNSUPPORTED,
+    UNSUPPORTED_VALUE,
+    VALUE,
+    WINDOW,
+    Row,
+    Surface,
+)
+
+BOTH = {CHAT: "messages", TEXT: "prompt"}
+"""Each surface and where its prompt stands."""
+SEED_END = 9_223_372_036_854_776_000
+INT64 = 2**63 - 1
+VOCABULARY = 49_152
+ANY_TEXT = ["a", "e", "i", "."]
+
+
+def _numbers(surface: Surface) -> Iterator[Row]:
+    for name, low, high in (
+        ("temperature", 0, 2),
+        ("frequency_penalty", -2, 2),
+        ("presence_penalty", -2, 2),
+    ):
+        yield from surface.ok(name, low, high, float(low), float(high), (low + high) / 2 + 0.25, -0.0, 1e-9)
+        yield from surface.bad(name, LOW, low - 0.1, low - 1e-9, low - 1000)
+        yield from surface.bad(name, HIGH, high + 0.1, high + 1e-9, high + 1000, 1e300)
+        yield from surface.types(name, "integer", "decimal")
+        yield from surface.optional(name)
+        yield from surface.bad(name, None, float("nan"), float("inf"), float("-inf"), param=None)
+        yield from surface.bad(name, ANY, 10**30)
+    yield from surface.ok("temperature", 1e-6, 0.001, 0.01)
+    yield from surface.ok("top_p", 0, 1, 0.0, 1.0, 0.5, 1e-9, -1, -1.0)
+    yield from surface.bad("top_p", LOW, -0.1, -0.999, -1.1, -2)
+    yield from surface.bad("top_p", HIGH, 1.1, 1 + 1e-9, 2, 1e300)
+    yield from surface.types("top_p", "integer", "decimal")
+    yield from surface.optional("top_p")
+    yield from surface.bad("top_p", None, float("nan"), float("inf"), param=None)
+
+
+def _integers(surface: Surface) -> Iterator[Row]:
+    yield from surface.ok("n", 1, 2, 1.0)
+    yield from surface.ok("n", 3, temperature=0)
+    yield from surface.bad("n", LOW_INT, 0, -1, -INT64)
+    yield from surface.bad("n", HIGH_INT, 129, 129.0, 16_384, INT64, 10**30, 1e30)
+    yield from surface.types("n", "integer")
+    yield from surface.optional("n")
+    ends = (SEED_END, -SEED_END, INT64, -INT64 - 1, 2**53 + 1, 2**32 - 1, 2**32, 0, 1, -1, -(2.0**63), 1e3)
+    yield from surface.ok("seed", *ends)
+    yield from surface.bad("seed", HIGH_INT, 1e19, SEED_END + 1, SEED_END + 999, 2**64, 10**30, 10**300)
+    yield from surface.bad("seed", LOW_INT, -SEED_END - 1, -SEED_END - 999, -(10**30))
+    yield from surface.types("seed", "integer")
+    yield from surface.optional("seed")
+    for name in ("max_tokens", "max_completion_tokens") if surface is CHAT else ("max_tokens",):
+        yield from surface.ok(name, 1, 2, 1.0)
+        yield from surface.bad(name, LOW_INT, -1, -INT64)
+        yield from surface.bad(name, WINDOW, 1_000_000, 2**31, 2**32, INT64, param=BOTH[surface])
+        yield from surface.bad(name, HIGH_INT, INT64 + 1, 10**30, 1e30)
+        yield from surface.types(name, "integer")
+
+
+def _stop(surface: Surface) -> Iterator[Row]:
+    yield from surface.ok("stop", "a", "\n", "\u2603", "x" * 1000)
+    yield from surface.ok("stop", [], ["a"], ["a", "b", "c"], ["a", "b", "c", "d"], ["a", "a"])
+    yield from surface.bad("stop", LONG_ARRAY, ["a", "b", "c", "d", "e"], ["a"] * 5, ["a"] * 1000)
+    yield from surface.bad("stop", VALUE, "")
+    yield from surface.bad("stop", VALUE, [""], param="stop[0]")
+    yield from surface.bad("stop", VALUE, ["a", "b", ""], param="stop[2]")
+    yield from surface.bad("stop", TYPE, [1], [None], [["a"]], param="stop[0]")
+    yield from surface.bad("stop", TYPE, ["a", True], param="stop[1]")
+    yield from surface.types("stop", "text", "array")
+    yield from surface.optional("stop")
+
+
+def _stream(surface: Surface) -> Iterator[Row]:
+    yield from surface.ok("stream", True, False)
+    yield from surface.bad("stream", TYPE, 0, "true", "")
+    yield from surface.types("stream", "boolean")
+    yield from surface.optional("stream")
+    options = "stream_options"
+    yield from surface.ok(options, {}, None, ABSENT, stream=True)
+    yield from surface.ok(options, None, stream=False)
+    yield from surface.optional(options)
+    for member in ("include_usage", "include_obfuscation"):
+        yield from surface.ok(options, {member: True}, {member: False}, {member: None}, stream=True)
+        for wrong in (1, 0, "true", [], {}):
+            yield from surface.bad(options, TYPE, {member: wrong}, param=f"{options}.{member}", stream=True)
+    yield from surface.bad(options, UNKNOWN, {"usage": True}, param=f"{options}.usage", stream=True)
+    yield from surface.bad(options, UNKNOWN, {"Include_usage": True}, param=f"{options}.Include_usage", stream=True)
+    yield from surface.types(options, "object", stream=True)
+    for stream in (ABSENT, False, None):
+        yield from surface.bad(options, VALUE, {"include_usage": True}, {"include_usage": False}, {}, stream=stream)
+
+
+def _bias(surface: Surface) -> Iterator[Row]:
+    name, five = "logit_bias", "logit_bias.5"
+    yield from surface.ok(name, {}, {"5": 0}, {"5": 1}, {"5": 100}, {"5": -100}, {"5": 1, "6": -1}, {"0": 1})
+    yield from surface.ok(name, {str(VOCABULARY - 1): 1}, {"5": 1.0})
+    yield from surface.bad(name, HIGH_INT, {"5": 101}, {"5": INT64}, param=five)
+    yield from surface.bad(name, LOW_INT, {"5": -101}, {"5": -INT64}, param=five)
+    yield from surface.bad(name, TYPE, *({"5": x} for x in (1.5, True, "1", None, [], {})), param=five)
+    yield from surface.bad(name, VALUE, *({key: 1} for key in ("a", "1.5", "", " 1", "1 ", "1e3", "-1", "٣", "0x5")))
+    yield from surface.bad(name, VALUE, *({str(VOCABULARY + far): 1} for far in (0, 1, 2**31, 10**30)))
+    yield from surface.types(name, "object")
+    yield from surface.optional(name)
+
+
+def _model(surface: Surface) -> Iterator[Row]:
+    yield from surface.required("model")
+    yield from surface.types("model", "text")
+    yield from surface.ok("model", SLASHED)
+    unknown = ("gpt-4o", "SmolLM2-135M-Instruct", "smollm2-135m-instruct ", "../x", "a/b/c", "x" * 1000, "\u2603")
+    yield from surface.bad("model", "model_not_found", *unknown, status=404)
+    yield from surface.bad("model", VALUE, "")
+    yield from surface.bad("model", UNSUPPORTED_VALUE, "all-minilm-l6-v2")
+
+
+def _user(surface: Surface) -> Iterator[Row]:
+    yield from surface.ok("user", "", "user-123", "x" * 1000, "\u2603")
+    yield from surface.types("user", "text")
+    yield from surface.optional("user")
+
+
+def _unknown(surface: Surface) -> Iterator[Row]:
+    for name in ("zzz", "", "Temperature", "MODEL", "max-tokens", "temperature ", "\u2603", "input", "__proto__"):
+        for value in (1, None):
+            yield from surface.bad(name, UNKNOWN, value, param=name)
+
+
+EXTENSIONS = {
+    "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "stop_token_ids": [5], "include_stop_str_in_output": True,
+    "ignore_eos": True, "min_tokens": 1, "length_penalty": 1.5, "use_beam_search": True, "early_stopping": True,
+    "add_special_tokens": True, "guided_json": {"type": "object"}, "guided_regex": "[a-z]+",
+    "guided_choice": ["a", "b"], "guided_grammar": "start: \"a\"", "guided_whitespace_pattern": " ",
+    "structured_outputs": {"regex": "a"}, "memory_strategy": {"name": "last_k", "k": 3}, "inference_timeout": 1,
+    "inference_extra_params": {"a": 1}, "inference_extra_headers": {"a": "b"}, "chat_template": "x",
+    "chat_template_kwargs": {"tokenize": True}, "add_generation_prompt": False, "continue_final_message": True,
+}  # fmt: skip
+"""Known extensions that the embedded engine does not honour, each with a value that asks for something."""
+
+
+def _extensions(surface: Surface) -> Iterator[Row]:
+    for name, value in EXTENSIONS.items():
+        yield from surface.bad(name, UNSUPPORTED, value)
+        yield from surface.ok(name, None)
+
+
+def _limits() -> Iterator[Row]:
+    """Where the two surfaces differ: the limit's name, and what 0 means."""
+    both = ("max_tokens", "max_completion_tokens")
+    for name, other in (both, both[::-1]):
+        yield from CHAT.bad(name, LOW_INT, 0, **{other: ABSENT})
+        yield from CHAT.bad(name, LOW_INT, 0, **{other: 1})
+        yield from CHAT.ok(name, None, ABSENT, **{other: 1})
+    yield from CHAT.ok("max_tokens", None, ABSENT, stop=ANY_TEXT, temperature=0)
+    yield from CHAT.ok("max_completion_tokens", 1, max_tokens=2)
+    yield from CHAT.ok("max_completion_tokens", 1, max_tokens=1_000_000)
+    yield from TEXT.ok("max_tokens", 0, None, ABSENT)
+    yield from TEXT.ok("max_tokens", 0, stream=True)
+    yield from CHAT.ok("n", 128)
+    yield from TEXT.ok("n", 128, temperature=0)
+    yield from TEXT.bad("max_completion_tokens", UNKNOWN, 1)
+
+
+def rows() -> Iterator[Row]:
+    for surface in BOTH:
+        for part in (_numbers, _integers, _stop, _stream, _bias, _model, _user, _unknown, _extensions):
+            yield from part(surface)
+    yield from _limits()
