@@ -14,6 +14,8 @@ ABSENT: Any = object()
 """A change that takes the field out of the body."""
 ANY = "any"
 """Where the contract leaves it open which code (or path) a refusal has."""
+WITHIN = "…"
+"""Ends a path where the contract leaves it open how much further it goes."""
 
 MISSING, TYPE, VALUE = "missing_required_parameter", "invalid_type", "invalid_value"
 UNKNOWN, UNSUPPORTED, UNSUPPORTED_VALUE = "unknown_parameter", "unsupported_parameter", "unsupported_value"

@@ -5,7 +5,6 @@ from typing import Any
 
 from tests.validation_rows import (
     ABSENT,
-    ANY,
     EMBED,
     EMPTY,
     HIGH_INT,
@@ -19,13 +18,18 @@ from tests.validation_rows import (
     UNSUPPORTED_VALUE,
     VALUE,
     WINDOW,
+    WITHIN,
     Row,
     Surface,
 )
-from tests.validation_rows_sampling import INT64, VOCABULARY
+from tests.validation_rows_sampling import ANY_TEXT, INT64, VOCABULARY
 
 EMBEDDING_VOCABULARY = 30_522
 DIMENSIONS = 384
+EMBEDDING_TOKENS = 510
+"""The longest input of the embedded embedding model, without the two tokens around it."""
+WINDOW_TOKENS = 8192
+"""The context window of the embedded chat model."""
 
 
 def _tokens(surface: Surface, field: str, *, vocabulary: int) -> Iterator[Row]:
@@ -45,7 +49,7 @@ def _tokens(surface: Surface, field: str, *, vocabulary: int) -> Iterator[Row]:
     yield from surface.each(field, cases)
     yield from surface.types(field, "text", "array")
     for beyond in ([vocabulary], [5, vocabulary], [[vocabulary]], [2**31 - 1]):
-        yield from surface.bad(field, VALUE, beyond, param=ANY)
+        yield from surface.bad(field, VALUE, beyond, param=field + WITHIN)
 
 
 def _prompt() -> Iterator[Row]:
@@ -55,6 +59,9 @@ def _prompt() -> Iterator[Row]:
     yield from TEXT.ok("prompt", None, stream=True)
     yield from TEXT.ok("prompt", ["a", "b"], n=2)
     yield from TEXT.bad("prompt", WINDOW, "a b " * 10_000, ["a", "a b " * 10_000], [5] * 40_000)
+    yield from TEXT.ok("prompt", [5], max_tokens=WINDOW_TOKENS - 1, stop=ANY_TEXT, temperature=0)
+    yield from TEXT.bad("prompt", WINDOW, [5], max_tokens=WINDOW_TOKENS, stop=ANY_TEXT)
+    yield from TEXT.bad("prompt", WINDOW, [5] * WINDOW_TOKENS, [[5], [5] * WINDOW_TOKENS])
 
 
 def _candidates() -> Iterator[Row]:
@@ -118,7 +125,9 @@ def _input() -> Iterator[Row]:
     yield from EMBED.bad(name, LONG_ARRAY, [[5] * 2049], param="input[0]")
     yield from EMBED.bad(name, LONG_ARRAY, [[5], [5] * 2049], param="input[1]")
     long = ("a b " * 5_000, ["a", "a b " * 5_000], [5] * 2048, [[5] * 2048], [[5], [5] * 2048])
-    yield from EMBED.bad(name, WINDOW, *long, param=ANY)
+    yield from EMBED.bad(name, WINDOW, *long)
+    yield from EMBED.ok(name, [5] * EMBEDDING_TOKENS, [[5], [5] * EMBEDDING_TOKENS])
+    yield from EMBED.bad(name, WINDOW, [5] * (EMBEDDING_TOKENS + 1), [[5], [5] * (EMBEDDING_TOKENS + 1)])
 
 
 def _vectors() -> Iterator[Row]:

@@ -14,6 +14,7 @@ from tests.validation_rows import (
     TYPE,
     UNKNOWN,
     VALUE,
+    WITHIN,
     Row,
 )
 
@@ -100,7 +101,7 @@ def _custom_tools() -> Iterator[Row]:
 
     at = "[0].custom"
     for made in (custom(), custom(format={"type": "text"}), custom(format=grammar())):
-        yield from CHAT.bad("tools", ANY, [made], param=ANY)
+        yield from CHAT.bad("tools", ANY, [made], param=f"tools{WITHIN}")
     yield from CHAT.each("tools", [
         ([{"type": "custom"}], MISSING, at), *(([custom(name=n)], code, f"{at}.name") for n, code in NAMES),
         ([custom(format={})], MISSING, f"{at}.format.type"),
