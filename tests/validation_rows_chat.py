@@ -216,10 +216,12 @@ def _response_format() -> Iterator[Row]:
 
 
 def _foreign() -> Iterator[Row]:
-    """Fields of the older endpoint, and one that few engines have."""
+    """Fields of the older endpoint, and one that few engines have; what asks for nothing passes."""
+    yield from CHAT.ok("best_of", 1, None)
+    yield from CHAT.ok("echo", False, None)
     yield from CHAT.bad("prompt", UNKNOWN, "a")
     yield from CHAT.bad("suffix", UNSUPPORTED, "a")
-    yield from CHAT.ok("suffix", None)
+    yield from CHAT.ok("suffix", "", None)
 
 
 def rows() -> Iterator[Row]:

@@ -17,6 +17,9 @@ from tests import (
 from tests.server_process import Server
 from tests.validation_rows import ANY, CHAT, TEXT, WITHIN, Row
 
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.dialects.sampling import NOT_BUILT
+
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 
 ROWS: list[Row] = [
@@ -31,6 +34,11 @@ OBJECTS = {
     "/v1/chat/completions": "chat.completion",
     "/v1/completions": "text_completion",
     "/v1/embeddings": "list",
+}
+KNOWN = {
+    "/v1/chat/completions": openai_chat.FIELDS | NOT_BUILT,
+    "/v1/completions": openai_completions.FIELDS | NOT_BUILT,
+    "/v1/embeddings": openai_embeddings.FIELDS,
 }
 PROFILES = ("openai", "thyris", "ionos", "oxy")
 
@@ -133,6 +141,15 @@ def test_default_limits(callers: dict[str, httpx2.Client]) -> None:
             body = answer.json()
             assert body["usage"]["completion_tokens"] == used, body
             assert body["choices"][0]["finish_reason"] == "length"
+
+
+def test_no_field_is_forgotten() -> None:
+    """Every field that a surface knows has rows: with null, with values that are taken or refused."""
+    for path, known in KNOWN.items():
+        for name in known:
+            mine = [(row, json.loads(row.body)) for row in ROWS if (row.path, row.field) == (path, name)]
+            assert [row for row, body in mine if body.get(name, 0) is None], f"{path} {name}"
+            assert [row for row, body in mine if body.get(name) is not None], f"{path} {name}"
 
 
 def test_how_many_rows_there_are(record_property: Any) -> None:
