@@ -11,8 +11,13 @@ from typing import Any
 
 import msgspec
 
-from narthex.core.chat import Message
+from narthex.core.chat import ChatRequest, Message
 from narthex.core.errors import InvalidRequest
+from narthex.core.tools import Tools
+from narthex.engine.local.form.formats import call_format, native_format
+from narthex.engine.local.form.telling import tool_objects, with_tools
+from narthex.engine.local.form.thinking import field_variables
+from narthex.engine.local.messages import template_messages
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
 _WORDS = re.compile(r"[\w\s.,;:!?'\"()-]*", re.ASCII)
@@ -79,74 +84,54 @@ def control_pattern(tokens: Sequence[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(map(re.escape, texts))) if texts else None
 
 
-# --- messages as templates know them ---------------------------------------------------------------------------------
-
-
-def template_messages(messages: Sequence[Message], template: str) -> list[dict[str, Any]]:
-    """Messages as plain objects for a template; calls and results become text where it knows no tools."""
-    knows_tools = "tool_calls" in template
-    write = _native if knows_tools else _as_text
-    return [write(message) for message in messages]
-
-
-def _plain(message: Message) -> dict[str, Any]:
-    role = "system" if message.role == "developer" else message.role
-    plain: dict[str, Any] = {"role": role, "content": message.text or message.refusal or ""}
-    if message.name is not None:
-        plain["name"] = message.name
-    return plain
-
-
-def _native(message: Message) -> dict[str, Any]:
-    plain = _plain(message)
-    calls = [{"name": call.name, "arguments": _arguments(call.arguments)} for call in message.tool_calls]
-    if message.function_call is not None:
-        calls.append({"name": message.function_call.name, "arguments": _arguments(message.function_call.arguments)})
-    if calls:
-        plain["tool_calls"] = [{"type": "function", "function": call} for call in calls]
-    for call, native in zip(message.tool_calls, plain.get("tool_calls", ()), strict=False):
-        native["id"] = call.id
-    if message.role == "function":
-        plain["role"] = "tool"
-    if message.tool_call_id is not None:
-        plain["tool_call_id"] = message.tool_call_id
-    return plain
-
-
-def _as_text(message: Message) -> dict[str, Any]:
-    plain = _plain(message)
-    calls: list[Any] = [*message.tool_calls, *([message.function_call] if message.function_call else [])]
-    written = [f'<tool_call>{{"name": "{call.name}", "arguments": {call.arguments}}}</tool_call>' for call in calls]
-    plain["content"] = "\n".join(filter(None, [plain["content"], *written]))
-    if message.role in {"tool", "function"}:
-        plain = {"role": "user", "content": f"<tool_response>{plain['content']}</tool_response>"}
-    return plain
-
-
-def _arguments(text: str) -> Any:
-    """Arguments as an object, as most templates expect them; text that is no JSON stays text."""
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
+# --- what a template is rendered with --------------------------------------------------------------------------------
 
 
 def template_variables(
-    messages: Sequence[Message], template: str, *, bracket: Callable[[Any], Any], special: Mapping[str, str]
+    messages: Sequence[Message],
+    template: str,
+    *,
+    tools: Tools | None = None,
+    json: bool = False,
+    bracket: Callable[[Any], Any],
+    special: Mapping[str, str],
 ) -> dict[str, Any]:
-    """What a template is rendered with: bracketed messages, the special tokens' texts, the usual flags.
+    """What a template is rendered with: bracketed messages and tools, the special tokens' texts, the usual flags.
+
+    `json`: the answer is to have a form of the caller's; see `call_format`.
 
     Raises:
-        InvalidRequest: the arguments of a tool call are nested too deeply.
+        InvalidRequest: the arguments of a tool call, or the schema of a tool, are nested too deeply.
     """
+    native = native_format(template)
+    if tools is not None and call_format(template, json=json) is not native:
+        native = None
+    objects = tool_objects(tools) if tools is not None and native is not None else None
     try:
-        bracketed = bracket(template_messages(messages, template))
+        plain = template_messages(messages, template, native=native)
+        if tools is not None and native is None:
+            plain = with_tools(plain, tools, template=template)
+        bracketed, known = bracket(plain), bracket(objects)
     except RecursionError:
         raise InvalidRequest("The arguments of a tool call are nested too deeply.", param="messages") from None
     return {
         "messages": bracketed,
         "add_generation_prompt": True,
-        "tools": None,
+        "tools": known,
         "documents": None,
         **special,
     }
+
+
+def chat_variables(
+    request: ChatRequest, template: str, *, bracket: Callable[[Any], Any], special: Mapping[str, str]
+) -> dict[str, Any]:
+    """What a template is rendered with to answer a request: `template_variables`, and what its fields say of thinking.
+
+    Raises:
+        InvalidRequest: as `template_variables`.
+    """
+    json = request.response_format is not None
+    return field_variables(request.fields, template) | template_variables(
+        request.messages, template, tools=request.tools, json=json, bracket=bracket, special=special
+    )

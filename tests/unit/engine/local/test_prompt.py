@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from narthex.core.chat import FunctionCall, ImagePart, Message, TextPart, ToolCall
+from narthex.core.chat import Message, ToolCall
 from narthex.core.errors import InvalidRequest
-from narthex.engine.local.prompt import Marks, Span, control_pattern, template_messages, template_variables
+from narthex.engine.local.prompt import Marks, Span, control_pattern, template_variables
 from narthex.sandbox.templates import render
 
 START, END = "<|im_start|>", "<|im_end|>"
@@ -20,6 +20,7 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 NATIVE = (
+    '{% for t in tools or [] %}{{ t | tojson }}{% endfor %}{# "arguments" #}'
     "{% for m in messages %}<|im_start|>{{ m.role }}{% if m.name %} {{ m.name }}{% endif %}\n{{ m.content }}"
     "{% for c in m.tool_calls %}<tool_call>{{ c.function | tojson }}{{ c.id }}{% endfor %}"
     "{{ m.tool_call_id }}<|im_end|>{% endfor %}"
@@ -158,67 +159,7 @@ def test_a_model_without_control_tokens():
     assert control_pattern(["", ""]) is None
 
 
-# --- messages as templates know them ---------------------------------------------------------------------------------
-
-
-def test_a_template_without_tools_gets_calls_and_results_as_text():
-    messages = [
-        Message(
-            role="assistant", content="Let me see.", tool_calls=(ToolCall(id="1", name="find", arguments='{"q": 1}'),)
-        ),
-        Message(role="tool", content="found", tool_call_id="1"),
-        Message(role="assistant", function_call=FunctionCall(name="old", arguments="{}")),
-        Message(role="function", content="done", name="old"),
-    ]
-    assert template_messages(messages, CHATML) == [
-        {
-            "role": "assistant",
-            "content": 'Let me see.\n<tool_call>{"name": "find", "arguments": {"q": 1}}</tool_call>',
-        },
-        {"role": "user", "content": "<tool_response>found</tool_response>"},
-        {"role": "assistant", "content": '<tool_call>{"name": "old", "arguments": {}}</tool_call>'},
-        {"role": "user", "content": "<tool_response>done</tool_response>"},
-    ]
-
-
-def test_a_template_with_tools_gets_them_as_objects():
-    messages = [
-        Message(
-            role="assistant",
-            tool_calls=(ToolCall(id="1", name="find", arguments='{"q": 1}'), ToolCall(id="2", name="x", arguments="?")),
-        ),
-        Message(role="tool", content="found", tool_call_id="1"),
-        Message(role="assistant", function_call=FunctionCall(name="old", arguments="{}")),
-        Message(role="function", content="done", name="old"),
-    ]
-    assert template_messages(messages, NATIVE) == [
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [
-                {"type": "function", "function": {"name": "find", "arguments": {"q": 1}}, "id": "1"},
-                {"type": "function", "function": {"name": "x", "arguments": "?"}, "id": "2"},
-            ],
-        },
-        {"role": "tool", "content": "found", "tool_call_id": "1"},
-        {
-            "role": "assistant",
-            "content": "",
-            "tool_calls": [{"type": "function", "function": {"name": "old", "arguments": {}}}],
-        },
-        {"role": "tool", "content": "done", "name": "old"},
-    ]
-
-
-def test_roles_and_contents():
-    messages = [
-        Message(role="developer", content=(TextPart("a"), ImagePart("x"), TextPart("b")), name="me"),
-        Message(role="assistant", refusal="I won't."),
-    ]
-    assert template_messages(messages, CHATML) == [
-        {"role": "system", "content": "ab", "name": "me"},
-        {"role": "assistant", "content": "I won't."},
-    ]
+# --- variables -------------------------------------------------------------------------------------------------------
 
 
 def test_the_usual_variables():

@@ -1,0 +1,178 @@
+"""How models write calls of tools: a row for each way, recognised by the model's chat template.
+
+Source: the chat templates of the models named; llama.cpp, docs/function-calling.md.
+"""
+
+import re
+
+import msgspec
+
+NAME = "{name}"
+"""Stands for the tool's name in a `head`."""
+
+
+class CallFormat(msgspec.Struct, frozen=True, kw_only=True):
+    """How calls stand in a text: `begin`, calls parted by `separator`, `end`; each call is `head`, arguments, `tail`.
+
+    `marks`: what a template of this kind holds, all of them; `unlike`: what it does not hold.
+    `trigger`: the beginning of the first call that no other text has; "": only the whole beginning up to the arguments
+    tells, and only where the answer begins. `separator` None: the model makes one call at a time.
+    `control`: what of all this may be control tokens. `written`: templates want arguments as text, not as objects.
+    """
+
+    name: str
+    marks: tuple[str, ...]
+    unlike: tuple[str, ...] = ()
+    trigger: str = ""
+    begin: str = ""
+    head: str
+    tail: str = ""
+    separator: str | None = None
+    end: str = ""
+    control: tuple[str, ...] = ()
+    written: bool = False
+
+    def head_of(self, name: str) -> str:
+        """What stands before the arguments of a call."""
+        return self.head.replace(NAME, name)
+
+    def parallel(self, several: bool) -> bool:  # noqa: FBT001 - the one thing it is asked
+        """Whether an answer may hold several calls."""
+        return several and self.separator is not None
+
+
+_OBJECT = '{"name": "{name}", "arguments": '
+
+HERMES = CallFormat(
+    name="hermes",  # Hermes, Qwen 2.5 and 3, SmolLM3, Granite 4; and every model whose template knows no tools
+    marks=("<tool_call>", "arguments"),
+    unlike=("<arg_key>", "<parameter=", "<function=", "<|tool_call|>"),
+    trigger="<tool_call>",
+    head=f"<tool_call>\n{_OBJECT}",
+    tail="}\n</tool_call>",
+    separator="\n",
+    control=("<tool_call>", "</tool_call>"),
+)
+
+_DEEPSEEK = tuple(
+    f"<\uff5c{words}\uff5c>".replace(" ", "\u2581")  # the vendor's bars are full-width, its spaces low blocks
+    for words in ("tool calls begin", "tool call begin", "tool sep", "tool call end", "tool calls end")
+)
+_BEGIN, _CALL, _SEP, _CALL_END, _END = _DEEPSEEK
+
+FORMATS: tuple[CallFormat, ...] = (
+    CallFormat(
+        name="mistral_named",  # Mistral Small 3.2, Devstral, Magistral
+        marks=("[TOOL_CALLS]", "[ARGS]"),
+        trigger="[TOOL_CALLS]",
+        head="[TOOL_CALLS]{name}[ARGS]",
+        separator="",
+        control=("[TOOL_CALLS]", "[ARGS]"),
+    ),
+    CallFormat(
+        name="mistral_list",  # Mistral 7B v0.3, Nemo, Mistral Large
+        marks=("[TOOL_CALLS]",),
+        trigger="[TOOL_CALLS]",
+        begin="[TOOL_CALLS][",
+        head=_OBJECT,
+        tail="}",
+        separator=", ",
+        end="]",
+        control=("[TOOL_CALLS]",),
+    ),
+    CallFormat(
+        name="granite",  # Granite 3.1 to 3.3
+        marks=("<|tool_call|>",),
+        unlike=("<|/tool_call|>",),
+        trigger="<|tool_call|>",
+        begin="<|tool_call|>[",
+        head=_OBJECT,
+        tail="}",
+        separator=", ",
+        end="]",
+        control=("<|tool_call|>",),
+    ),
+    CallFormat(
+        name="phi",  # Phi-4 mini
+        marks=("<|tool_call|>", "<|/tool_call|>"),
+        trigger="<|tool_call|>",
+        begin="<|tool_call|>[",
+        head=_OBJECT,
+        tail="}",
+        separator=", ",
+        end="]<|/tool_call|>",
+        control=("<|tool_call|>", "<|/tool_call|>"),
+    ),
+    CallFormat(
+        name="deepseek_fenced",  # DeepSeek V3 and R1, and what was distilled from it
+        marks=(_BEGIN, _SEP, "```json"),
+        trigger=_BEGIN,
+        begin=_BEGIN,
+        head=f"{_CALL}function{_SEP}{{name}}\n```json\n",
+        tail=f"\n```{_CALL_END}",
+        separator="\n",
+        end=_END,
+        control=_DEEPSEEK,
+        written=True,
+    ),
+    CallFormat(
+        name="deepseek",  # DeepSeek V3.1
+        marks=(_BEGIN, _SEP),
+        trigger=_BEGIN,
+        begin=_BEGIN,
+        head=f"{_CALL}{{name}}{_SEP}",
+        tail=_CALL_END,
+        separator="",
+        end=_END,
+        control=_DEEPSEEK,
+        written=True,
+    ),
+    HERMES,
+    CallFormat(
+        name="functionary",  # Functionary 3.1
+        marks=("<function=", "</function>"),
+        unlike=("<parameter=", "<tool_call>"),
+        trigger="<function=",
+        head="<function={name}>",
+        tail="</function>",
+        separator="",
+    ),
+    CallFormat(
+        name="llama3",  # Llama 3.1 to 3.3, which write the call and nothing else
+        marks=("<|start_header_id|>", '"parameters": '),
+        head='{"name": "{name}", "parameters": ',
+        tail="}",
+    ),
+)
+"""The first row that fits a template counts."""
+
+_JINJA = re.compile(r"\{[{%](.*?)[%}]\}", re.DOTALL)
+_STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+
+
+def template_knows(template: str, name: str) -> bool:
+    """Whether a template looks at a variable of that name, however it is written in its texts."""
+    asked = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
+    return any(asked.search(_STRING.sub("''", block[1])) for block in _JINJA.finditer(template))
+
+
+def native_format(template: str) -> CallFormat | None:
+    """How a template's model writes calls; None where the template knows no tools, or writes them in no way we know."""
+    if not template_knows(template, "tools"):
+        return None
+    plain = template.replace('\\"', '"').replace("\\n", "\n")
+    for row in FORMATS:
+        if all(mark in plain for mark in row.marks) and not any(mark in plain for mark in row.unlike):
+            return row
+    return None
+
+
+def call_format(template: str, *, json: bool = False) -> CallFormat:
+    """How calls are written to and by a model. `json`: its answer may be a call or JSON of the caller's form.
+
+    A call that begins as any JSON does can't be told from such JSON, so there the model learns our own way.
+    """
+    native = native_format(template)
+    if native is None or (json and not native.trigger):
+        return HERMES
+    return native

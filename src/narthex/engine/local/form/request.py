@@ -1,0 +1,91 @@
+"""The form of the answer to one chat request."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from narthex.core.chat import ChatRequest
+from narthex.core.tools import Tool, Tools
+from narthex.engine.local.form.formats import CallFormat, call_format
+from narthex.engine.local.form.grammar import Calls, Shape, compose
+from narthex.engine.local.form.reader import FormOfParts, Layout
+from narthex.engine.local.form.thinking import Thinking, thinking_of
+from narthex.engine.local.reading import ANY_TEXT, Form
+from narthex.wire.json import encode
+
+
+class Grammars(Protocol):
+    """Rules of values, compiled strictly."""
+
+    async def rule(self, schema: bytes, *, path: str) -> str:
+        """The right-hand side of a Lark rule for the JSON that is valid by a schema.
+
+        Raises:
+            InvalidRequest: the schema can't be held; names its path.
+        """
+        ...
+
+
+TokenId = Callable[[str], Awaitable[int | None]]
+"""The id of the one token that a text is, control tokens included; None where it is several."""
+
+_SHAPING = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const", "not", "if"})
+"""Keywords that tell which types a value may have."""
+
+
+async def form_of(
+    request: ChatRequest, *, template: str, opened: str, grammars: Grammars, token_id: TokenId | None = None
+) -> Form:
+    """What the answer may be and how it is read. `opened`: how the rendered prompt ends.
+
+    `token_id`: without it markers that are control tokens can only be spelled out.
+
+    Raises:
+        InvalidRequest: a schema can't be held; names its path.
+    """
+    thinking = thinking_of(template, opened)
+    tools, json = request.tools, request.response_format
+    row = call_format(template, json=json is not None) if tools is not None else None
+    if tools is None and json is None and thinking is None:
+        return ANY_TEXT
+    markers = _markers(thinking, row)
+    shape = Shape(
+        thinking=thinking,
+        calls=await _calls(tools, row, grammars) if tools is not None and row is not None else None,
+        json=await grammars.rule(json.schema, path=json.path) if json is not None else "",
+        ids=await _ids(markers, token_id),
+    )
+    layout = Layout(
+        thinking=thinking,
+        format=row,
+        names=tuple(tool.name for tool in tools.callable_) if tools is not None else (),
+        required=tools is not None and tools.required,
+        anywhere=json is None and row is not None and bool(row.trigger),
+    )
+    return FormOfParts(grammar=compose(shape), preserved=markers, layout=layout)
+
+
+def _markers(thinking: Thinking | None, row: CallFormat | None) -> tuple[str, ...]:
+    marks = (thinking.marks.open, thinking.marks.close) if thinking is not None else ()
+    return (*marks, *(row.control if row is not None else ()))
+
+
+async def _calls(tools: Tools, row: CallFormat, grammars: Grammars) -> Calls:
+    rules = [(tool.name, await grammars.rule(_parameters(tool), path=tool.path)) for tool in tools.callable_]
+    return Calls(format=row, tools=rules, required=tools.required, parallel=row.parallel(tools.parallel))
+
+
+def _parameters(tool: Tool) -> bytes:
+    """The schema of a tool's arguments, which are an object even where it does not say so."""
+    schema = msgspec.json.decode(tool.parameters)
+    if not isinstance(schema, dict) or _SHAPING & schema.keys():
+        return tool.parameters
+    return encode({"type": "object", **schema})
+
+
+async def _ids(markers: tuple[str, ...], token_id: TokenId | None) -> dict[str, int]:
+    if token_id is None:
+        return {}
+    found = {marker: await token_id(marker) for marker in markers}
+    return {marker: number for marker, number in found.items() if number is not None}

@@ -1,0 +1,102 @@
+"""Messages as chat templates know them."""
+
+from narthex.core.chat import FunctionCall, ImagePart, Message, TextPart, ToolCall
+from narthex.engine.local.form.formats import FORMATS, HERMES
+from narthex.engine.local.messages import template_messages
+
+WRITTEN = next(row for row in FORMATS if row.written)
+TURNS = [
+    Message(
+        role="assistant",
+        content="Let me see.",
+        tool_calls=(
+            ToolCall(id="1", name="find", arguments='{"q": 1}'),
+            ToolCall(id="2", name="x", arguments="?"),
+            ToolCall(id="3", name="y", arguments=""),
+        ),
+    ),
+    Message(role="tool", content="found", tool_call_id="1"),
+    Message(role="tool", content="what?", tool_call_id="2", name="other"),
+    Message(role="assistant", function_call=FunctionCall(name="old", arguments="{}")),
+    Message(role="function", content="done", name="old"),
+    Message(role="user", content="Thanks."),
+]
+
+
+def test_without_tools_calls_and_results_are_text() -> None:
+    first = (
+        "Let me see.\n"
+        '<tool_call>\n{"name": "find", "arguments": {"q": 1}}\n</tool_call>\n'
+        '<tool_call>\n{"name": "x", "arguments": ?}\n</tool_call>\n'
+        '<tool_call>\n{"name": "y", "arguments": {}}\n</tool_call>'
+    )
+    results = "<tool_response>\nfound\n</tool_response>\n<tool_response>\nwhat?\n</tool_response>"
+    assert template_messages(TURNS, "", native=None) == [
+        {"role": "assistant", "content": first},
+        {"role": "user", "content": results},
+        {"role": "assistant", "content": '<tool_call>\n{"name": "old", "arguments": {}}\n</tool_call>'},
+        {"role": "user", "content": "<tool_response>\ndone\n</tool_response>"},
+        {"role": "user", "content": "Thanks."},
+    ]
+
+
+def test_where_roles_alternate_a_result_and_the_users_next_words_are_one_message() -> None:
+    template = "{{ raise_exception('Conversation roles must alternate user/assistant') }}"
+    assert template_messages(TURNS, template, native=None)[3:] == [
+        {"role": "user", "content": "<tool_response>\ndone\n</tool_response>\nThanks."},
+    ]
+
+
+def test_templates_that_know_tools_get_them_as_objects() -> None:
+    call = {"type": "function", "function": {"name": "find", "arguments": {"q": 1}}, "id": "1"}
+    assert template_messages(TURNS, "", native=HERMES) == [
+        {
+            "role": "assistant",
+            "content": "Let me see.",
+            "tool_calls": [
+                call,
+                {"type": "function", "function": {"name": "x", "arguments": "?"}, "id": "2"},
+                {"type": "function", "function": {"name": "y", "arguments": ""}, "id": "3"},
+            ],
+        },
+        {"role": "tool", "content": "found", "tool_call_id": "1", "name": "find"},
+        {"role": "tool", "content": "what?", "tool_call_id": "2", "name": "other"},
+        {
+            "role": "assistant",
+            "content": "",
+            "tool_calls": [{"type": "function", "function": {"name": "old", "arguments": {}}}],
+        },
+        {"role": "tool", "content": "done", "name": "old"},
+        {"role": "user", "content": "Thanks."},
+    ]
+
+
+def test_arguments_as_text_where_a_template_adds_them_to_text() -> None:
+    (message, *_) = template_messages(TURNS, "", native=WRITTEN)
+    assert [call["function"]["arguments"] for call in message["tool_calls"]] == ['{"q": 1}', "?", ""]
+
+
+def test_a_call_without_text_has_no_content_where_a_template_asks_for_that() -> None:
+    turns = [Message(role="assistant", tool_calls=(ToolCall(id="1", name="find", arguments="{}"),))]
+    for template in ("{% if message['content'] is none %}", "{% if message.content is not none %}"):
+        assert template_messages(turns, template, native=WRITTEN)[0]["content"] is None
+
+
+def test_ids_are_nine_letters_where_a_template_refuses_others() -> None:
+    template = "{{ raise_exception('Tool call IDs should be alphanumeric strings with length 9!') }}"
+    call, result, *_ = template_messages(TURNS, template, native=HERMES)
+    ids = [each["id"] for each in call["tool_calls"]]
+    assert len(set(ids)) == 3
+    assert all(len(id_) == 9 and id_.isalnum() for id_ in ids)
+    assert result["tool_call_id"] == ids[0]
+
+
+def test_roles_and_contents() -> None:
+    messages = [
+        Message(role="developer", content=(TextPart("a"), ImagePart("x"), TextPart("b")), name="me"),
+        Message(role="assistant", refusal="I won't."),
+    ]
+    assert template_messages(messages, "", native=None) == [
+        {"role": "system", "content": "ab", "name": "me"},
+        {"role": "assistant", "content": "I won't."},
+    ]
