@@ -18,6 +18,7 @@ from narthex.dialects.fields import (
     either,
     integer,
     invalid,
+    missing,
     record,
     string,
 )
@@ -103,7 +104,7 @@ def _check(fields: dict[str, Any]) -> None:
     if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
         raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
     if "audio" in fields.get("modalities", ()) and "audio" not in fields:
-        raise invalid("audio", "it is required when 'modalities' contains 'audio'.")
+        raise missing("audio")
     if (error := unanswered_tool_result(fields["messages"])) is not None:
         raise error
 

@@ -120,7 +120,7 @@ INSIDE: list[tuple[dict[str, Any], str, str]] = [
     ({"metadata": {"k": "v" * 513}}, "string_above_max_length", "metadata.k"),
     ({"metadata": {"k": None}}, "invalid_type", "metadata.k"),
     ({"modalities": ["smell"]}, "invalid_value", "modalities[0]"),
-    ({"modalities": ["text", "audio"]}, "invalid_value", "audio"),
+    ({"modalities": ["text", "audio"]}, "missing_required_parameter", "audio"),
     ({"audio": {"voice": "hal", "format": "wav"}}, "invalid_value", "audio.voice"),
     ({"audio": {"voice": 1, "format": "wav"}}, "invalid_type", "audio.voice"),
     ({"audio": {"voice": "alloy"}}, "missing_required_parameter", "audio.format"),
