@@ -163,6 +163,17 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         yield Worker(application, drain_s=settings.drain_s)
 
 
+class _Interim:  # replaced by SandboxGrammars
+    async def rule(self, schema: bytes, *, path: str) -> str:
+        import json
+
+        x = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        return "%json " + json.dumps(json.loads(schema) | {"x-guidance": x})
+
+    async def fault(self, schema: bytes, text: str) -> str | None:
+        return None
+
+
 class _Deployments:
     """Every deployment of this worker by its `provider/model` name; those elsewhere are made when first named."""
 
@@ -174,6 +185,7 @@ class _Deployments:
         self._clients: dict[str, UpstreamClient] = {}
         engines = LocalEngines(
             templates,
+            grammars=_Interim(),
             connect=lambda address: self._connect(address).send,
             ensure=ensure,
             share_prefix_cache=settings.share_prefix_cache,

@@ -27,7 +27,7 @@ def test_node_client(server: Server) -> None:
         "SLASHED": SLASHED,
     }
     ended = subprocess.run(
-        [node, "--test", "client.test.mjs"],
+        [node, "--test", "client.test.mjs", "parameters.test.mjs"],
         cwd=FOLDER,
         env=os.environ | told,
         capture_output=True,

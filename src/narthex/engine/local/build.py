@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from narthex.core.ports import Connect, Deployment, Ensure, Slots, Templates
+from narthex.core.ports import Connect, Deployment, Ensure, Grammars, Slots, Templates
 from narthex.engine import gguf
 from narthex.engine.leases import LocalSlots
 from narthex.engine.leases import Slots as BrokerSlots
@@ -25,8 +25,17 @@ _UNBOUNDED_CELLS = 2**31
 class LocalEngines:
     """Every local model of one worker, and what it holds open for them. Close it with `aclose`."""
 
-    def __init__(self, templates: Templates, *, connect: Connect, ensure: Ensure, share_prefix_cache: bool) -> None:
+    def __init__(
+        self,
+        templates: Templates,
+        *,
+        grammars: Grammars,
+        connect: Connect,
+        ensure: Ensure,
+        share_prefix_cache: bool,
+    ) -> None:
         self._templates = templates
+        self._grammars = grammars
         self._connect = connect
         self._ensure = ensure
         self._share_prefix_cache = share_prefix_cache
@@ -49,6 +58,7 @@ class LocalEngines:
             server,
             slots=self._slots(model),
             templates=self._templates,
+            grammars=self._grammars,
             ensure=self._ensure,
         )
 

@@ -9,7 +9,7 @@ from narthex.core.ports import Surface
 _HINTS: dict[str, Rule] = dict.fromkeys(
     (
         "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "metadata",
-        "parallel_tool_calls", "audio",
+        "audio",
     ),
     State.NO_EFFECT,
 )  # fmt: skip
@@ -31,14 +31,10 @@ def _text_only(value: Any) -> None:
         raise Verdict("modalities", "This model can't speak.")
 
 
-def _plain_text(value: Any) -> None:
-    if value["type"] != "text":
-        raise Verdict("response_format", "Constrained output is not supported.")
-
-
-def _no_choice(value: Any) -> None:
-    if value != "none":
-        raise Verdict("tool_choice", "Tools are not supported.")
+def _functions_only(value: Any) -> None:
+    for index, tool in enumerate(value):
+        if tool["type"] != "function":
+            raise Verdict(f"tools[{index}].type", "Only tools of type 'function' are supported.")
 
 
 _SHARED: dict[str, Rule] = dict.fromkeys(
@@ -56,9 +52,13 @@ CHAT: Capabilities = (
         "messages": Limited(limits="text only", check=_messages),
         "max_completion_tokens": State.NATIVE,
         "modalities": Limited(limits="text only", check=_text_only),
-        "response_format": Limited(state=State.REFUSED, limits='except {"type":"text"}', check=_plain_text),
+        "response_format": State.NATIVE,
         "service_tier": State.NATIVE,
-        "tool_choice": Limited(state=State.REFUSED, limits='except "none"', check=_no_choice),
+        "tools": Limited(limits="functions only", check=_functions_only),
+        "tool_choice": State.NATIVE,
+        "parallel_tool_calls": State.NATIVE,
+        "functions": State.NATIVE,
+        "function_call": State.NATIVE,
     }
 )
 COMPLETIONS: Capabilities = _SHARED | {"prompt": State.NATIVE, "user": State.NO_EFFECT}

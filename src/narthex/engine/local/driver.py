@@ -14,19 +14,32 @@ import msgspec
 from msgspec import UNSET
 
 from narthex.core.capabilities import Capabilities
-from narthex.core.chat import ChatRequest, Message
+from narthex.core.chat import ChatRequest
 from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest, Prompt
-from narthex.core.errors import ContextLengthExceeded, EngineUnavailable, InvalidRequest, NarthexError
-from narthex.core.ports import Call, Ensure, Opened, Slots, Stream, Surface, Templates
+from narthex.core.errors import (
+    ContextLengthExceeded,
+    EngineUnavailable,
+    InvalidRequest,
+    NarthexError,
+    UnsupportedParameter,
+)
+from narthex.core.ports import Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, UsageReported
 from narthex.engine.local.capabilities import BY_SURFACE
+from narthex.engine.local.checked import Checks, told, whole
+from narthex.engine.local.form.request import form_of
+from narthex.engine.local.form.thinking import unheeded
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
 from narthex.engine.local.llama import LlamaServer, Props, engine_seed, is_greedy
-from narthex.engine.local.prompt import Marks, template_variables
-from narthex.engine.local.reading import ANY_TEXT
+from narthex.engine.local.prompt import Marks, chat_variables
+from narthex.engine.local.reading import ANY_TEXT, Form
 
 _PAUSES_S = (0.05, 0.25)
 """Between attempts to reach an engine that has just ended."""
+_TAIL = 64
+"""As much of a rendered prompt's end as tells how the answer begins."""
+_NEXT_ATTEMPT = 1_000_003
+"""Between the seeds of one attempt and the next."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,16 +64,33 @@ class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
     facts: Callable[[], Facts]
 
 
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the engine needs it. `param`: the field that the prompts came from."""
+
+    prompts: Sequence[Sequence[int]]
+    param: str
+    window: int
+    form: Form = ANY_TEXT
+
+
 class LocalDeployment:
     """Answers for one model on one engine. Safe for any number of calls at a time."""
 
     def __init__(
-        self, model: LocalModel, server: LlamaServer, *, slots: Slots, templates: Templates, ensure: Ensure
+        self,
+        model: LocalModel,
+        server: LlamaServer,
+        *,
+        slots: Slots,
+        templates: Templates,
+        grammars: Grammars,
+        ensure: Ensure,
     ) -> None:
         self._model = model
         self._server = server
         self._slots = slots
         self._templates = templates
+        self._grammars = grammars
         self._ensure = ensure
         self._props: Props | None = None
         self._facts: Facts | None = None
@@ -85,15 +115,28 @@ class LocalDeployment:
 
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[Stream]:
-        prompts, param, window = await self._prepared(call.request)
-        jobs = self._jobs(call, prompts, window=window, param=param)
-        tally = Tally(sum(map(len, prompts)))
+        ready = await self._prepared(call.request)
+        checks = Checks(call.request, self._grammars) if isinstance(call.request, ChatRequest) else None
+        if checks is None or not checks.any:
+            async with self._attempt(call, ready) as frames:
+                yield frames
+        elif call.request.stream:  # type: ignore[union-attr]
+            async with self._attempt(call, ready) as frames:
+                yield checks.watch(frames)
+        else:
+            yield told(await whole(lambda number: self._attempt(call, ready, number), checks))
+
+    @asynccontextmanager
+    async def _attempt(self, call: Call, ready: Prepared, number: int = 0) -> AsyncIterator[Stream]:
+        """Generate. A further attempt draws other tokens, the same ones each time that the request is seeded."""
+        jobs = self._jobs(call, ready, attempt=number)
+        tally = Tally(sum(map(len, ready.prompts)))
         sampling = call.request.sampling  # type: ignore[union-attr]
         if sampling.max_tokens == 0:
             yield _nothing(jobs, tally)
             return
         owner = Owner(key=call.principal.key.id, account=call.principal.account.id, seeded=sampling.seed is not UNSET)
-        generation = Generation(self._server, self._slots, owner=owner, sampling=sampling, form=ANY_TEXT, tally=tally)
+        generation = Generation(self._server, self._slots, owner=owner, sampling=sampling, form=ready.form, tally=tally)
         async with generate(generation, jobs) as frames:
             yield self._watched(frames, tally)
 
@@ -108,8 +151,8 @@ class LocalDeployment:
             raise
         yield Frame.of(UsageReported(tally.usage))
 
-    async def _prepared(self, request: object) -> tuple[list[Sequence[int]], str, int]:
-        """Prompts, the field that they came from, and the window: all from an engine that runs.
+    async def _prepared(self, request: object) -> Prepared:
+        """All that is needed before the first token, from an engine that runs.
 
         An engine that ended since we last spoke is awaited in its next life. The supervisor may hear of its end later
         than we do, and call it ready once more.
@@ -118,8 +161,11 @@ class LocalDeployment:
         while True:
             try:
                 props = await self._ready()
-                prompts, param = await self._prompts(request, props)
-                return prompts, param, self._model.window or props.window
+                window = self._model.window or props.window
+                if isinstance(request, ChatRequest):
+                    return await self._chat(request, props, window=window)
+                assert isinstance(request, CompletionRequest)  # noqa: S101 - the router asks for no other surface
+                return Prepared(prompts=await self._prompts(request, props), param="prompt", window=window)
             except EngineUnavailable:
                 self._props = None
                 if (pause_s := next(pauses_s, None)) is None:
@@ -137,14 +183,10 @@ class LocalDeployment:
 
     # --- prompts -----------------------------------------------------------------------------------------------------
 
-    async def _prompts(self, request: object, props: Props) -> tuple[list[Sequence[int]], str]:
-        """The prompts as tokens, and the name of the field that they came from."""
-        if isinstance(request, ChatRequest):
-            return [await self._chat_tokens(request.messages, props)], "messages"
-        assert isinstance(request, CompletionRequest)  # noqa: S101 - the router asks for no other surface
+    async def _prompts(self, request: CompletionRequest, props: Props) -> list[Sequence[int]]:
         if all(isinstance(prompt, tuple) for prompt in request.prompts):
             await self._server.props()  # nothing else would tell that the engine is gone before we count on it
-        return [await self._prompt_tokens(prompt, props) for prompt in request.prompts], "prompt"
+        return [await self._prompt_tokens(prompt, props) for prompt in request.prompts]
 
     async def _prompt_tokens(self, prompt: Prompt, props: Props) -> Sequence[int]:
         """Text as plain text; token ids as they are; nothing as the beginning of a new text."""
@@ -157,26 +199,36 @@ class LocalDeployment:
             return await self._server.tokenize(props.bos_token or props.eos_token, control=True, begin=False)
         return await self._server.tokenize(prompt, control=False, begin=True)
 
-    async def _chat_tokens(self, messages: Sequence[Message], props: Props) -> Sequence[int]:
+    async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
         template = self._facts.template if self._facts.template is not None else props.chat_template
         if not template:
             message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
             raise InvalidRequest(message, param="messages", code="unsupported_value")
+        if (field := unheeded(request.fields, template)) is not None:
+            message = f"'{field}' is not supported with the model '{request.model}': its chat template ignores it."
+            raise UnsupportedParameter(message, param=field)
         marks = Marks(self._facts.control)
         special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
-        variables = template_variables(messages, template, bracket=marks.bracket, special=special)
+        variables = chat_variables(request, template, bracket=marks.bracket, special=special)
         rendered = await self._templates.render(template, variables)
+        form = await form_of(
+            request, template=template, opened=rendered[-_TAIL:], grammars=self._grammars, token_id=self._token_id
+        )
         tokens: list[int] = []
         begin = not rendered.startswith(props.bos_token) if props.bos_token else True
         for span in marks.split(rendered):
             tokens += await self._server.tokenize(span.text, control=span.ours, begin=begin)
             begin = False
-        return tokens
+        return Prepared(prompts=[tokens], param="messages", window=window, form=form)
+
+    async def _token_id(self, text: str) -> int | None:
+        tokens = await self._server.tokenize(text, control=True, begin=False)
+        return tokens[0] if len(tokens) == 1 else None
 
     # --- jobs --------------------------------------------------------------------------------------------------------
 
-    def _jobs(self, call: Call, prompts: Sequence[Sequence[int]], *, window: int, param: str) -> list[Job]:
+    def _jobs(self, call: Call, ready: Prepared, *, attempt: int) -> list[Job]:
         sampling = call.request.sampling  # type: ignore[union-attr]
         seed = secrets.randbits(31) if sampling.seed is UNSET else engine_seed(sampling.seed)
         repeat = sampling.n if is_greedy(sampling) else 1
@@ -185,11 +237,11 @@ class LocalDeployment:
                 prompt=prompt,
                 first=number * sampling.n,
                 n=sampling.n // repeat,
-                seed=(seed + number * sampling.n) % (2**32 - 1 - 4096),
-                max_new=_room(len(prompt), sampling.max_tokens, window=window, param=param),
+                seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % (2**32 - 1 - 4096),
+                max_new=_room(len(prompt), sampling.max_tokens, window=ready.window, param=ready.param),
                 repeat=repeat,
             )
-            for number, prompt in enumerate(prompts)
+            for number, prompt in enumerate(ready.prompts)
         ]
 
 
