@@ -124,6 +124,30 @@ class Templates(Protocol):
         ...
 
 
+class Grammars(Protocol):
+    """Compiles JSON schemas for constrained output and checks finished texts by them, somewhere safe."""
+
+    async def rule(self, schema: bytes, *, path: str) -> str:
+        """The right-hand side of a llguidance Lark rule for exactly the JSON texts of a schema, in one layout.
+
+        `schema`: JSON text. `path`: where it stands in the request, e.g. `tools[2].function.parameters`.
+
+        Raises:
+            InvalidRequest: it is malformed, beyond the limits, or can't be held; `param`: `path` and the place in it.
+            EngineUnavailable: the compiler can't be asked now.
+        """
+        ...
+
+    async def fault(self, schema: bytes, text: str) -> str | None:
+        """Why a finished text is not valid by a schema, in short and with the place; None if it is.
+
+        Raises:
+            InvalidRequest: the schema itself can't be read, or the check took too long.
+            EngineUnavailable: the compiler can't be asked now.
+        """
+        ...
+
+
 class Lease(Protocol):
     """Room in the engine for some of a request's choices, from its grant to the end of the block it was made in."""
 

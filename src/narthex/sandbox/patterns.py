@@ -1,0 +1,263 @@
+r"""Regular expressions as JSON Schema writes them (ECMA-262), written anew so that every engine reads them alike.
+
+What comes out is anchored at both ends and holds no shorthand: `\d`, `\s`, `.` and the like stand as plain sets, all
+else as characters or code points. Lookaround, back references, word boundaries and inline flags can't be held.
+
+Rule: what comes out matches no text that the pattern does not match. Repeats are counted before they are built.
+"""
+
+import re
+from typing import Final
+
+MAX_PATTERN_BYTES = 1024
+MAX_REPEAT = 1000
+MAX_STATES = 10_000
+"""What nested repeats may multiply to."""
+MAX_NESTING = 50
+
+_SPACE = r"\t\n\v\f\r\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
+_SETS: Final = {"d": "0-9", "w": "A-Za-z0-9_", "s": _SPACE}
+_ANY = r"[\u0000-\U0010ffff]"
+_DOT = r"[^\n\r\u2028\u2029]"
+_CONTROLS: Final = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}
+_REPEAT = re.compile(r"\{(\d{1,9})(?:(,)(\d{0,9}))?\}")
+_HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}")
+_GROUP_NAME = re.compile(r"\?<[A-Za-z_$][\w$]*>")
+
+
+class PatternRefused(Exception):
+    """The pattern is not valid, or can't be held."""
+
+
+def plain(pattern: str) -> str:
+    """The same language in plain syntax, as a regular expression for the whole text.
+
+    Raises:
+        PatternRefused: with the reason.
+    """
+    if len(pattern.encode(errors="surrogatepass")) > MAX_PATTERN_BYTES:
+        raise PatternRefused(f"the pattern is longer than {MAX_PATTERN_BYTES} bytes")
+    reader = _Reader(pattern)
+    alternatives = reader.alternatives(0)
+    if not reader.ended:
+        raise PatternRefused("unmatched ')'")
+    if sum(_weight(terms) for terms in alternatives) > MAX_STATES:
+        raise PatternRefused("its repeats multiply to too many states")
+    return "^(?:" + "|".join(_whole(alternatives)) + ")$"
+
+
+class _Term:
+    """One piece of an alternative: a set or character, an anchor, or a group with its alternatives."""
+
+    def __init__(self, text: str = "", *, group: "list[list[_Term]] | None" = None, anchor: str = "") -> None:
+        self.text = text
+        self.group = group
+        self.anchor = anchor
+        self.repeat = ""
+        self.most = 1
+
+    @property
+    def weight(self) -> int:
+        inner = 1 if self.group is None else sum(_weight(terms) for terms in self.group)
+        return max(inner, 1) * max(self.most, 1)
+
+    def render(self) -> str:
+        if self.anchor:
+            raise PatternRefused(f"'{self.anchor}' can only be held at the ends of an alternative")
+        if self.group is None:
+            return self.text + self.repeat
+        return "(?:" + "|".join("".join(term.render() for term in terms) for terms in self.group) + ")" + self.repeat
+
+
+def _weight(terms: list[_Term]) -> int:
+    return 1 + sum(term.weight for term in terms)
+
+
+def _whole(alternatives: list[list[_Term]]) -> list[str]:
+    """Alternatives of a search, as alternatives for the whole text."""
+    found: list[str] = []
+    for terms in alternatives:
+        if len(terms) == 1 and terms[0].group is not None and not terms[0].repeat:
+            found += _whole(terms[0].group)
+            continue
+        first = bool(terms) and terms[0].anchor == "^"
+        rest = terms[1:] if first else terms
+        last = bool(rest) and rest[-1].anchor == "$"
+        rest = rest[:-1] if last else rest
+        body = "".join(term.render() for term in rest)
+        found.append(("" if first else _ANY + "*") + body + ("" if last else _ANY + "*"))
+    return found
+
+
+class _Reader:
+    """Reads a pattern from left to right."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = pattern
+        self._at = 0
+
+    @property
+    def ended(self) -> bool:
+        return self._at >= len(self._pattern)
+
+    def alternatives(self, depth: int) -> list[list[_Term]]:
+        if depth > MAX_NESTING:
+            raise PatternRefused("its groups are nested too deeply")
+        found: list[list[_Term]] = [[]]
+        while not self.ended and self._peek() != ")":
+            if self._take("|"):
+                found.append([])
+            else:
+                found[-1].append(self._repeated(self._term(depth)))
+        return found
+
+    def _peek(self) -> str:
+        return self._pattern[self._at : self._at + 1]
+
+    def _take(self, text: str) -> bool:
+        if self._pattern.startswith(text, self._at):
+            self._at += len(text)
+            return True
+        return False
+
+    def _next(self) -> str:
+        if self.ended:
+            raise PatternRefused("it ends too early")
+        self._at += 1
+        return self._pattern[self._at - 1]
+
+    def _term(self, depth: int) -> _Term:
+        character = self._next()
+        if character in "^$":
+            return _Term(anchor=character)
+        if character == ".":
+            return _Term(_DOT)
+        if character == "(":
+            return self._group(depth)
+        if character == "[":
+            return _Term(self._class())
+        if character == "\\":
+            return self._escape()
+        if character in "*+?" or (character == "{" and _REPEAT.match(self._pattern, self._at - 1)):
+            raise PatternRefused("nothing to repeat")
+        return _Term(_literal(character))
+
+    def _group(self, depth: int) -> _Term:
+        if self._peek() == "?" and not self._take("?:"):
+            if not (name := _GROUP_NAME.match(self._pattern, self._at)):
+                raise PatternRefused("lookaround and flags can't be held")
+            self._at = name.end()
+        group = self.alternatives(depth + 1)
+        if not self._take(")"):
+            raise PatternRefused("unclosed group")
+        return _Term(group=group)
+
+    def _repeated(self, term: _Term) -> _Term:
+        counted = _REPEAT.match(self._pattern, self._at)
+        if counted:
+            self._at = counted.end()
+            least = int(counted[1])
+            most = least if not counted[2] else int(counted[3]) if counted[3] else None
+            if most is not None and most < least:
+                raise PatternRefused("a repeat whose bounds are out of order")
+            if max(least, most or 0) > MAX_REPEAT:
+                raise PatternRefused(f"a repeat of more than {MAX_REPEAT}")
+            term.repeat = f"{{{least},{'' if most is None else most}}}"
+            term.most = max(least, most or 0)
+        elif self._peek() in ("*", "+", "?") and not self.ended:
+            term.repeat = self._next()
+        else:
+            return term
+        self._take("?")  # lazy or not: the language is the same
+        if term.anchor:
+            raise PatternRefused("an anchor that is repeated")
+        if self._peek() in ("*", "+", "?") and not self.ended:
+            raise PatternRefused("nothing to repeat")
+        return term
+
+    def _escape(self) -> _Term:
+        character = self._next()
+        if character.lower() in _SETS:
+            return _Term(f"[{'' if character.islower() else '^'}{_SETS[character.lower()]}]")
+        if character in "bB":
+            raise PatternRefused("word boundaries can't be held")
+        if character in "123456789k":
+            raise PatternRefused("back references can't be held")
+        return _Term(_literal(self._escaped(character)))
+
+    def _escaped(self, character: str) -> str:
+        """The one character that an escape stands for; its first character has been read."""
+        if character in _CONTROLS:
+            return _CONTROLS[character]
+        if character == "0" and not self._peek().isdigit():
+            return "\0"
+        if character == "c" and re.match("[A-Za-z]", self._peek()):
+            return chr(ord(self._next()) % 32)
+        if coded := _HEX.match(self._pattern, self._at - 1):
+            self._at = coded.end()
+            return self._code_point(int(coded[coded.lastindex or 0], 16))
+        if character.isascii() and not character.isalnum() and character != "_":
+            return character
+        raise PatternRefused(f"the escape '\\{character}' can't be held")
+
+    def _code_point(self, code: int) -> str:
+        if 0xD800 <= code < 0xDC00 and (
+            low := re.compile(r"\\u([dD][c-fC-F][0-9a-fA-F]{2})").match(self._pattern, self._at)
+        ):
+            self._at = low.end()
+            return chr(0x10000 + ((code - 0xD800) << 10) + int(low[1], 16) - 0xDC00)
+        if code > 0x10FFFF or 0xD800 <= code < 0xE000:
+            raise PatternRefused("an escape that is no character")
+        return chr(code)
+
+    def _class(self) -> str:
+        negated = self._take("^")
+        members: list[str] = []
+        inverse: list[str] = []
+        while not self._take("]"):
+            first = self._member()
+            if isinstance(first, tuple):
+                (inverse if first[1] else members).append(first[0])
+                if self._peek() == "-" and self._pattern[self._at + 1 : self._at + 2] != "]":
+                    raise PatternRefused("a range that begins with a set")
+                continue
+            members.append(self._range(first))
+        if inverse and (negated or members or len(inverse) > 1):
+            raise PatternRefused("a set with a negated shorthand and something else in it")
+        if inverse:
+            return f"[^{inverse[0]}]"
+        if not members:
+            if negated:
+                return _ANY
+            raise PatternRefused("an empty set matches nothing")
+        return f"[{'^' if negated else ''}{''.join(members)}]"
+
+    def _range(self, first: str) -> str:
+        if self._peek() != "-" or self._pattern[self._at + 1 : self._at + 2] in ("]", ""):
+            return _literal(first)
+        self._next()
+        last = self._member()
+        if isinstance(last, tuple):
+            raise PatternRefused("a range that ends with a set")
+        if last < first:
+            raise PatternRefused("a range out of order")
+        return f"{_literal(first)}-{_literal(last)}"
+
+    def _member(self) -> str | tuple[str, bool]:
+        """A character of a class; or a shorthand's set, and whether it is negated."""
+        character = self._next()
+        if character != "\\":
+            return character
+        character = self._next()
+        if character.lower() in _SETS:
+            return _SETS[character.lower()], character.isupper()
+        return "\b" if character == "b" else self._escaped(character)
+
+
+def _literal(character: str) -> str:
+    if character.isascii() and character.isalnum():
+        return character
+    code = ord(character)
+    if 0xD800 <= code < 0xE000:
+        raise PatternRefused("a lone surrogate")
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
