@@ -11,6 +11,7 @@ from narthex import __version__
 from narthex.core.errors import ConfigError, ModelLoadFailed
 from narthex.engine import gguf, sizing
 from narthex.engine.llama import EngineSettings
+from narthex.engine.local.form.thinking import heeded
 from narthex.engine.models.catalogue import CATALOGUE
 from narthex.engine.models.manifest import Manifest
 from narthex.engine.models.source import FileSource, parse
@@ -210,6 +211,7 @@ class Planner:
             control_socket=str(control),
             path=str(file),
             window=size.window,
+            heeds=heeded((header.chat_template if header else None) or ""),
             **common,
         )
 

@@ -51,6 +51,7 @@ class LocalEngines:
             child=model.child,
             fingerprint=_fingerprint(model),
             window=model.window,
+            heeds=model.heeds,
             facts=lambda: read_facts(model),
         )
         return LocalDeployment(

@@ -64,3 +64,12 @@ CHAT: Capabilities = (
 COMPLETIONS: Capabilities = _SHARED | {"prompt": State.NATIVE, "user": State.NO_EFFECT}
 
 BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}
+
+_STEERING = ("reasoning_effort", "verbosity")
+"""Fields that reach the model through its chat template, if at all."""
+
+
+def chat(*, heeds: frozenset[str] | None) -> Capabilities:
+    """What a chat model honours, by what its template heeds; with None every field is tried."""
+    heeded = [name for name in _STEERING if heeds is None or name in heeds]
+    return {**CHAT, **dict.fromkeys(heeded, State.NATIVE)}

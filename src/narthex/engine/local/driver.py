@@ -25,7 +25,7 @@ from narthex.core.errors import (
 )
 from narthex.core.ports import Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, UsageReported
-from narthex.engine.local.capabilities import BY_SURFACE
+from narthex.engine.local.capabilities import BY_SURFACE, chat
 from narthex.engine.local.checked import Checks, told, whole
 from narthex.engine.local.form.request import form_of
 from narthex.engine.local.form.thinking import unheeded
@@ -54,6 +54,7 @@ class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
 
     `child`: the name under which the supervisor starts its engine; "" where the engine is somebody else's server.
     `window`: tokens of one request, prompt and answer; 0: ask the server.
+    `heeds`: the request fields that its template heeds; None: unknown until a prompt is rendered.
     `facts` reads the model's file; it blocks and is called once.
     """
 
@@ -61,6 +62,7 @@ class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
     child: str
     fingerprint: str
     window: int
+    heeds: frozenset[str] | None = None
     facts: Callable[[], Facts]
 
 
@@ -92,6 +94,7 @@ class LocalDeployment:
         self._templates = templates
         self._grammars = grammars
         self._ensure = ensure
+        self._honoured = {**BY_SURFACE, "chat": chat(heeds=model.heeds)}
         self._props: Props | None = None
         self._facts: Facts | None = None
 
@@ -107,7 +110,7 @@ class LocalDeployment:
 
     def capabilities(self, surface: Surface) -> Capabilities | None:
         """See `Deployment.capabilities`."""
-        return BY_SURFACE.get(surface)
+        return self._honoured.get(surface)
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""

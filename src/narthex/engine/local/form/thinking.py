@@ -56,6 +56,11 @@ def verbosity_variables(template: str, verbosity: str) -> dict[str, Any] | None:
 _FIELDS = {"reasoning_effort": effort_variables, "verbosity": verbosity_variables}
 
 
+def heeded(template: str) -> frozenset[str]:
+    """The fields of a request that steer a model through its template, as far as this one heeds them."""
+    return frozenset(name for name, variables in _FIELDS.items() if variables(template, "low") is not None)
+
+
 def unheeded(fields: Mapping[str, Any], template: str) -> str | None:
     """The first field of a request that the template can't heed; None where there is none."""
     for name, variables in _FIELDS.items():
