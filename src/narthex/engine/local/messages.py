@@ -2,7 +2,8 @@
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -12,15 +13,19 @@ from narthex.engine.local.form.formats import HERMES, CallFormat
 
 _WANTS_NONE = re.compile(r"content['\"]?\]?\s+is\s+(?:not\s+)?none")
 _ALTERNATES = re.compile(r"alternate", re.IGNORECASE)
-_NINE_LETTERS = "length 9"
+_NINE_LETTERS = re.compile(r"length (?:>= )?9")
 
 
 def template_messages(messages: Sequence[Message], template: str, *, native: CallFormat | None) -> list[dict[str, Any]]:
     """Messages as plain objects for a template. `native`: how it writes calls; None: it knows no tools."""
-    names = {call.id: call.name for message in messages for call in message.tool_calls}
-    if native is not None:
-        return [_native(message, template, names=names, written=native.written) for message in messages]
-    return _joined([_as_text(message) for message in messages], all_users=bool(_ALTERNATES.search(template)))
+    if native is None:
+        return _joined([_as_text(message) for message in messages], all_users=bool(_ALTERNATES.search(template)))
+    names: dict[str | None, str] = {}
+    found = []
+    for message in messages if native.separator is not None else _one_by_one(messages):
+        names |= {call.id: call.name for call in message.tool_calls}
+        found.append(_native(message, template, name=names.get(message.tool_call_id), written=native.written))
+    return found
 
 
 def _plain(message: Message) -> dict[str, Any]:
@@ -38,7 +43,25 @@ def _calls(message: Message) -> list[ToolCall | FunctionCall]:
 # --- templates that know tools ---------------------------------------------------------------------------------------
 
 
-def _native(message: Message, template: str, *, names: dict[str, str], written: bool) -> dict[str, Any]:
+def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
+    """Calls that were made together as if one had followed the other, each with its result (Llama's templates)."""
+    rest = deque(messages)
+    while rest:
+        message = rest.popleft()
+        if len(message.tool_calls) < 2:
+            yield message
+            continue
+        results = []
+        while rest and rest[0].role == "tool":
+            results.append(rest.popleft())
+        for number, call in enumerate(message.tool_calls):
+            content = message.content if number == 0 else None
+            yield msgspec.structs.replace(message, content=content, tool_calls=(call,))
+            yield from (result for result in results if result.tool_call_id == call.id)
+
+
+def _native(message: Message, template: str, *, name: str | None, written: bool) -> dict[str, Any]:
+    """`name`: of the function whose result the message is."""
     plain = _plain(message)
     if calls := _calls(message):
         plain["tool_calls"] = [_native_call(call, template, written=written) for call in calls]
@@ -48,7 +71,7 @@ def _native(message: Message, template: str, *, names: dict[str, str], written: 
         plain["role"] = "tool"
     if message.tool_call_id is not None:
         plain["tool_call_id"] = _id(message.tool_call_id, template)
-        plain.setdefault("name", names.get(message.tool_call_id, ""))
+        plain.setdefault("name", name)
     return plain
 
 
@@ -70,7 +93,7 @@ def _parsed(text: str) -> Any:
 
 def _id(id_: str, template: str) -> str:
     """Some templates (Mistral's) refuse ids that are not nine letters long."""
-    if _NINE_LETTERS not in template:
+    if not _NINE_LETTERS.search(template):
         return id_
     return hashlib.blake2b(id_.encode()).hexdigest()[:9]
 

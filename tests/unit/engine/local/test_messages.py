@@ -100,3 +100,32 @@ def test_roles_and_contents() -> None:
         {"role": "system", "content": "ab", "name": "me"},
         {"role": "assistant", "content": "I won't."},
     ]
+
+
+def test_calls_one_by_one_where_a_model_makes_one_at_a_time() -> None:
+    row = next(row for row in FORMATS if row.separator is None)
+    turns = [
+        *TURNS[:3],
+        Message(role="assistant", tool_calls=(ToolCall(id="1", name="again", arguments="{}"),)),
+        TURNS[1],
+    ]
+    told = [
+        (message["role"], message["content"], [call["function"]["name"] for call in message.get("tool_calls", ())])
+        for message in template_messages(turns, "", native=row)
+    ]
+    assert told == [
+        ("assistant", "Let me see.", ["find"]),
+        ("tool", "found", []),
+        ("assistant", "", ["x"]),
+        ("tool", "what?", []),
+        ("assistant", "", ["y"]),
+        ("assistant", "", ["again"]),
+        ("tool", "found", []),
+    ]
+    assert [
+        message.get("name") for message in template_messages(turns, "", native=row) if message["role"] == "tool"
+    ] == [
+        "find",
+        "other",
+        "again",
+    ]

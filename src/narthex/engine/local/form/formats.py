@@ -43,6 +43,24 @@ class CallFormat(msgspec.Struct, frozen=True, kw_only=True):
 
 _OBJECT = '{"name": "{name}", "arguments": '
 
+
+def _list(name: str, *, open_: str, close: str = "", unlike: tuple[str, ...] = ()) -> CallFormat:
+    """Calls as one JSON array between two markers."""
+    markers = tuple(filter(None, (open_, close)))
+    return CallFormat(
+        name=name,
+        marks=markers,
+        unlike=unlike,
+        trigger=open_,
+        begin=f"{open_}[",
+        head=_OBJECT,
+        tail="}",
+        separator=", ",
+        end=f"]{close}",
+        control=markers,
+    )
+
+
 HERMES = CallFormat(
     name="hermes",  # Hermes, Qwen 2.5 and 3, SmolLM3, Granite 4; and every model whose template knows no tools
     marks=("<tool_call>", "arguments"),
@@ -69,38 +87,17 @@ FORMATS: tuple[CallFormat, ...] = (
         separator="",
         control=("[TOOL_CALLS]", "[ARGS]"),
     ),
-    CallFormat(
-        name="mistral_list",  # Mistral 7B v0.3, Nemo, Mistral Large
-        marks=("[TOOL_CALLS]",),
-        trigger="[TOOL_CALLS]",
-        begin="[TOOL_CALLS][",
-        head=_OBJECT,
-        tail="}",
-        separator=", ",
-        end="]",
-        control=("[TOOL_CALLS]",),
-    ),
-    CallFormat(
-        name="granite",  # Granite 3.1 to 3.3
-        marks=("<|tool_call|>",),
-        unlike=("<|/tool_call|>",),
-        trigger="<|tool_call|>",
-        begin="<|tool_call|>[",
-        head=_OBJECT,
-        tail="}",
-        separator=", ",
-        end="]",
-        control=("<|tool_call|>",),
-    ),
+    _list("mistral_list", open_="[TOOL_CALLS]"),  # Mistral 7B v0.3, Nemo, Large, Small 3.1
+    _list("granite", open_="<|tool_call|>", unlike=("<|/tool_call|>",)),  # Granite 3.1 to 3.3
+    _list("apriel", open_="<tool_calls>", close="</tool_calls>"),
+    _list("nemotron", open_="<TOOLCALL>", close="</TOOLCALL>"),  # Nemotron Nano v2
     CallFormat(
         name="phi",  # Phi-4 mini
         marks=("<|tool_call|>", "<|/tool_call|>"),
         trigger="<|tool_call|>",
-        begin="<|tool_call|>[",
-        head=_OBJECT,
-        tail="}",
-        separator=", ",
-        end="]<|/tool_call|>",
+        head=f"<|tool_call|>{_OBJECT}",
+        tail="}<|/tool_call|>",
+        separator="",
         control=("<|tool_call|>", "<|/tool_call|>"),
     ),
     CallFormat(

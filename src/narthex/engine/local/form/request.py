@@ -1,11 +1,11 @@
 """The form of the answer to one chat request."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 import msgspec
 
 from narthex.core.chat import ChatRequest
+from narthex.core.ports import Grammars
 from narthex.core.tools import Tool, Tools
 from narthex.engine.local.form.formats import CallFormat, call_format
 from narthex.engine.local.form.grammar import Calls, Shape, compose
@@ -13,19 +13,6 @@ from narthex.engine.local.form.reader import FormOfParts, Layout
 from narthex.engine.local.form.thinking import Thinking, thinking_of
 from narthex.engine.local.reading import ANY_TEXT, Form
 from narthex.wire.json import encode
-
-
-class Grammars(Protocol):
-    """Rules of values, compiled strictly."""
-
-    async def rule(self, schema: bytes, *, path: str) -> str:
-        """The right-hand side of a Lark rule for the JSON that is valid by a schema.
-
-        Raises:
-            InvalidRequest: the schema can't be held; names its path.
-        """
-        ...
-
 
 TokenId = Callable[[str], Awaitable[int | None]]
 """The id of the one token that a text is, control tokens included; None where it is several."""
