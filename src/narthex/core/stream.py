@@ -30,10 +30,14 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
-    """A chosen token with its log probability and its rivals, best first."""
+    r"""A chosen token with its log probability and its rivals, best first.
+
+    `token`: its text; bytes that are no whole characters are written as `\xf0\x9f`. `logprob`: None of the first token
+    of an echoed prompt, which nothing comes before. `bytes_`: None of control tokens, which are no text.
+    """
 
     token: str
-    logprob: float
+    logprob: float | None
     bytes_: bytes | None = None
     top: tuple["TokenLogprob", ...] = ()
 

@@ -94,6 +94,12 @@ def logprobs_object(entries: Sequence[TokenLogprob] | None) -> dict[str, Any] | 
     return {"content": content, "refusal": None}
 
 
+def _entries(choice: FoldedChoice, *, asked: bool) -> Sequence[TokenLogprob] | None:
+    """Those of a choice; an answer without a word has none, which is not null where they were asked for."""
+    silent = not (choice.text or choice.calls or choice.refusal or choice.reasoning)
+    return () if asked and silent else choice.logprobs
+
+
 # --- whole ---------------------------------------------------------------------------------------------------------
 
 
@@ -139,7 +145,7 @@ def encode_answer(call: Call, frames: Sequence[Frame], *, created: int) -> bytes
             {
                 "index": choice.index,
                 "message": _message(choice, older=older),
-                "logprobs": logprobs_object(choice.logprobs),
+                "logprobs": logprobs_object(_entries(choice, asked=request.sampling.logprobs is not None)),
                 "finish_reason": _finish(choice.finish_reason, older=older),
             }
             for choice in fold.choices

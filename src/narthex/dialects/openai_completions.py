@@ -1,5 +1,6 @@
 """`/v1/completions`, the older endpoint. Source: contract sections 1.6 and 11."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ from narthex.dialects.fields import (
     nullable,
     wrong_type,
 )
+from narthex.dialects.legacy_logprobs import LegacyLogprobs
 from narthex.dialects.openai_chat_answer import DONE, usage_object
 from narthex.dialects.openai_errors import error_body
 from narthex.dialects.sampling import NOT_BUILT, SHARED, check_stream_options, sampling_of
@@ -87,8 +89,9 @@ def _check(fields: dict[str, Any], prompts: Sequence[Any]) -> None:
         raise invalid("best_of", f"it must not be less than 'n' ({n}).")
     if best_of is not None and best_of > 1 and fields.get("stream"):
         raise invalid("best_of", "it can't be used with 'stream'.")
-    if len(prompts) * n > MAX_CHOICES:
-        message = f"too many choices. Expected at most {MAX_CHOICES} over all prompts, but got {len(prompts) * n}."
+    choices = len(prompts) * max(n, best_of or 1)
+    if choices > MAX_CHOICES:
+        message = f"too many choices. Expected at most {MAX_CHOICES} over all prompts, but got {choices}."
         raise invalid("prompt", message, code="array_above_max_length")
 
 
@@ -124,11 +127,12 @@ class CompletionsDialect:
     def encode_answer(self, call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
         """Write the answer whole."""
         fold = folded(frames)
+        asked = call.request.sampling.logprobs is not None  # type: ignore[union-attr]
         choices = [
             {
                 "text": "".join(choice.text),
                 "index": choice.index,
-                "logprobs": None,
+                "logprobs": LegacyLogprobs().object(choice.logprobs or ()) if asked else None,
                 "finish_reason": choice.finish_reason,
             }
             for choice in fold.choices
@@ -158,6 +162,7 @@ class CompletionsStream:
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
         self._order = OrderCheck()
         self._usage: Usage | None = None
+        self._logprobs: defaultdict[int, LegacyLogprobs] = defaultdict(LegacyLogprobs)
 
     def encode(self, frame: Frame) -> bytes:
         """The events of a frame that carry text or an end."""
@@ -179,14 +184,15 @@ class CompletionsStream:
 
     def _event(self, event: Event) -> bytes:
         match event:
-            case TextDelta(choice, text, _):
-                return self._written(choice, encode(text), b"null")
+            case TextDelta(choice, text, logprobs):
+                told = None if logprobs is None else self._logprobs[choice].object(logprobs)
+                return self._written(choice, encode(text), logprobs=encode(told))
             case ChoiceFinished(choice, reason):
-                return self._written(choice, b'""', encode(reason))
+                return self._written(choice, b'""', finish=encode(reason))
             case _:
                 return b""
 
-    def _written(self, choice: int, text: bytes, finish: bytes) -> bytes:
-        return b'%b{"text":%b,"index":%d,"logprobs":null,"finish_reason":%b}%b' % (
-            self._head, text, choice, finish, self._tail,
+    def _written(self, choice: int, text: bytes, *, logprobs: bytes = b"null", finish: bytes = b"null") -> bytes:
+        return b'%b{"text":%b,"index":%d,"logprobs":%b,"finish_reason":%b}%b' % (
+            self._head, text, choice, logprobs, finish, self._tail,
         )  # fmt: skip

@@ -12,6 +12,7 @@ from narthex.engine.leases import LocalSlots
 from narthex.engine.leases import Slots as BrokerSlots
 from narthex.engine.local.driver import Facts, LocalDeployment, LocalModel
 from narthex.engine.local.embedding import GgufEmbeddings
+from narthex.engine.local.infill import fill_in_of
 from narthex.engine.local.llama import LlamaServer
 from narthex.engine.local.prompt import control_pattern
 from narthex.engine.queue import QueueLimits
@@ -89,7 +90,11 @@ def read_facts(model: ServedModel) -> Facts:
     texts = cast("tuple[str, ...]", file.metadata.get(tokens, ()))
     kinds = cast("tuple[Any, ...]", file.metadata.get(types, ()))
     control = [text for text, kind in zip(texts, kinds, strict=False) if kind in {_CONTROL, _USER_DEFINED}]
-    return Facts(template=file.chat_template or "", control=control_pattern(control))
+    return Facts(
+        template=file.chat_template or "",
+        control=control_pattern(control),
+        fill_in=fill_in_of(file.metadata),
+    )
 
 
 def _fingerprint(model: ServedModel) -> str:

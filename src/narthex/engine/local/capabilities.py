@@ -40,7 +40,7 @@ def _functions_only(value: Any) -> None:
 _SHARED: dict[str, Rule] = dict.fromkeys(
     (
         "model", "frequency_penalty", "presence_penalty", "n", "seed", "stop", "stream", "stream_options",
-        "temperature", "top_p", "max_tokens",
+        "temperature", "top_p", "max_tokens", "logprobs", "logit_bias",
     ),
     State.NATIVE,
 )  # fmt: skip
@@ -51,6 +51,7 @@ CHAT: Capabilities = (
     | {
         "messages": Limited(limits="text only", check=_messages),
         "max_completion_tokens": State.NATIVE,
+        "top_logprobs": State.NATIVE,
         "modalities": Limited(limits="text only", check=_text_only),
         "response_format": State.NATIVE,
         "service_tier": State.NATIVE,
@@ -61,7 +62,13 @@ CHAT: Capabilities = (
         "function_call": State.NATIVE,
     }
 )
-COMPLETIONS: Capabilities = _SHARED | {"prompt": State.NATIVE, "user": State.NO_EFFECT}
+COMPLETIONS: Capabilities = _SHARED | {
+    "prompt": State.NATIVE,
+    "user": State.NO_EFFECT,
+    "echo": State.EMULATED,
+    "best_of": State.EMULATED,
+    "suffix": Limited(limits="models that can fill in", check=lambda _: None),  # the driver knows the model
+}
 
 BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}
 

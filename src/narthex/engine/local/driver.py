@@ -7,15 +7,15 @@ and gives text.
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
 from msgspec import UNSET
 
 from narthex.core.capabilities import Capabilities
-from narthex.core.chat import ChatRequest
-from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest, Prompt
+from narthex.core.chat import ChatRequest, Sampling
+from narthex.core.completions import CompletionRequest
 from narthex.core.errors import (
     ContextLengthExceeded,
     EngineUnavailable,
@@ -23,16 +23,21 @@ from narthex.core.errors import (
     NarthexError,
     UnsupportedParameter,
 )
-from narthex.core.ports import Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, UsageReported
+from narthex.core.ports import Call, Ensure, Grammars, Opened, Request, Slots, Stream, Surface, Templates
+from narthex.core.stream import Frame, UsageReported
 from narthex.engine.local.capabilities import BY_SURFACE, chat
 from narthex.engine.local.checked import Checks, told, whole
+from narthex.engine.local.completion import completed, generated, prompt_tokens
+from narthex.engine.local.echo import Echo
 from narthex.engine.local.form.request import form_of
 from narthex.engine.local.form.thinking import unheeded
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
+from narthex.engine.local.infill import FillIn
 from narthex.engine.local.llama import LlamaServer, Props, engine_seed, is_greedy
+from narthex.engine.local.probabilities import Vocabulary
 from narthex.engine.local.prompt import Marks, chat_variables
 from narthex.engine.local.reading import ANY_TEXT, Form
+from narthex.engine.local.scoring import Scorer
 
 _PAUSES_S = (0.05, 0.25)
 """Between attempts to reach an engine that has just ended."""
@@ -43,10 +48,13 @@ _NEXT_ATTEMPT = 1_000_003
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model's file tells. `template` None: ask the server; `control` matches control tokens, None: unknown."""
+    """What a model's file tells. `template` None: ask the server; `control` matches control tokens, None: unknown;
+    `fill_in` None: it can't fill in.
+    """
 
     template: str | None = None
     control: re.Pattern[str] | None = None
+    fill_in: FillIn | None = None
 
 
 class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,12 +75,17 @@ class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A request as the engine needs it. `param`: the field that the prompts came from."""
+    """A request as the engine needs it. `param`: the field that the prompts came from.
+
+    `vocabulary`: where log probabilities or an echo are asked for; `echoes`: one for each prompt, where asked for.
+    """
 
     prompts: Sequence[Sequence[int]]
     param: str
     window: int
     form: Form = ANY_TEXT
+    vocabulary: Vocabulary | None = None
+    echoes: Sequence[Echo] = ()
 
 
 class LocalDeployment:
@@ -97,6 +110,8 @@ class LocalDeployment:
         self._honoured = {**BY_SURFACE, "chat": chat(heeds=model.heeds)}
         self._props: Props | None = None
         self._facts: Facts | None = None
+        self._vocabulary_size = 0
+        self._vocabulary: Vocabulary | None = None
 
     @property
     def name(self) -> str:
@@ -132,16 +147,35 @@ class LocalDeployment:
     @asynccontextmanager
     async def _attempt(self, call: Call, ready: Prepared, number: int = 0) -> AsyncIterator[Stream]:
         """Generate. A further attempt draws other tokens, the same ones each time that the request is seeded."""
-        jobs = self._jobs(call, ready, attempt=number)
+        sampling = generated(call.request)
+        jobs = _jobs(sampling, ready, attempt=number)
         tally = Tally(sum(map(len, ready.prompts)))
-        sampling = call.request.sampling  # type: ignore[union-attr]
-        if sampling.max_tokens == 0:
-            yield _nothing(jobs, tally)
-            return
         owner = Owner(key=call.principal.key.id, account=call.principal.account.id, seeded=sampling.seed is not UNSET)
-        generation = Generation(self._server, self._slots, owner=owner, sampling=sampling, form=ready.form, tally=tally)
+        generation = Generation(
+            self._server,
+            self._slots,
+            owner=owner,
+            sampling=sampling,
+            form=ready.form,
+            tally=tally,
+            vocabulary=ready.vocabulary,
+        )
         async with generate(generation, jobs) as frames:
+            if isinstance(call.request, CompletionRequest):
+                frames = self._completed(frames, call.request, ready, owner=owner)
             yield self._watched(frames, tally)
+
+    def _completed(
+        self, frames: AsyncIterator[Frame], request: CompletionRequest, ready: Prepared, *, owner: Owner
+    ) -> AsyncIterator[Frame]:
+        scorer = Scorer(
+            self._server,
+            self._slots,
+            owner=owner,
+            vocabulary=ready.vocabulary or Vocabulary(()),
+            rivals=request.sampling.logprobs or 0,
+        )
+        return completed(frames, request, prompts=ready.prompts, echoes=ready.echoes, score=scorer.score)
 
     async def _watched(self, frames: AsyncIterator[Frame], tally: Tally) -> AsyncIterator[Frame]:
         """The frames, and the usage after them. After a fault the engine is asked anew what it is."""
@@ -154,7 +188,7 @@ class LocalDeployment:
             raise
         yield Frame.of(UsageReported(tally.usage))
 
-    async def _prepared(self, request: object) -> Prepared:
+    async def _prepared(self, request: Request) -> Prepared:
         """All that is needed before the first token, from an engine that runs.
 
         An engine that ended since we last spoke is awaited in its next life. The supervisor may hear of its end later
@@ -168,7 +202,7 @@ class LocalDeployment:
                 if isinstance(request, ChatRequest):
                     return await self._chat(request, props, window=window)
                 assert isinstance(request, CompletionRequest)  # noqa: S101 - the router asks for no other surface
-                return Prepared(prompts=await self._prompts(request, props), param="prompt", window=window)
+                return await self._completion(request, props, window=window)
             except EngineUnavailable:
                 self._props = None
                 if (pause_s := next(pauses_s, None)) is None:
@@ -181,29 +215,40 @@ class LocalDeployment:
         if self._props is None:
             if self._model.child:
                 await self._ensure(self._model.child)
+            self._vocabulary = None
+            self._vocabulary_size = await self._server.vocabulary_size()
             self._props = await self._server.props()
         return self._props
 
+    async def _spelled(self, request: ChatRequest | CompletionRequest) -> Vocabulary | None:
+        """What the model's tokens spell, where the answer to a request needs it."""
+        if generated(request).logprobs is None and not getattr(request, "echo", False):
+            return None
+        if not self._vocabulary_size:
+            param = "logprobs" if "logprobs" in request.fields else "echo"
+            raise UnsupportedParameter(f"The server of '{request.model}' does not tell its vocabulary.", param=param)
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary(await self._server.spell(range(self._vocabulary_size)))
+        return self._vocabulary
+
     # --- prompts -----------------------------------------------------------------------------------------------------
 
-    async def _prompts(self, request: CompletionRequest, props: Props) -> list[Sequence[int]]:
-        if all(isinstance(prompt, tuple) for prompt in request.prompts):
-            await self._server.props()  # nothing else would tell that the engine is gone before we count on it
-        return [await self._prompt_tokens(prompt, props) for prompt in request.prompts]
-
-    async def _prompt_tokens(self, prompt: Prompt, props: Props) -> Sequence[int]:
-        """Text as plain text; token ids as they are; nothing as the beginning of a new text."""
-        if isinstance(prompt, tuple):
-            return prompt
-        if prompt in {"", DEFAULT_PROMPT}:
-            tokens = await self._server.tokenize(DEFAULT_PROMPT, control=True, begin=False)
-            if len(tokens) == 1:
-                return tokens
-            return await self._server.tokenize(props.bos_token or props.eos_token, control=True, begin=False)
-        return await self._server.tokenize(prompt, control=False, begin=True)
+    async def _completion(self, request: CompletionRequest, props: Props, *, window: int) -> Prepared:
+        assert self._facts is not None  # noqa: S101 - `_ready` comes first
+        self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        for prompt in request.prompts:
+            self._check_ids(prompt if isinstance(prompt, tuple) else (), param="prompt")
+        prompts = await prompt_tokens(request, self._server, props=props, fill_in=self._facts.fill_in)
+        vocabulary = await self._spelled(request)
+        echoes: Sequence[Echo] = ()
+        if request.echo and vocabulary is not None:
+            pairs = zip(request.prompts, prompts, strict=True)
+            echoes = [Echo.of(prompt, tokens, vocabulary) for prompt, tokens in pairs]
+        return Prepared(prompts=prompts, param="prompt", window=window, vocabulary=vocabulary, echoes=echoes)
 
     async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
+        self._check_ids(request.sampling.logit_bias, param="logit_bias")
         template = self._facts.template if self._facts.template is not None else props.chat_template
         if not template:
             message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
@@ -223,29 +268,37 @@ class LocalDeployment:
         for span in marks.split(rendered):
             tokens += await self._server.tokenize(span.text, control=span.ours, begin=begin)
             begin = False
-        return Prepared(prompts=[tokens], param="messages", window=window, form=form)
+        vocabulary = await self._spelled(request)
+        return Prepared(prompts=[tokens], param="messages", window=window, form=form, vocabulary=vocabulary)
 
     async def _token_id(self, text: str) -> int | None:
         tokens = await self._server.tokenize(text, control=True, begin=False)
         return tokens[0] if len(tokens) == 1 else None
 
-    # --- jobs --------------------------------------------------------------------------------------------------------
-
-    def _jobs(self, call: Call, ready: Prepared, *, attempt: int) -> list[Job]:
-        sampling = call.request.sampling  # type: ignore[union-attr]
-        seed = secrets.randbits(31) if sampling.seed is UNSET else engine_seed(sampling.seed)
-        repeat = sampling.n if is_greedy(sampling) else 1
-        return [
-            Job(
-                prompt=prompt,
-                first=number * sampling.n,
-                n=sampling.n // repeat,
-                seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % (2**32 - 1 - 4096),
-                max_new=_room(len(prompt), sampling.max_tokens, window=ready.window, param=ready.param),
-                repeat=repeat,
+    def _check_ids(self, tokens: Iterable[int], *, param: str) -> None:
+        """Refuse ids of no token (contract Q29); a server that does not tell how many there are is left to judge."""
+        if self._vocabulary_size and (unknown := [token for token in tokens if token >= self._vocabulary_size]):
+            message = (
+                f"Invalid '{param}': the model '{self._model.name}' has no token {unknown[0]}. "
+                f"Its tokens are 0 to {self._vocabulary_size - 1}."
             )
-            for number, prompt in enumerate(ready.prompts)
-        ]
+            raise InvalidRequest(message, param=param, code="invalid_value")
+
+
+def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:
+    seed = secrets.randbits(31) if sampling.seed is UNSET else engine_seed(sampling.seed)
+    repeat = sampling.n if is_greedy(sampling) else 1
+    return [
+        Job(
+            prompt=prompt,
+            first=number * sampling.n,
+            n=sampling.n // repeat,
+            seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % (2**32 - 1 - 4096),
+            max_new=_room(len(prompt), sampling.max_tokens, window=ready.window, param=ready.param),
+            repeat=repeat,
+        )
+        for number, prompt in enumerate(ready.prompts)
+    ]
 
 
 def _room(prompt: int, limit: int | None, *, window: int, param: str) -> int:
@@ -266,11 +319,3 @@ def _room(prompt: int, limit: int | None, *, window: int, param: str) -> int:
         )
         raise ContextLengthExceeded(message, param=param)
     return window - prompt if limit is None else limit
-
-
-async def _nothing(jobs: Sequence[Job], tally: Tally) -> AsyncIterator[Frame]:
-    """The answer to a limit of 0: every choice begins and ends (contract 11)."""
-    for job in jobs:
-        for choice in range(job.first, job.first + job.n * job.repeat):
-            yield Frame.of(ChoiceStarted(choice), ChoiceFinished(choice, "length"))
-    yield Frame.of(UsageReported(tally.usage))

@@ -13,8 +13,9 @@ import msgspec
 from narthex.core.chat import Sampling
 from narthex.core.errors import EngineCrashed
 from narthex.core.ports import Lease, Slots
-from narthex.core.stream import Event, FinishReason, Frame, Usage
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, TokenLogprob, Usage
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
+from narthex.engine.local.probabilities import Trace, Vocabulary
 from narthex.engine.local.reading import Form, Reader
 from narthex.engine.slots import fingerprint
 from narthex.ipc.tasks import TaskSet
@@ -83,10 +84,21 @@ class Tally:
 
 
 class Generation:
-    """The running choices of one request. Make it with `generate`."""
+    """The running choices of one request. Start it with `generate`.
+
+    `vocabulary`: where log probabilities are asked for.
+    """
 
     def __init__(
-        self, server: LlamaServer, slots: Slots, *, owner: Owner, sampling: Sampling, form: Form, tally: Tally
+        self,
+        server: LlamaServer,
+        slots: Slots,
+        *,
+        owner: Owner,
+        sampling: Sampling,
+        form: Form,
+        tally: Tally,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         self._server = server
         self._slots = slots
@@ -94,6 +106,7 @@ class Generation:
         self._sampling = sampling
         self._form = form
         self._tally = tally
+        self._vocabulary = vocabulary
         self._tasks = TaskSet()
         self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(_HELD_FRAMES)
 
@@ -181,8 +194,19 @@ class Generation:
         )
 
     async def _group(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[Frame]:
-        size = lease.choices
-        first = job.first + start
+        texts = [self._text(job, job.first + start + index) for index in range(lease.choices)]
+        unfinished = set(range(lease.choices))
+        async with self._server.completion(self._body(job, lease, start=start)) as pieces:
+            async for piece in pieces:
+                if events := texts[piece.index].events(piece):
+                    yield Frame.of(*events)
+                if piece.stop:
+                    unfinished.discard(piece.index)
+                    self._ended(piece, lease, texts[piece.index], leads=start == 0 and piece.index == 0)
+        if unfinished:
+            raise EngineCrashed(retry_after_s=1)
+
+    def _body(self, job: Job, lease: Lease, *, start: int) -> dict[str, Any]:
         body = sampling_body(
             self._sampling, seed=job.seed + start, prompt_tokens=len(job.prompt), max_new=job.max_new
         ) | {
@@ -191,67 +215,73 @@ class Generation:
         }
         if lease.slot is not None:
             body["id_slot"] = lease.slot
-        if size > 1:
-            body["n_cmpl"] = size
+        if lease.choices > 1:
+            body["n_cmpl"] = lease.choices
         if self._form.grammar:
             body["grammar"] = self._form.grammar
         if self._form.preserved:
             body["preserved_tokens"] = self._form.preserved
-        readings = [self._readings(job, first + index) for index in range(size)]
-        unfinished = set(range(size))
-        async with self._server.completion(body) as pieces:
-            async for piece in pieces:
-                if events := _events(piece, readings[piece.index]):
-                    yield Frame.of(*events)
-                if piece.stop:
-                    unfinished.discard(piece.index)
-                    self._ended(piece, lease, readings[piece.index], leads=start == 0 and piece.index == 0)
-        if unfinished:
-            raise EngineCrashed(retry_after_s=1)
+        return body
 
-    def _readings(self, job: Job, choice: int) -> "list[_Reading]":
-        """One for every choice that a generated text answers."""
-        return [_Reading(self._form.reader(number)) for number in range(choice, choice + job.repeat)]
+    def _text(self, job: Job, choice: int) -> "_Text":
+        """A text that answers one choice, or as many as it is repeated for."""
+        readers = [self._form.reader(number) for number in range(choice, choice + job.repeat)]
+        if self._sampling.logprobs is None or self._vocabulary is None:
+            return _Text(readers, None)
+        return _Text(readers, Trace(self._vocabulary, rivals=self._sampling.logprobs))
 
-    def _ended(self, piece: Piece, lease: Lease, readings: "Sequence[_Reading]", *, leads: bool) -> None:
-        self._tally.finished(piece, [reading.reader for reading in readings])
+    def _ended(self, piece: Piece, lease: Lease, text: "_Text", *, leads: bool) -> None:
+        self._tally.finished(piece, text.readers)
         if leads:
             self._tally.prefilled(piece)
         if piece.id_slot >= 0:
             lease.used(piece.id_slot)
 
 
-class _Reading:
-    """One choice while it is read."""
+class _Text:
+    """One generated text while it is read, by a reader for every choice that it answers."""
 
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
+    def __init__(self, readers: Sequence[Reader], trace: Trace | None) -> None:
+        self.readers = readers
+        self._trace = trace
         self._begun = False
 
     def events(self, piece: Piece) -> list[Event]:
         """What a piece means."""
+        entries = None if self._trace is None else self._trace.told(piece)
+        found = [event for reader in self.readers for event in self._of_one(reader, piece, entries)]
+        self._begun = True
+        return found
+
+    def _of_one(self, reader: Reader, piece: Piece, entries: tuple[TokenLogprob, ...] | None) -> list[Event]:
         events: list[Event] = []
         if not self._begun:
-            self._begun = True
-            events += self.reader.begin()
+            events += reader.begin()
         if piece.content:
-            events += self.reader.feed(piece.content)
+            events += reader.feed(piece.content, entries)
         if piece.stop:
-            events += self.reader.end(_ENDS.get(piece.stop_type, "stop"))
+            events += reader.end(_ENDS.get(piece.stop_type, "stop"))
         return events
-
-
-def _events(piece: Piece, readings: Sequence[_Reading]) -> list[Event]:
-    return [event for reading in readings for event in reading.events(piece)]
 
 
 @asynccontextmanager
 async def generate(generation: Generation, jobs: Sequence[Job]) -> AsyncIterator[AsyncIterator[Frame]]:
     """The frames of all jobs; leaving the block ends them."""
-    alone = len(jobs) == 1 and jobs[0].n == 1
-    frames = generation.single(jobs[0]) if alone else generation.merged(jobs)
+    if jobs[0].max_new == 0:
+        frames = _nothing(jobs)
+    elif len(jobs) == 1 and jobs[0].n == 1:
+        frames = generation.single(jobs[0])
+    else:
+        frames = generation.merged(jobs)
     try:
         yield frames
     finally:
         await frames.aclose()  # type: ignore[attr-defined]
         await generation.aclose()
+
+
+async def _nothing(jobs: Sequence[Job]) -> AsyncIterator[Frame]:
+    """The answer to a limit of 0: every choice begins and ends (contract 11)."""
+    for job in jobs:
+        for choice in range(job.first, job.first + job.n * job.repeat):
+            yield Frame.of(ChoiceStarted(choice), ChoiceFinished(choice, "length"))

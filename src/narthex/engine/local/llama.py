@@ -1,4 +1,4 @@
-"""What llama.cpp's server says and hears, as far as we use it: `/props`, `/tokenize`, `/completion`.
+"""What llama.cpp's server says and hears, as far as we use it: `/props`, `/v1/models`, `/tokenize`, `/completion`.
 
 Source: llama.cpp, tools/server/README.md. Any such server can stand in for our own child.
 """
@@ -25,6 +25,8 @@ from narthex.core.ports import Exchange, Send
 from narthex.wire.json import encode
 from narthex.wire.sse import SseDecoder
 
+_FORCED = 30_000
+"""Added to a logit to force its token: more than penalties can take away again in the longest text."""
 _SEEDS = 2**32 - 1 - 4096
 """Seeds of the engine in use: below its "random" mark by more than any request's number of choices."""
 
@@ -47,6 +49,20 @@ class Timings(msgspec.Struct, frozen=True):
     cache_n: int = 0
 
 
+class Rival(msgspec.Struct, frozen=True):
+    """A token that could have been chosen. Control tokens have no bytes, unless they were asked for as text."""
+
+    id: int
+    bytes_: tuple[int, ...] = msgspec.field(name="bytes", default=())
+    logprob: float | None = None
+
+
+class Chosen(Rival, frozen=True):
+    """The token that was chosen. Its bytes are those of the text that came with it, so not always its own."""
+
+    top_logprobs: tuple[Rival, ...] = ()
+
+
 class Piece(msgspec.Struct, frozen=True):
     """One event of a `/completion` stream: more text of a choice, or its end (`stop`)."""
 
@@ -58,6 +74,7 @@ class Piece(msgspec.Struct, frozen=True):
     tokens_predicted: int = 0
     id_slot: int = -1
     timings: Timings = Timings()
+    completion_probabilities: tuple[Chosen, ...] = ()
     prompt_progress: dict[str, int] | None = None
     error: Fault | None = None
 
@@ -99,10 +116,32 @@ class _Tokens(msgspec.Struct, frozen=True):
     tokens: list[int]
 
 
+class _Meta(msgspec.Struct, frozen=True):
+    n_vocab: int = 0
+
+
+class _Model(msgspec.Struct, frozen=True):
+    meta: _Meta | None = None
+
+
+class _Models(msgspec.Struct, frozen=True):
+    data: list[_Model] = []
+
+
+class _Spelled(msgspec.Struct, frozen=True):
+    piece: str | list[int]
+
+
+class _Pieces(msgspec.Struct, frozen=True):
+    tokens: list[_Spelled]
+
+
 _piece = msgspec.json.Decoder(Piece)
 _props = msgspec.json.Decoder(Props)
 _vectors = msgspec.json.Decoder(_Vectors)
 _tokens = msgspec.json.Decoder(_Tokens)
+_models = msgspec.json.Decoder(_Models)
+_pieces_of = msgspec.json.Decoder(_Pieces)
 _text = msgspec.json.Decoder(_Text)
 _failed = msgspec.json.Decoder(_Failed)
 
@@ -123,6 +162,18 @@ class LlamaServer:
         body = encode({"content": text, "add_special": begin, "parse_special": control})
         async with self._answer("POST", "/tokenize", body) as answer:
             return _tokens.decode(await answer.read()).tokens
+
+    async def vocabulary_size(self) -> int:
+        """How many tokens the model knows; 0 where the server does not tell."""
+        async with self._answer("GET", "/v1/models", None) as answer:
+            models = _models.decode(await answer.read()).data
+        return models[0].meta.n_vocab if models and models[0].meta is not None else 0
+
+    async def spell(self, tokens: Sequence[int]) -> list[bytes]:
+        """What each token spells, control tokens included; not always whole characters."""
+        async with self._answer("POST", "/tokenize", encode({"content": list(tokens), "with_pieces": True})) as answer:
+            spelled = _pieces_of.decode(await answer.read()).tokens
+        return [one.piece.encode() if isinstance(one.piece, str) else bytes(one.piece) for one in spelled]
 
     async def embed(self, tokens: Sequence[int]) -> list[float]:
         """The pooled vector of a text, of unit length; only of an engine that was started for embeddings."""
@@ -223,13 +274,17 @@ def sampling_body(sampling: Sampling, *, seed: int, prompt_tokens: int, max_new:
     Penalties count the whole text so far, the prompt included. Where only the most likely token can be chosen, it is
     picked first: a draw from the whole vocabulary costs the same as a twentieth of the model's step.
     """
-    set_ = {
+    set_: dict[str, Any] = {
         name: value
         for name in ("frequency_penalty", "presence_penalty", "top_p")
         if (value := getattr(sampling, name)) is not UNSET
     }
     penalised = "frequency_penalty" in set_ or "presence_penalty" in set_
     greedy = is_greedy(sampling)
+    if sampling.logit_bias:
+        set_["logit_bias"] = [[token, _bias(bias)] for token, bias in sampling.logit_bias.items()]
+    if sampling.logprobs is not None:
+        set_["n_probs"] = max(1, sampling.logprobs)  # 0 would tell nothing at all
     return {
         "n_predict": max_new,
         "samplers": ["penalties", "top_k"] if greedy else ["penalties", "temperature", "top_p"],
@@ -242,3 +297,10 @@ def sampling_body(sampling: Sampling, *, seed: int, prompt_tokens: int, max_new:
         "stop": sampling.stop,
         **set_,
     }
+
+
+def _bias(bias: float) -> float | bool:
+    """What the engine is to add; False bans the token outright."""
+    if bias <= -100:
+        return False
+    return _FORCED if bias >= 100 else bias
