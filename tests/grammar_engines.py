@@ -1,5 +1,5 @@
-"""The two programs that read our grammars, driven byte by byte: llguidance as a package, which compiles at the edge, and
-the older one inside the engine's library, which generates.
+"""The two programs that read our grammars, driven byte by byte: llguidance as a package, which compiles at the edge,
+and the older one inside the engine's library, which generates.
 """
 
 import ctypes
@@ -54,7 +54,7 @@ class Package:
 
 
 class _Limits(Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("max_items_in_row", c_size_t),
         ("initial_lexer_fuel", c_uint64),
         ("step_lexer_fuel", c_uint64),
@@ -66,7 +66,7 @@ class _Limits(Structure):
 
 
 class _Init(Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("tokenizer", c_void_p),
         ("log_buffer_level", c_uint32),
         ("log_stderr_level", c_uint32),
@@ -78,7 +78,7 @@ class _Init(Structure):
 
 
 class _TokenizerInit(Structure):
-    _fields_ = [  # noqa: RUF012
+    _fields_ = [
         ("vocab_size", c_uint32),
         ("tok_eos", c_uint32),
         ("token_lens", POINTER(c_uint32)),

@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from narthex import __version__
 from narthex.core.errors import NarthexError
-from narthex.core.ports import Deployment, Ensure
+from narthex.core.ports import Deployment, Ensure, Grammars, Templates
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
@@ -44,7 +44,7 @@ from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
 from narthex.routing.catalogue import cards, local_routes, named_routes
 from narthex.routing.router import Router
-from narthex.sandbox.client import SandboxTemplates
+from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
 from narthex.storage.sqlite.control import open_control
 from narthex.upstream.address import Address
 from narthex.upstream.client import UpstreamClient
@@ -111,7 +111,9 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         stack.push_async_callback(supervisor.aclose)
         templates = SandboxTemplates(run_dir / "sandbox.sock", ensure=supervisor.ensure)
         stack.push_async_callback(templates.aclose)
-        deployments = _Deployments(settings, stack, templates=templates, ensure=supervisor.ensure)
+        grammars = SandboxGrammars(run_dir / "compiler.sock", ensure=supervisor.ensure)
+        stack.push_async_callback(grammars.aclose)
+        deployments = _Deployments(settings, stack, templates=templates, grammars=grammars, ensure=supervisor.ensure)
         routes = local_routes(settings.models, deployments.find)
         routes |= named_routes(settings.names, deployments.find, local=routes, created=int(_now_s()))
         router = Router(routes, total_s=settings.total_s)
@@ -163,29 +165,24 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         yield Worker(application, drain_s=settings.drain_s)
 
 
-class _Interim:  # replaced by SandboxGrammars
-    async def rule(self, schema: bytes, *, path: str) -> str:
-        import json
-
-        x = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-        return "%json " + json.dumps(json.loads(schema) | {"x-guidance": x})
-
-    async def fault(self, schema: bytes, text: str) -> str | None:
-        return None
-
-
 class _Deployments:
     """Every deployment of this worker by its `provider/model` name; those elsewhere are made when first named."""
 
     def __init__(
-        self, settings: WorkerSettings, stack: AsyncExitStack, *, templates: SandboxTemplates, ensure: Ensure
+        self,
+        settings: WorkerSettings,
+        stack: AsyncExitStack,
+        *,
+        templates: Templates,
+        grammars: Grammars,
+        ensure: Ensure,
     ) -> None:
         self._settings = settings
         self._stack = stack
         self._clients: dict[str, UpstreamClient] = {}
         engines = LocalEngines(
             templates,
-            grammars=_Interim(),
+            grammars=grammars,
             connect=lambda address: self._connect(address).send,
             ensure=ensure,
             share_prefix_cache=settings.share_prefix_cache,

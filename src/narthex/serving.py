@@ -19,7 +19,8 @@ from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.retrieval.embed import EmbedderSettings
-from narthex.sandbox.protocol import SandboxSettings
+from narthex.sandbox.protocol import COMPILER, SandboxSettings
+from narthex.sandbox.protocol import NAME as SANDBOX
 from narthex.settings import LocalModel, Provider, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 
@@ -64,9 +65,8 @@ class Planner:
         models = tuple(self._models())
         names = {row.name: row.deployments for row in settings.models}
         self._check_names(names, {model.name for model in models})
-        self._child(
-            "sandbox", "narthex.sandbox", SandboxSettings(socket=str(self._run_dir / "sandbox.sock")), start="on_demand"
-        )
+        for child, module in ((SANDBOX, "narthex.sandbox"), (COMPILER, "narthex.sandbox.compiler")):
+            self._child(child, module, SandboxSettings(socket=str(self._run_dir / f"{child}.sock")), start="on_demand")
         for number in range(settings.workers):
             worker = self._worker(f"worker-{number}", models, names)
             self._child(worker.name, "narthex.app", worker, listener=True, stop_timeout_s=settings.http.drain_s + 10)

@@ -1,39 +1,154 @@
-"""Asks the sandbox; starts it when it isn't there."""
+"""Asks the sandboxes; starts each when it isn't there."""
 
+import asyncio
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from narthex.core.errors import EngineCrashed, EngineUnavailable
+from narthex.core.constrained import INVALID_SCHEMA
+from narthex.core.errors import EngineCrashed, EngineUnavailable, InvalidRequest
 from narthex.core.ports import Ensure
 from narthex.ipc.client import Client
-from narthex.sandbox.protocol import NAME
+from narthex.sandbox.protocol import COMPILER, NAME, Checked, Compiled, job_file, job_name
+from narthex.sandbox.schema_text import MAX_SCHEMA_BYTES
+
+T = TypeVar("T")
+Told = TypeVar("Told", Compiled, Checked)
 
 TIMEOUT_S = 10.0
 """For one job and those before it; a job itself has a tighter limit over there."""
+AT_ONCE_S = 0.5
+"""A compiler that ends sooner under a job gets it a second time: something else may have ended it."""
+CACHED_RULES = 512
+CACHED_BYTES = 16 * 1024 * 1024
 
 
-class SandboxTemplates:
-    """`Templates`, rendered in the sandbox process. Close it with `aclose`."""
+class _Sandbox:
+    """One sandbox process. Close the connection with `aclose`."""
 
-    def __init__(self, socket: Path, *, ensure: Ensure) -> None:
-        self._client = Client(socket, name="sandbox")
+    def __init__(self, socket: Path, *, child: str, ensure: Ensure) -> None:
+        self._client = Client(socket, name=child)
+        self._child = child
         self._ensure = ensure
 
-    async def render(self, template: str, variables: Mapping[str, Any]) -> str:
-        """See `Templates.render`. A sandbox that is not running is started; one that ends under our job is not asked
-        again for it, because the job may be what ended it.
+    async def _ask(self, operation: str, payload: Any, answer: type[T]) -> T:
+        """Call, and start the process if it does not run. Raises `EngineCrashed` when it ends under our job, which is
+        not asked again: the job may be what ended it.
         """
-        payload = {"template": template, "variables": dict(variables)}
         try:
-            try:
-                return await self._client.call("render", payload, str, timeout_s=TIMEOUT_S)
-            except EngineUnavailable:
-                await self._ensure(NAME)
-            return await self._client.call("render", payload, str, timeout_s=TIMEOUT_S)
-        except EngineCrashed:
-            raise EngineUnavailable("The sandbox ended while it rendered the chat template.", retry_after_s=1) from None
+            return await self._client.call(operation, payload, answer, timeout_s=TIMEOUT_S)
+        except EngineUnavailable:
+            await self._ensure(self._child)
+        return await self._client.call(operation, payload, answer, timeout_s=TIMEOUT_S)
 
     async def aclose(self) -> None:
         """Close the connection."""
         await self._client.aclose()
+
+
+class SandboxTemplates(_Sandbox):
+    """`Templates`, rendered in the sandbox process. Close it with `aclose`."""
+
+    def __init__(self, socket: Path, *, ensure: Ensure) -> None:
+        super().__init__(socket, child=NAME, ensure=ensure)
+
+    async def render(self, template: str, variables: Mapping[str, Any]) -> str:
+        """See `Templates.render`."""
+        try:
+            return await self._ask("render", {"template": template, "variables": dict(variables)}, str)
+        except EngineCrashed:
+            raise EngineUnavailable("The sandbox ended while it rendered the chat template.", retry_after_s=1) from None
+
+
+class SandboxGrammars(_Sandbox):
+    """`Grammars`, compiled and checked in the compiler process. Close it with `aclose`.
+
+    What became of a schema is kept, refusals too: the least recently used go first. Jobs go over one at a time, and
+    those that another's job cost are done again: a schema that ends the process is an error for its own caller only.
+    """
+
+    def __init__(self, socket: Path, *, ensure: Ensure) -> None:
+        super().__init__(socket, child=COMPILER, ensure=ensure)
+        self._note = job_file(socket)
+        self._turn = asyncio.Lock()
+        self._kept: OrderedDict[str, Compiled] = OrderedDict()
+        self._kept_bytes = 0
+        self._compiling: dict[str, asyncio.Event] = {}
+
+    async def rule(self, schema: bytes, *, path: str) -> str:
+        """See `Grammars.rule`."""
+        if len(schema) > MAX_SCHEMA_BYTES:
+            message = f"The schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB."
+            raise InvalidRequest(message, param=path, code=INVALID_SCHEMA)
+        name = job_name(schema)
+        while (running := self._compiling.get(name)) is not None:
+            await running.wait()  # if whoever compiles it gives up, the next one does
+        compiled = self._kept.get(name)
+        if compiled is None:
+            compiled = await self._compile(name, schema)
+        else:
+            self._kept.move_to_end(name)
+        if compiled.refusal:
+            raise _refusal(compiled, path)
+        return compiled.rule
+
+    async def fault(self, schema: bytes, text: str) -> str | None:
+        """See `Grammars.fault`."""
+        name = job_name(schema, text)
+        checked = await self._in_turn("check", {"schema": schema, "text": text}, Checked, name=name)
+        if checked.refusal:
+            raise _refusal(checked, "")
+        return checked.fault
+
+    async def _compile(self, name: str, schema: bytes) -> Compiled:
+        done = self._compiling[name] = asyncio.Event()
+        try:
+            compiled = await self._in_turn("compile", {"schema": schema}, Compiled, name=name)
+            self._keep(name, compiled)
+        finally:
+            del self._compiling[name]
+            done.set()
+        return compiled
+
+    async def _in_turn(self, operation: str, payload: Any, answer: type[Told], *, name: str) -> Told:
+        """Ask, alone; a job that ends the process is refused.
+
+        Raises:
+            EngineUnavailable: others' jobs ended it, or it can't be started.
+        """
+        async with self._turn:
+            for last in (False, True):
+                began = time.monotonic()
+                try:
+                    return await self._ask(operation, payload, answer)
+                except EngineCrashed:
+                    if await asyncio.to_thread(self._begun) != name:
+                        continue
+                    if last or time.monotonic() - began > AT_ONCE_S:
+                        return answer(refusal="This schema takes too long, or too much memory.")
+            raise EngineUnavailable("The compiler ended while it had other work.", retry_after_s=1)
+
+    def _begun(self) -> str:
+        """The last job that the compiler began."""
+        try:
+            return self._note.read_text()
+        except OSError:
+            return ""
+
+    def _keep(self, name: str, compiled: Compiled) -> None:
+        self._kept[name] = compiled
+        self._kept_bytes += _size(compiled)
+        while len(self._kept) > CACHED_RULES or self._kept_bytes > CACHED_BYTES:
+            _, dropped = self._kept.popitem(last=False)
+            self._kept_bytes -= _size(dropped)
+
+
+def _size(compiled: Compiled) -> int:
+    return len(compiled.rule) + len(compiled.refusal) + 200
+
+
+def _refusal(told: Compiled | Checked, path: str) -> InvalidRequest:
+    param = f"{path}.{told.at}" if path and told.at and not told.at.startswith("[") else path + told.at
+    return InvalidRequest(told.refusal, param=param or None, code=INVALID_SCHEMA)

@@ -37,6 +37,19 @@ _STEPS = 48
 
 _TOKENIZER: Final = llguidance.LLTokenizer("byte")
 _REASON: Final = re.compile(r"failed to compile JSON schema: (.*)")
+_EMPTY: Final = "no value is valid by it"
+_COMPLEX: Final = "it is too complex"
+_REASONS: Final = {
+    "oneOf constraints": "the branches of `oneOf` may overlap",
+    "disjoint": "its patterns may match the same name",
+    "circular references": "it refers to itself beside other keywords",
+    "Unsatisfiable": _EMPTY,
+    "regex is empty": "its pattern is too complex",
+    "too large": _COMPLEX,
+    "too big": _COMPLEX,
+    "fuel": _COMPLEX,
+    "limit": _COMPLEX,
+}
 _CHILDREN: Final = ("items", "additionalProperties")
 _CHILD_LISTS: Final = ("prefixItems", "anyOf", "allOf", "oneOf")
 _CHILD_MAPS: Final = ("properties", "patternProperties")
@@ -78,6 +91,10 @@ def _compile_error(text: str) -> str | None:
 
 
 def _reason(message: str) -> str:
+    """In our words, where they are known; the compiler's own may show how the schema was written anew."""
+    for mark, reason in _REASONS.items():
+        if mark in message:
+            return reason
     found = _REASON.search(message)
     return (found[1] if found else message.splitlines()[0])[:200]
 
@@ -99,14 +116,14 @@ def _walk(matcher: llguidance.LLMatcher, choice: random.Random) -> str | None:
     for _ in range(_STEPS):
         mask = matcher.compute_bitmask()
         if matcher.is_error():
-            return "It is too complex."
+            return _COMPLEX
         allowed = [token for token in range(256) if mask[token >> 3] >> (token & 7) & 1]
         if not allowed:
-            return None if matcher.is_accepting() else "Unsatisfiable schema"
+            return None if matcher.is_accepting() else _EMPTY
         # The end of a string now and then: what comes after it is to be tried too.
         token = ord('"') if ord('"') in allowed and choice.random() < 0.5 else choice.choice(allowed)
         if not matcher.consume_token(token):
-            return "It is too complex."
+            return _COMPLEX
     return None
 
 
@@ -129,7 +146,7 @@ class _Blame:
                     path = self._paths.get(id(child), path)
                     break
             else:
-                return SchemaRefused(f"This schema can't be held: {error}", self._keyword(node, path))
+                return SchemaRefused(f"This schema can't be held: {error}.", self._keyword(node, path))
 
     def _error(self, node: Any) -> str | None:
         if node is False or time.monotonic() > self._until:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import jsonschema_rs
 
+from narthex.sandbox.counts import MAX_COUNT, MAX_LENGTH, counts, property_counts
 from narthex.sandbox.formats import BOUNDS, PATTERNS
 from narthex.sandbox.patterns import PatternRefused, plain
 from narthex.sandbox.schema_text import References, SchemaRefused, check_shape, join
@@ -22,10 +23,6 @@ MAX_DEPTH = 32
 MAX_NODES = 2000
 MAX_WRITTEN = 20_000
 """Schemas as written: one that is referred to is written once more."""
-MAX_COUNT = 4096
-"""Of items and properties. Greater upper limits are drawn in to it."""
-MAX_LENGTH = 65_536
-"""Of a string, likewise."""
 
 _REFUSED: Final = {
     "uniqueItems": "Unique items can't be held.",
@@ -142,7 +139,7 @@ class Reader:
         out.update(found)
 
     def _strings(self, out: dict[str, Any], schema: Mapping[str, Any], path: str) -> None:
-        _limits(out, schema, path, least="minLength", most="maxLength", limit=MAX_LENGTH)
+        out |= counts(schema, path, least="minLength", most="maxLength", limit=MAX_LENGTH)
         if "pattern" in schema:
             out["pattern"] = _plain(schema["pattern"], join(path, "pattern"))
         named = schema.get("format")
@@ -157,7 +154,7 @@ class Reader:
             out["pattern"] = pattern
 
     def _arrays(self, out: dict[str, Any], schema: Mapping[str, Any], path: str, *, depth: int, merged: bool) -> None:
-        _limits(out, schema, path, least="minItems", most="maxItems", limit=MAX_COUNT)
+        out |= counts(schema, path, least="minItems", most="maxItems", limit=MAX_COUNT)
         if "prefixItems" in schema:
             out["prefixItems"] = [
                 self._schema(item, join(path, "prefixItems", position), depth=depth + 1, merged=merged)
@@ -167,12 +164,8 @@ class Reader:
             out["items"] = self._schema(schema["items"], join(path, "items"), depth=depth + 1, merged=merged)
 
     def _object(self, out: dict[str, Any], schema: Mapping[str, Any], path: str, *, depth: int, merged: bool) -> None:
-        _limits(out, schema, path, least="minProperties", most="maxProperties", limit=MAX_COUNT)
         required = schema.get("required", [])
-        if schema.get("minProperties", 0) > len(required) + 1:
-            # A free name may come twice in a grammar; the text then has fewer properties than it shows.
-            message = "More than one property beyond those in `required` can't be held."
-            raise SchemaRefused(message, join(path, "minProperties"))
+        out |= property_counts(schema, path, merged=merged)
         for position, name in enumerate(required):
             check_name(name, join(path, "required", position))
         if required:
@@ -261,16 +254,6 @@ def _parts(schema: Mapping[str, Any]) -> int:
 def _types(schema: Mapping[str, Any]) -> tuple[str, ...]:
     named = schema.get("type", ("string", "integer"))
     return (named,) if isinstance(named, str) else tuple(named)
-
-
-def _limits(out: dict[str, Any], schema: Mapping[str, Any], path: str, *, least: str, most: str, limit: int) -> None:
-    """A lower and an upper limit on a count."""
-    if least in schema:
-        out[least] = int(schema[least])
-        if out[least] > limit:
-            raise SchemaRefused(f"More than {limit} can't be held.", join(path, least))
-    if most in schema:
-        out[most] = min(int(schema[most]), limit)
 
 
 def _plain(pattern: str, path: str) -> str:
