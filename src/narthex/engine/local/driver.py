@@ -7,7 +7,7 @@ and gives text.
 import asyncio
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -110,7 +110,7 @@ class LocalDeployment:
         self._honoured = {**BY_SURFACE, "chat": chat(heeds=model.heeds)}
         self._props: Props | None = None
         self._facts: Facts | None = None
-        self._vocabulary_size = 0
+        self._vocabulary_size: int | None = None
         self._vocabulary: Vocabulary | None = None
 
     @property
@@ -149,7 +149,8 @@ class LocalDeployment:
         """Generate. A further attempt draws other tokens, the same ones each time that the request is seeded."""
         sampling = generated(call.request)
         jobs = _jobs(sampling, ready, attempt=number)
-        tally = Tally(sum(map(len, ready.prompts)))
+        scored = bool(ready.echoes) and sampling.logprobs is not None
+        tally = Tally(sum(map(len, ready.prompts)), scored=scored)
         owner = Owner(key=call.principal.key.id, account=call.principal.account.id, seeded=sampling.seed is not UNSET)
         generation = Generation(
             self._server,
@@ -215,8 +216,7 @@ class LocalDeployment:
         if self._props is None:
             if self._model.child:
                 await self._ensure(self._model.child)
-            self._vocabulary = None
-            self._vocabulary_size = await self._server.vocabulary_size()
+            self._vocabulary_size = self._vocabulary = None
             self._props = await self._server.props()
         return self._props
 
@@ -224,20 +224,21 @@ class LocalDeployment:
         """What the model's tokens spell, where the answer to a request needs it."""
         if generated(request).logprobs is None and not getattr(request, "echo", False):
             return None
-        if not self._vocabulary_size:
+        size = await self._known_tokens()
+        if not size:
             param = "logprobs" if "logprobs" in request.fields else "echo"
             raise UnsupportedParameter(f"The server of '{request.model}' does not tell its vocabulary.", param=param)
         if self._vocabulary is None:
-            self._vocabulary = Vocabulary(await self._server.spell(range(self._vocabulary_size)))
+            self._vocabulary = Vocabulary(await self._server.spell(range(size)))
         return self._vocabulary
 
     # --- prompts -----------------------------------------------------------------------------------------------------
 
     async def _completion(self, request: CompletionRequest, props: Props, *, window: int) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
-        self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        await self._check_ids(request.sampling.logit_bias, param="logit_bias")
         for prompt in request.prompts:
-            self._check_ids(prompt if isinstance(prompt, tuple) else (), param="prompt")
+            await self._check_ids(prompt if isinstance(prompt, tuple) else (), param="prompt")
         prompts = await prompt_tokens(request, self._server, props=props, fill_in=self._facts.fill_in)
         vocabulary = await self._spelled(request)
         echoes: Sequence[Echo] = ()
@@ -248,7 +249,7 @@ class LocalDeployment:
 
     async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
-        self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        await self._check_ids(request.sampling.logit_bias, param="logit_bias")
         template = self._facts.template if self._facts.template is not None else props.chat_template
         if not template:
             message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
@@ -275,14 +276,18 @@ class LocalDeployment:
         tokens = await self._server.tokenize(text, control=True, begin=False)
         return tokens[0] if len(tokens) == 1 else None
 
-    def _check_ids(self, tokens: Iterable[int], *, param: str) -> None:
-        """Refuse ids of no token (contract Q29); a server that does not tell how many there are is left to judge."""
-        if self._vocabulary_size and (unknown := [token for token in tokens if token >= self._vocabulary_size]):
-            message = (
-                f"Invalid '{param}': the model '{self._model.name}' has no token {unknown[0]}. "
-                f"Its tokens are 0 to {self._vocabulary_size - 1}."
-            )
-            raise InvalidRequest(message, param=param, code="invalid_value")
+    async def _check_ids(self, tokens: Collection[int], *, param: str) -> None:
+        """Refuse ids of no token (contract Q29); where the server does not tell how many there are, it is the judge."""
+        size = await self._known_tokens() if tokens else 0
+        if size and max(tokens) >= size:
+            known = f"the model '{self._model.name}' has the tokens 0 to {size - 1}, and no {max(tokens)}."
+            raise InvalidRequest(f"Invalid '{param}': {known}", param=param, code="invalid_value")
+
+    async def _known_tokens(self) -> int:
+        """How many there are; 0: unknown."""
+        if self._vocabulary_size is None:
+            self._vocabulary_size = await self._server.vocabulary_size()
+        return self._vocabulary_size
 
 
 def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:

@@ -55,10 +55,14 @@ batch depend on who else is in it."""
 
 
 class Tally:
-    """Counts what a request uses, while it runs."""
+    """Counts what a request uses, while it runs.
 
-    def __init__(self, prompt_tokens: int) -> None:
+    `scored`: the request's own scoring has just left the prompts in the cache, which is no saving.
+    """
+
+    def __init__(self, prompt_tokens: int, *, scored: bool = False) -> None:
         self._prompt_tokens = prompt_tokens
+        self._scored = scored
         self._completion_tokens = 0
         self._cached_tokens = 0
         self._reasoning_tokens = 0
@@ -70,7 +74,7 @@ class Tally:
 
     def prefilled(self, piece: Piece) -> None:
         """A prompt's first choice has ended: it tells what the prefix cache held."""
-        self._cached_tokens += piece.timings.cache_n
+        self._cached_tokens += 0 if self._scored else piece.timings.cache_n
 
     @property
     def usage(self) -> Usage:

@@ -19,6 +19,7 @@ from narthex.core.errors import (
     EngineUnavailable,
     InvalidRequest,
     NarthexError,
+    RequestError,
     UpstreamError,
 )
 from narthex.core.ports import Exchange, Send
@@ -165,8 +166,11 @@ class LlamaServer:
 
     async def vocabulary_size(self) -> int:
         """How many tokens the model knows; 0 where the server does not tell."""
-        async with self._answer("GET", "/v1/models", None) as answer:
-            models = _models.decode(await answer.read()).data
+        try:
+            async with self._answer("GET", "/v1/models", None) as answer:
+                models = _models.decode(await answer.read()).data
+        except RequestError:
+            return 0
         return models[0].meta.n_vocab if models and models[0].meta is not None else 0
 
     async def spell(self, tokens: Sequence[int]) -> list[bytes]:
