@@ -2,6 +2,7 @@
 
 import json
 import string
+from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
@@ -9,7 +10,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.chat import ChatCompletionMessageToolCall
-from tests.server_process import CHAT_MODEL
+from tests.chat_gguf import rewritten
+from tests.server_process import CHAT_MODEL, StartServer
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.client_fixture"]
 
@@ -253,3 +255,31 @@ def test_what_a_tool_says_never_ends_the_system_message(client: OpenAI) -> None:
 async def test_the_async_client(aclient: AsyncOpenAI) -> None:
     answer = await aclient.chat.completions.create(**options(tool_choice="required", parallel_tool_calls=False))
     assert answer.choices[0].finish_reason == "tool_calls"
+
+
+LISTS = (
+    "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.tool_calls %}<tool_calls>["
+    "{% for c in m.tool_calls %}"
+    '{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}'
+    "{{ ', ' if not loop.last }}{% endfor %}]</tool_calls>{% endif %}<|im_end|>\n{% endfor %}"
+    "<|im_start|>assistant\n"
+)
+"""The template of a model that knows tools, and writes its calls as a list."""
+
+
+def test_a_template_that_knows_tools(start_server: StartServer, models_dir: Path, tmp_path: Path) -> None:
+    (source,) = (models_dir / CHAT_MODEL).glob("*.gguf")
+    model = {"source": str(rewritten(source, tmp_path / "lists.gguf", template=LISTS)), "context": 2048}
+    with (
+        start_server({"engine": {"default": None, "models": {CHAT_MODEL: model}}}, models=()) as server,
+        OpenAI(base_url=server.base_url, api_key=server.admin_key, max_retries=0, timeout=120) as client,
+    ):
+        turns = [*CALLED, {"role": "user", "content": "What time is it?"}]
+        for choice_of_tools in ("auto", "required"):
+            choice = ask(client, messages=turns, tool_choice=choice_of_tools, **EXACT)
+            assert choice.finish_reason == "tool_calls"
+            assert choice.message.content is None
+            for call in choice.message.tool_calls:
+                check(call)
+        assert ask(client, tool_choice="none", max_tokens=10, **EXACT).message.content

@@ -37,11 +37,12 @@ async def form_of(
     if tools is None and json is None and thinking is None:
         return ANY_TEXT
     markers = _markers(thinking, row)
+    held = tools is not None or json is not None
     shape = Shape(
         thinking=thinking,
         calls=await _calls(tools, row, grammars) if tools is not None and row is not None else None,
         json=await grammars.rule(json.schema, path=json.path) if json is not None else "",
-        ids=await _ids(markers, token_id),
+        ids=await _ids(markers, token_id) if held else {},
     )
     layout = Layout(
         thinking=thinking,

@@ -49,7 +49,10 @@ async def test_any_text() -> None:
 
 
 async def test_thoughts_alone_need_no_grammar() -> None:
-    wanted = await form(template=THINKS, opened="<think>\n")
+    async def nobody(text: str) -> int | None:
+        raise AssertionError(text)
+
+    wanted = await form(template=THINKS, opened="<think>\n", token_id=nobody)
     assert wanted.grammar == ""
     assert wanted.preserved == ("<think>", "</think>")
     assert told(read(wanted, "Hm.\n</think>\n\nHi.\n")) == ("Hm.", "Hi.\n", [], "stop")
