@@ -15,7 +15,7 @@ import msgspec
 
 from narthex.sandbox.endless import endless_reference
 from narthex.sandbox.schema import Reader
-from narthex.sandbox.schema_text import SchemaRefused, decode, join
+from narthex.sandbox.schema_text import SchemaRefused, decode
 
 LAYOUT: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """The one layout in which texts are generated: on one line, a blank after commas and colons."""
@@ -131,13 +131,13 @@ class _Blame:
     """Searches for the smallest part of a schema that can't be compiled."""
 
     def __init__(self, reader: Reader, definitions: dict[str, Any]) -> None:
-        self._paths, self._sources = reader.paths, reader.sources
+        self._paths, self._origins = reader.paths, reader.origins
         self._definitions = definitions
         self._followed: set[int] = set()
         self._until = time.monotonic() + _BLAME_S
 
     def refusal(self, written: Any, error: str) -> SchemaRefused:
-        path, node = "", {key: value for key, value in written.items() if key != "$defs"}
+        path, node = "", written
         while True:
             for child in (*_children(node), *self._referred(node)):
                 found = self._error(child)
@@ -165,11 +165,11 @@ class _Blame:
         """The keyword of the caller's without which the node could be held; those with schemas in them come last."""
         if not isinstance(node, dict):
             return path
-        caller = self._sources.get(id(node), node)
+        caller = self._origins.get(id(node), {})
         for key in sorted((key for key in node if key in caller), key=_MEMBERS.__contains__):
             rest = {other: value for other, value in node.items() if other != key}
-            if key != "type" and self._error(rest) is None and time.monotonic() < self._until:
-                return join(path, key)
+            if key not in ("type", "$defs") and self._error(rest) is None and time.monotonic() < self._until:
+                return caller[key]
         return path
 
 

@@ -7,7 +7,8 @@ Rule: what comes out matches no text that the pattern does not match. Repeats ar
 """
 
 import re
-from typing import Final
+from collections.abc import Iterable
+from typing import Any, Final
 
 MAX_PATTERN_BYTES = 1024
 MAX_REPEAT = 1000
@@ -44,6 +45,28 @@ def plain(pattern: str) -> str:
     if sum(_weight(terms) for terms in alternatives) > MAX_STATES:
         raise PatternRefused("its repeats multiply to too many states")
     return "^(?:" + "|".join(_whole(alternatives)) + ")$"
+
+
+def other_than(names: Iterable[str]) -> str:
+    """A regular expression for every text that is none of some names."""
+    tree: dict[str, Any] = {}
+    for name in names:
+        node = tree
+        for character in name:
+            node = node.setdefault(character, {})
+        node[""] = {}
+    return f"^(?:{_differing(tree)})$"
+
+
+def _differing(node: dict[str, Any]) -> str:
+    """What may follow: nothing, where no name ends; a character with which none goes on; or what differs later."""
+    next_ones = sorted(character for character in node if character)
+    members = "".join(_literal(character) for character in next_ones)
+    options = [f"[^{members}]{_ANY}*" if members else f"{_ANY}{_ANY}*"]
+    options += [f"{_literal(character)}(?:{_differing(node[character])})" for character in next_ones]
+    if "" not in node:
+        options.append("")
+    return "|".join(options)
 
 
 class _Term:

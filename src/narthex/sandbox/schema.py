@@ -4,20 +4,17 @@ Source: JSON Schema 2020-12, core and validation. Unknown keywords and annotatio
 
 Rule 1: what is written admits no value that the schema refuses. It may admit less: `docs/design/constrained-output.md`.
 Rule 2: what can't be held is refused, at the keyword; nothing is dropped.
-Rule 3: where two schemas meet in one value (`allOf`, a `$ref` with siblings), objects are written in the one form that
-compilers intersect rightly, and what they don't is refused: pattern properties, more than one `multipleOf`.
+Rule 3: where schemas meet in one value (`allOf`, a `$ref` with siblings, `anyOf` beside `properties`), their objects
+and arrays are written as one; compilers only intersect types, numbers and strings.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any, Final
 
-import jsonschema_rs
-
-from narthex.sandbox.counts import MAX_COUNT, MAX_LENGTH, counts, property_counts
-from narthex.sandbox.formats import BOUNDS, PATTERNS
-from narthex.sandbox.patterns import PatternRefused, plain
-from narthex.sandbox.schema_text import References, SchemaRefused, check_shape, join
-from narthex.sandbox.schema_values import NUMERIC, check_name, fixed, is_container, numeric, others
+from narthex.sandbox import containers, leaves
+from narthex.sandbox.containers import Schema
+from narthex.sandbox.leaves import LARGEST
+from narthex.sandbox.schema_text import Place, References, SchemaRefused, check_shape, join
 
 MAX_DEPTH = 32
 MAX_NODES = 2000
@@ -39,22 +36,40 @@ _REFUSED: Final = {
         *("contentEncoding", "contentMediaType", "contentSchema"),
     )
 }
-_STRINGS: Final = ("minLength", "maxLength", "pattern", "format")
-_ARRAYS: Final = ("items", "prefixItems", "minItems", "maxItems")
-_OBJECTS: Final = (
-    *("properties", "patternProperties", "additionalProperties", "required", "minProperties", "maxProperties"),
-)
-_PLAIN: Final = frozenset((*NUMERIC, *_STRINGS, *_ARRAYS, *_OBJECTS))
-_BRANCHES: Final = ("allOf", "anyOf", "oneOf")
+_TOUCHY: Final = frozenset((*containers.OBJECTS, *containers.ARRAYS, "multipleOf"))
+_PLAIN: Final = frozenset(("type", *leaves.KEYWORDS, *_TOUCHY))
 
-Schema = dict[str, Any] | bool
+
+class _Met:
+    """The schemas that meet in one value, taken apart."""
+
+    def __init__(self) -> None:
+        self.never = False
+        self.plain: list[Place] = []
+        self.values: list[dict[str, Any]] = []
+        self.branches: list[tuple[str, list[Place]]] = []
+        self.references: list[tuple[str, Place]] = []
+        """Where each stands, and its target."""
+        self.origins: dict[str, str] = {}
+        """Where each keyword stands."""
+
+    def without(self, branch: tuple[str, list[Place]]) -> "_Met":
+        copy = _Met()
+        copy.never, copy.plain, copy.values = self.never, [*self.plain], [*self.values]
+        copy.branches = [other for other in self.branches if other is not branch]
+        copy.references, copy.origins = [*self.references], {**self.origins}
+        return copy
+
+    @property
+    def only_reference(self) -> bool:
+        return len(self.references) == 1 and not (self.never or self.plain or self.values or self.branches)
 
 
 class Reader:
     """One schema, from its text's value to what is written.
 
-    `paths` and `sources` tell where each written schema stood and what it was, by `id`. `targets` tells of each name in
-    `$defs` where its first `$ref` stands.
+    `paths` and `origins` tell where each written schema stood, and each keyword in it, by `id`. `targets` tells of each
+    name in `$defs` where its first `$ref` stands.
     """
 
     def __init__(self, root: Any) -> None:
@@ -62,11 +77,13 @@ class Reader:
         self._references = References(root)
         self._seen: set[str] = set()
         self._written = 0
-        self._waiting: list[tuple[str, Schema, str, bool]] = []
-        self._names: dict[tuple[str, bool], str] = {}
-        self._multiples: set[float] = set()
+        self._waiting: list[tuple[str, Place]] = []
+        self._shaped: set[int] = set()
+        self._names: dict[int, str] = {}
+        self._touchy: dict[int, tuple[Any, bool]] = {}
+        """By `id`, which only means something while the schema is kept."""
         self.paths: dict[int, str] = {}
-        self.sources: dict[int, Mapping[str, Any]] = {}
+        self.origins: dict[int, dict[str, str]] = {}
         self.targets: dict[str, str] = {}
 
     def read(self) -> dict[str, Any]:
@@ -75,189 +92,193 @@ class Reader:
         Raises:
             SchemaRefused: it can't be held.
         """
-        written = self._schema(self._root, "", depth=1, merged=False)
+        written = self._all([Place(self._root, "")], 0)
         if isinstance(written, bool):
             if not written:
                 raise SchemaRefused("No value is valid by this schema.", "")
             written = {}
         definitions: dict[str, Schema] = {}
         while self._waiting:
-            name, target, path, merged = self._waiting.pop()
-            check_shape(target, path)
-            definitions[name] = self._schema(target, path, depth=1, merged=merged)
+            name, target = self._waiting.pop()
+            definitions[name] = self._all([target], 0)
         if definitions:
             written["$defs"] = definitions
         return written
 
-    def _schema(self, schema: Any, path: str, *, depth: int, merged: bool) -> Schema:
+    def _all(self, places: Sequence[Place], depth: int) -> Schema:
+        """What a value is that all of these schemas hold for."""
+        met = _Met()
+        for place in places:
+            self._take(place, met, depth=depth + 1)
+        path = places[0].path
+        written = self._write(met, path, depth + 1)
+        if isinstance(written, dict):
+            self.paths[id(written)], self.origins[id(written)] = path, met.origins
+        return written
+
+    # --- taking apart ------------------------------------------------------------------------------------------------
+
+    def _take(self, place: Place, met: _Met, *, depth: int) -> None:
+        schema, path = place
         if isinstance(schema, bool):
-            return schema
+            met.never = met.never or not schema
+            return
         self._count(path, depth)
-        for key, value in schema.items():
-            if key in _REFUSED and not (key == "uniqueItems" and value is False):
-                raise SchemaRefused(_REFUSED[key], join(path, key))
-        merged = merged or _parts(schema) > 1
-        out: dict[str, Any] = {"type": schema["type"]} if "type" in schema else {}
-        self._numbers(out, schema, path, merged=merged)
-        self._strings(out, schema, path)
-        self._arrays(out, schema, path, depth=depth, merged=merged)
-        if any(key in schema for key in _OBJECTS) or (merged and out.get("type") == "object"):
-            self._object(out, schema, path, depth=depth, merged=merged)
-        self._values(out, schema, path)
-        for key in _BRANCHES:
-            if key in schema:
-                branches = [
-                    self._schema(branch, join(path, key, position), depth=depth + 1, merged=merged)
-                    for position, branch in enumerate(schema[key])
-                ]
-                out[key] = [*out.get(key, ()), *branches]
+        _check_keywords(place, met.origins)
+        if not _PLAIN.isdisjoint(schema):
+            met.plain.append(place)
+        if "const" in schema:
+            self._fixed(schema["const"], join(path, "const"), met, depth=depth)
+        if "enum" in schema:
+            self._enumerated(place.into("enum"), met, depth=depth)
+        for inner in place.each("allOf"):
+            self._take(inner, met, depth=depth + 1)
+        met.branches += [(key, place.each(key)) for key in ("anyOf", "oneOf") if key in schema]
         if "$ref" in schema:
-            out["$ref"] = self._reference(schema["$ref"], join(path, "$ref"), merged=merged)
-        self.paths[id(out)], self.sources[id(out)] = path, schema
-        return out
+            met.references.append((join(path, "$ref"), self._resolved(place)))
 
     def _count(self, path: str, depth: int) -> None:
         self._seen.add(path)
         self._written += 1
         if depth > MAX_DEPTH:
-            raise SchemaRefused(f"Schemas are nested more than {MAX_DEPTH} levels deep.", path)
+            message = (
+                f"Schemas are nested more than {MAX_DEPTH} levels deep, or refer to themselves beside other keywords."
+            )
+            raise SchemaRefused(message, path)
         if len(self._seen) > MAX_NODES:
             raise SchemaRefused(f"It holds more than {MAX_NODES} schemas.", path)
         if self._written > MAX_WRITTEN:
             raise SchemaRefused("Its references multiply to too many schemas.", path)
 
-    # --- one kind of value each --------------------------------------------------------------------------------------
+    def _resolved(self, place: Place) -> Place:
+        target = self._references.resolve(place.schema["$ref"], join(place.path, "$ref"))
+        if id(target.schema) not in self._shaped:
+            self._shaped.add(id(target.schema))
+            check_shape(target.schema, target.path)
+        return target
 
-    def _numbers(self, out: dict[str, Any], schema: Mapping[str, Any], path: str, *, merged: bool) -> None:
-        named = schema.get("format")
-        span = BOUNDS.get(named) if isinstance(named, str) and "integer" in _types(schema) else None
-        found = numeric(schema, path, span=span)
-        if "multipleOf" in found and merged:
-            self._multiples.add(found["multipleOf"])
-            if len(self._multiples) > 1:
-                raise SchemaRefused("Several `multipleOf` that may meet can't be held.", join(path, "multipleOf"))
-        out.update(found)
-
-    def _strings(self, out: dict[str, Any], schema: Mapping[str, Any], path: str) -> None:
-        out |= counts(schema, path, least="minLength", most="maxLength", limit=MAX_LENGTH)
-        if "pattern" in schema:
-            out["pattern"] = _plain(schema["pattern"], join(path, "pattern"))
-        named = schema.get("format")
-        if named is None or (named in BOUNDS and "string" not in _types(schema)):
-            return
-        if named not in PATTERNS:
-            raise SchemaRefused(f"The format '{str(named)[:100]}' can't be held.", join(path, "format"))
-        pattern = plain(PATTERNS[named])
-        if "pattern" in out:
-            out["allOf"] = [{"pattern": pattern}]
+    def _fixed(self, value: Any, path: str, met: _Met, *, depth: int) -> None:
+        """Values with parts become schemas."""
+        if isinstance(value, (dict, list)):
+            self._take(Place(_fixed(value), path), met, depth=depth)
+        elif isinstance(value, int) and abs(value) > LARGEST:
+            raise SchemaRefused("A whole number beyond 2^53 can't be held exactly.", path)
         else:
-            out["pattern"] = pattern
+            met.values.append({"const": value})
 
-    def _arrays(self, out: dict[str, Any], schema: Mapping[str, Any], path: str, *, depth: int, merged: bool) -> None:
-        out |= counts(schema, path, least="minItems", most="maxItems", limit=MAX_COUNT)
-        if "prefixItems" in schema:
-            out["prefixItems"] = [
-                self._schema(item, join(path, "prefixItems", position), depth=depth + 1, merged=merged)
-                for position, item in enumerate(schema["prefixItems"])
-            ]
-        if "items" in schema:
-            out["items"] = self._schema(schema["items"], join(path, "items"), depth=depth + 1, merged=merged)
+    def _enumerated(self, place: Place, met: _Met, *, depth: int) -> None:
+        if not place.schema:
+            raise SchemaRefused("`enum` names no value.", place.path)
+        if any(isinstance(value, (dict, list)) for value in place.schema):
+            branches = [Place({"const": value}, join(place.path, at)) for at, value in enumerate(place.schema)]
+            met.branches.append(("anyOf", branches))
+            return
+        for position, value in enumerate(place.schema):
+            self._fixed(value, join(place.path, position), _Met(), depth=depth)
+        met.values.append({"enum": place.schema})
 
-    def _object(self, out: dict[str, Any], schema: Mapping[str, Any], path: str, *, depth: int, merged: bool) -> None:
-        required = schema.get("required", [])
-        out |= property_counts(schema, path, merged=merged)
-        for position, name in enumerate(required):
-            check_name(name, join(path, "required", position))
-        if required:
-            out["required"] = required
-        properties = self._members("properties", schema, path, depth=depth, merged=merged)
-        for name in properties:
-            check_name(name, join(path, "properties", name))
-        patterns = self._patterns(properties, schema, path, depth=depth, merged=merged)
-        if properties:
-            out["properties"] = properties
-        rest = schema.get("additionalProperties", True)
-        rest = self._schema(rest, join(path, "additionalProperties"), depth=depth + 1, merged=merged)
-        if patterns:
-            out |= {"patternProperties": patterns, "additionalProperties": False}
-        elif merged or (rest is not False and (properties or required)):
-            out |= others(rest)
-        elif "additionalProperties" in schema:
-            out["additionalProperties"] = rest
+    # --- writing -----------------------------------------------------------------------------------------------------
 
-    def _members(
-        self, key: str, schema: Mapping[str, Any], path: str, *, depth: int, merged: bool
-    ) -> dict[str, Schema]:
-        return {
-            name: self._schema(inner, join(path, key, name), depth=depth + 1, merged=merged)
-            for name, inner in schema.get(key, {}).items()
-        }
-
-    def _patterns(
-        self, properties: dict[str, Schema], schema: Mapping[str, Any], path: str, *, depth: int, merged: bool
-    ) -> dict[str, Schema]:
-        """The pattern properties; a property whose name matches gets the pattern's schema as well."""
-        if not schema.get("patternProperties"):
-            return {}
-        place = join(path, "patternProperties")
-        if merged:
-            raise SchemaRefused("Pattern properties can't be held where schemas meet in one value.", place)
-        if schema.get("additionalProperties") is not False:
-            raise SchemaRefused("Pattern properties can only be held beside `additionalProperties: false`.", place)
-        written = {pattern: _plain(pattern, join(place, pattern)) for pattern in schema["patternProperties"]}
-        matched = {
-            name for name in properties for pattern in written if jsonschema_rs.is_valid({"pattern": pattern}, name)
-        }
-        if matched:
-            name = min(matched)
-            raise SchemaRefused("A property that a pattern matches too can't be held.", join(path, "properties", name))
-        members = self._members("patternProperties", schema, path, depth=depth, merged=merged)
-        return {written[pattern]: inner for pattern, inner in members.items()}
-
-    def _values(self, out: dict[str, Any], schema: Mapping[str, Any], path: str) -> None:
-        """`const` and `enum`. Values with parts become schemas of their own."""
-        if "const" in schema:
-            written = fixed(schema["const"], join(path, "const"))
-            if is_container(schema["const"]):
-                out["allOf"] = [*out.get("allOf", ()), written]
+    def _write(self, met: _Met, path: str, depth: int) -> Schema:
+        if met.only_reference:
+            return {"$ref": f"#/$defs/{self._name(*met.references[0])}"}
+        self._inline(met, depth)
+        if met.never:
+            return False
+        parted = self._parted(met)
+        if parted is not None:
+            return {parted[0]: [self._branch(met.without(parted), branch, depth) for branch in parted[1]]}
+        out, more = self._plain(met.plain, depth)
+        more += met.values
+        written = [{key: [self._all([branch], depth) for branch in branches]} for key, branches in met.branches]
+        for part in (*more, *written):
+            if out.keys().isdisjoint(part):
+                out |= part
             else:
-                out |= written
-        if "enum" in schema:
-            if not schema["enum"]:
-                raise SchemaRefused("`enum` names no value.", join(path, "enum"))
-            values = [fixed(value, join(path, "enum", position)) for position, value in enumerate(schema["enum"])]
-            if any(is_container(value) for value in schema["enum"]):
-                out["allOf"] = [*out.get("allOf", ()), {"anyOf": values}]
-            else:
-                out["enum"] = [value["const"] for value in values]
+                out["allOf"] = [*out.get("allOf", ()), part]
+        return out or True
 
-    def _reference(self, reference: str, path: str, *, merged: bool) -> str:
-        target, place = self._references.resolve(reference, path)
-        name = self._names.get((place, merged))
+    def _name(self, path: str, target: Place) -> str:
+        name = self._names.get(id(target.schema))
         if name is None:
-            name = self._names[place, merged] = f"r{len(self._names)}"
+            name = self._names[id(target.schema)] = f"r{len(self._names)}"
             self.targets[name] = path
-            self._waiting.append((name, target, place, merged))
-        return f"#/$defs/{name}"
+            self._waiting.append((name, target))
+        return name
+
+    def _inline(self, met: _Met, depth: int) -> None:
+        """References that meet other schemas are put in their place."""
+        followed: set[int] = set()
+        while met.references:
+            path, target = met.references.pop()
+            if id(target.schema) in followed:
+                continue
+            followed.add(id(target.schema))
+            if len(followed) > MAX_DEPTH:
+                raise SchemaRefused("Too many references meet in one value.", path)
+            self._take(target, met, depth=depth)
+
+    def _parted(self, met: _Met) -> tuple[str, list[Place]] | None:
+        """Branches that have to be written with all else in each, because objects or arrays would meet."""
+        touchy = [branch for branch in met.branches if any(map(self._is_touchy, branch[1]))]
+        others = any(not _TOUCHY.isdisjoint(place.schema) for place in met.plain)
+        return touchy[0] if touchy and len(touchy) + others > 1 else None
+
+    def _branch(self, met: _Met, branch: Place, depth: int) -> Schema:
+        self._take(branch, met, depth=depth + 1)
+        written = self._write(met, branch.path, depth + 1)
+        if isinstance(written, dict):
+            self.paths[id(written)], self.origins[id(written)] = branch.path, met.origins
+        return written
+
+    def _is_touchy(self, place: Place) -> bool:
+        schema = place.schema
+        if not isinstance(schema, dict):
+            return False
+        if id(schema) not in self._touchy:
+            self._touchy[id(schema)] = schema, False  # for those that refer back here
+            self._touchy[id(schema)] = schema, self._find_touchy(place)
+        return self._touchy[id(schema)][1]
+
+    def _find_touchy(self, place: Place) -> bool:
+        schema = place.schema
+        fixed = [schema["const"]] if "const" in schema else schema.get("enum", [])
+        if not _TOUCHY.isdisjoint(schema) or any(isinstance(value, (dict, list)) for value in fixed):
+            return True
+        inner = [*place.each("allOf"), *place.each("anyOf"), *place.each("oneOf")]
+        if "$ref" in schema:
+            inner.append(self._resolved(place))
+        return any(map(self._is_touchy, inner))
+
+    def _plain(self, places: Sequence[Place], depth: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The plain keywords of schemas that meet: what is written as one, and what is left to be intersected."""
+        multiples = {place.schema["multipleOf"]: place for place in places if "multipleOf" in place.schema}
+        if len(multiples) > 1:
+            path = join(list(multiples.values())[-1].path, "multipleOf")
+            raise SchemaRefused("Several `multipleOf` can't be held where they meet in one value.", path)
+        out, *more = [leaves.leaf(place) for place in places] or [{}]
+        objects = [place for place in places if not place.schema.keys().isdisjoint(containers.OBJECTS)]
+        arrays = [place for place in places if not place.schema.keys().isdisjoint(containers.ARRAYS)]
+        if objects:
+            out |= containers.obj(objects, lambda inner: self._all(inner, depth))
+        if arrays:
+            out |= containers.array(arrays, lambda inner: self._all(inner, depth))
+        return out, [part for part in more if part]
 
 
-def _parts(schema: Mapping[str, Any]) -> int:
-    """How many schemas meet in a value here. A bare `type` doesn't count: it meets everything rightly."""
-    plain_part = any(key in _PLAIN for key in schema)
-    return (
-        plain_part
-        + len(schema.get("allOf", ()))
-        + sum(key in schema for key in ("const", "enum", "anyOf", "oneOf", "$ref"))
-    )
+def _check_keywords(place: Place, origins: dict[str, str]) -> None:
+    for key, value in place.schema.items():
+        path = join(place.path, key)
+        origins.setdefault(key, path)
+        if key in _REFUSED and not (key == "uniqueItems" and value is False):
+            raise SchemaRefused(_REFUSED[key], path)
 
 
-def _types(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    named = schema.get("type", ("string", "integer"))
-    return (named,) if isinstance(named, str) else tuple(named)
-
-
-def _plain(pattern: str, path: str) -> str:
-    try:
-        return plain(pattern)
-    except PatternRefused as refused:
-        raise SchemaRefused(f"This pattern can't be held: {refused}.", path) from None
+def _fixed(value: Any) -> dict[str, Any]:
+    """A schema for exactly one value with parts."""
+    if isinstance(value, dict):
+        properties = {name: {"const": inner} for name, inner in value.items()}
+        return {"type": "object", "properties": properties, "required": list(value), "additionalProperties": False}
+    size = len(value)
+    first = {"prefixItems": [{"const": inner} for inner in value]} if value else {}
+    return {"type": "array", **first, "items": False, "minItems": size, "maxItems": size}

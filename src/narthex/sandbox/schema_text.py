@@ -1,7 +1,7 @@
 """A schema as it comes: its size, its shape by the metaschema, and where the places are that it refers to."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
 import jsonschema_rs
@@ -31,6 +31,24 @@ def join(path: str, *steps: str | int) -> str:
         else:
             path += f".{step}" if path else step
     return path
+
+
+class Place(NamedTuple):
+    """A schema and where it stands."""
+
+    schema: Any
+    path: str
+
+    def into(self, *steps: str | int) -> "Place":
+        """A schema inside it."""
+        inner = self.schema
+        for step in steps:
+            inner = inner[step]
+        return Place(inner, join(self.path, *steps))
+
+    def each(self, key: str) -> "list[Place]":
+        """The schemas in a list of it; none if it is not there."""
+        return [self.into(key, position) for position in range(len(self.schema.get(key, ())))]
 
 
 def decode(schema: bytes) -> Any:
@@ -87,12 +105,12 @@ class References:
 
     def __init__(self, root: Any) -> None:
         self._root = root
-        self._anchors: dict[str, tuple[Any, str]] = {}
+        self._anchors: dict[str, Place] = {}
         self._resources = 0
         self._scan(root)
 
-    def resolve(self, reference: str, path: str) -> tuple[Any, str]:
-        """The schema that is named, and its own place.
+    def resolve(self, reference: str, path: str) -> Place:
+        """The schema that is named.
 
         Raises:
             SchemaRefused: at `path`, where the reference stands.
@@ -102,11 +120,11 @@ class References:
         if self._resources:
             raise SchemaRefused("References can't be held beside a subschema with an `$id` of its own.", path)
         found = self._at(unquote(reference[1:]))
-        if found is None or not isinstance(found[0], (dict, bool)):
+        if found is None or not isinstance(found.schema, (dict, bool)):
             raise SchemaRefused(f"There is no schema at '{reference[:200]}'.", path)
         return found
 
-    def _at(self, fragment: str) -> tuple[Any, str] | None:
+    def _at(self, fragment: str) -> Place | None:
         if fragment and not fragment.startswith("/"):
             return self._anchors.get(fragment)
         value, path = self._root, ""
@@ -118,7 +136,7 @@ class References:
                 value, path = value[int(name)], join(path, int(name))
             else:
                 return None
-        return value, path
+        return Place(value, path)
 
     def _scan(self, root: Any) -> None:
         found: list[tuple[Any, str]] = [(root, "")]
@@ -127,6 +145,6 @@ class References:
                 found += [(inner, join(path, position)) for position, inner in enumerate(value)]
             elif isinstance(value, dict):
                 if isinstance(value.get("$anchor"), str):
-                    self._anchors.setdefault(value["$anchor"], (value, path))
+                    self._anchors.setdefault(value["$anchor"], Place(value, path))
                 self._resources += bool(path) and isinstance(value.get("$id"), str)
                 found += [(inner, join(path, name)) for name, inner in value.items()]

@@ -1,11 +1,14 @@
-"""Numbers and fixed values of a schema, in the form in which a grammar holds them exactly."""
+"""Keywords of numbers and strings, in the form in which a grammar holds them exactly."""
 
 from collections.abc import Mapping
 from decimal import Decimal
 from math import ceil, floor
 from typing import Any, Final
 
-from narthex.sandbox.schema_text import SchemaRefused, join
+from narthex.sandbox.counts import counts
+from narthex.sandbox.formats import BOUNDS, PATTERNS
+from narthex.sandbox.patterns import PatternRefused, plain
+from narthex.sandbox.schema_text import Place, SchemaRefused, join
 
 LARGEST = 2**53
 """Up to here every whole number is a double. Bounds beyond it are drawn in to it."""
@@ -13,18 +16,34 @@ MAX_DIGITS = 20
 """Of a bound, behind the point."""
 MAX_MULTIPLE = 10_000
 """What `multipleOf` may be, its decimal point left out: a grammar counts the remainders."""
+MAX_LENGTH = 65_536
+"""Of a string. Greater upper limits are drawn in to it."""
 
 _LOWER: Final = ("minimum", "exclusiveMinimum")
 _UPPER: Final = ("maximum", "exclusiveMaximum")
-NUMERIC: Final = (*_LOWER, *_UPPER, "multipleOf")
+KEYWORDS: Final = (*_LOWER, *_UPPER, "multipleOf", "minLength", "maxLength", "pattern", "format")
 
 
-def numeric(schema: Mapping[str, Any], path: str, *, span: tuple[int, int] | None) -> dict[str, Any]:
-    """The number keywords of one schema. `span`: bounds that a format adds.
+def leaf(place: Place) -> dict[str, Any]:
+    """The type of a schema and its keywords of numbers and strings.
 
     Raises:
-        SchemaRefused: a number that can't be held, or none is left.
+        SchemaRefused: one of them can't be held.
     """
+    schema = place.schema
+    found: dict[str, Any] = {"type": schema["type"]} if "type" in schema else {}
+    return found | _numbers(schema, place.path) | _strings(schema, place.path)
+
+
+def _types(schema: Mapping[str, Any]) -> tuple[str, ...]:
+    named = schema.get("type", ("string", "integer"))
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+# --- numbers ---------------------------------------------------------------------------------------------------------
+
+
+def _numbers(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key in _LOWER:
         if key in schema:
@@ -32,6 +51,7 @@ def numeric(schema: Mapping[str, Any], path: str, *, span: tuple[int, int] | Non
     for key in _UPPER:
         if key in schema:
             found[key] = _bound(min(schema[key], LARGEST), join(path, key))
+    span = BOUNDS.get(schema.get("format", "")) if "integer" in _types(schema) else None
     if span is not None:
         found["minimum"] = max(found.get("minimum", span[0]), span[0])
         found["maximum"] = min(found.get("maximum", span[1]), span[1])
@@ -56,10 +76,9 @@ def _places(value: float) -> int:
 
 
 def _multiple(value: float, path: str) -> float:
-    if value != value // 1 and _places(value) > 9:
-        raise SchemaRefused("A multiple with more than 9 digits behind the point can't be held.", path)
-    if Decimal(repr(value)).scaleb(_places(value)) > MAX_MULTIPLE:
-        raise SchemaRefused(f"Multiples of a number with a value beyond {MAX_MULTIPLE} can't be held.", path)
+    places = _places(value)
+    if places > 9 or Decimal(repr(value)).scaleb(places) > MAX_MULTIPLE:
+        raise SchemaRefused(f"Multiples of a number with digits beyond {MAX_MULTIPLE} can't be held.", path)
     return value
 
 
@@ -81,57 +100,29 @@ def _first(bound: float, step: Decimal, *, strict: bool) -> int:
     return floor(exact) + 1 if strict else ceil(exact)
 
 
-def is_container(value: Any) -> bool:
-    """Whether it has parts, and so needs a schema to be fixed."""
-    return isinstance(value, (dict, list))
+# --- strings ---------------------------------------------------------------------------------------------------------
 
 
-def fixed(value: Any, path: str) -> dict[str, Any]:
-    """A schema for exactly one value.
-
-    Raises:
-        SchemaRefused: a number in it has no exact double.
-    """
-    if isinstance(value, dict):
-        for name in value:
-            check_name(name, path)
-        return {
-            "type": "object",
-            "properties": {name: fixed(inner, path) for name, inner in value.items()},
-            "required": list(value),
-            **closed(),
-        }
-    if isinstance(value, list):
-        held = [fixed(inner, path) for inner in value]
-        prefix = {"prefixItems": held} if held else {}
-        return {"type": "array", **prefix, "items": False, "minItems": len(held), "maxItems": len(held)}
-    if isinstance(value, int) and abs(value) > LARGEST:
-        raise SchemaRefused("A whole number beyond 2^53 can't be held exactly.", path)
-    return {"const": value}
+def _strings(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
+    found: dict[str, Any] = {**counts(schema, path, least="minLength", most="maxLength", limit=MAX_LENGTH)}
+    if "pattern" in schema:
+        found["pattern"] = plain_at(schema["pattern"], join(path, "pattern"))
+    named = schema.get("format")
+    if named is None or (named in BOUNDS and "string" not in _types(schema)):
+        return found
+    if named not in PATTERNS:
+        raise SchemaRefused(f"The format '{named[:100]}' can't be held.", join(path, "format"))
+    pattern = plain(PATTERNS[named])
+    return found | ({"allOf": [{"pattern": pattern}]} if "pattern" in found else {"pattern": pattern})
 
 
-def closed() -> dict[str, Any]:
-    """No names beside the given ones, in the form that stays true when schemas are merged."""
-    return others(schema=False)
-
-
-def others(schema: Any) -> dict[str, Any]:
-    """A schema for the values of all other names.
-
-    Written as a pattern that takes any name: `additionalProperties` alone would also take a listed name again, written
-    with escapes.
-    """
-    return {"patternProperties": {ANY_NAME: schema}, "additionalProperties": False}
-
-
-ANY_NAME: Final = r"^(?:[\u0000-\U0010ffff]*)$"
-
-
-def check_name(name: str, path: str) -> None:
-    """A property's name must have one way to be written in JSON.
+def plain_at(pattern: str, path: str) -> str:
+    """A pattern in plain syntax.
 
     Raises:
         SchemaRefused: at `path`.
     """
-    if any(character < " " or character in '"\\\x7f' for character in name):
-        raise SchemaRefused("Names with control characters, quotes or backslashes can't be held.", path)
+    try:
+        return plain(pattern)
+    except PatternRefused as refused:
+        raise SchemaRefused(f"This pattern can't be held: {refused}.", path) from None
