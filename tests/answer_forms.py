@@ -41,12 +41,14 @@ class CompactRules:
         return None
 
 
-def asked(tools: Tools | None = None, *, json: bytes | None = None, **fields: object) -> ChatRequest:
+def asked(
+    tools: Tools | None = None, *, json: bytes | None = None, stop: tuple[str, ...] = (), **fields: object
+) -> ChatRequest:
     """A request for an answer of some form."""
     return ChatRequest(
         model="m",
         messages=(),
-        sampling=Sampling(),
+        sampling=Sampling(stop=stop),
         tools=tools,
         response_format=None if json is None else JsonFormat(schema=json, path="response_format"),
         fields=fields,

@@ -257,6 +257,16 @@ async def test_the_async_client(aclient: AsyncOpenAI) -> None:
     assert answer.choices[0].finish_reason == "tool_calls"
 
 
+def test_stop_strings_and_calls(client: OpenAI) -> None:
+    """The engine looks for them everywhere, so calls keep out of their way, or can't be asked for."""
+    choice = ask(client, tool_choice=GET_TIME, stop=["\n", "\n\n", "END"])
+    assert choice.finish_reason == "tool_calls"
+    check(choice.message.tool_calls[0])
+    with pytest.raises(openai.BadRequestError) as caught:
+        ask(client, tool_choice="required", stop="}")
+    assert caught.value.param == "stop"
+
+
 LISTS = (
     "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% if m.tool_calls %}<tool_calls>["

@@ -4,6 +4,7 @@ Source: the chat templates of the models named; llama.cpp, docs/function-calling
 """
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
@@ -35,6 +36,17 @@ class CallFormat(msgspec.Struct, frozen=True, kw_only=True):
     def head_of(self, name: str) -> str:
         """What stands before the arguments of a call."""
         return self.head.replace(NAME, name)
+
+    def writes(self, text: str, names: Iterable[str]) -> bool:
+        """Whether every call of one of these tools has a text in it, outside its arguments."""
+        fixed = [self.begin, self.tail, self.separator or "", self.end, *map(self.head_of, names)]
+        return any(text in piece for piece in fixed)
+
+    def on_one_line(self) -> "CallFormat":
+        """The same without line breaks, which models read and write as well."""
+        head, tail = self.head.replace("\n", ""), self.tail.replace("\n", "")
+        separator = self.separator if self.separator is None else self.separator.replace("\n", "")
+        return msgspec.structs.replace(self, head=head, tail=tail, separator=separator)
 
     def parallel(self, several: bool) -> bool:  # noqa: FBT001 - the one thing it is asked
         """Whether an answer may hold several calls."""

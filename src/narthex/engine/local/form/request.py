@@ -1,10 +1,11 @@
 """The form of the answer to one chat request."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from narthex.core.chat import ChatRequest
+from narthex.core.errors import InvalidRequest
 from narthex.core.ports import Grammars
 from narthex.core.tools import Tool, Tools
 from narthex.engine.local.form.formats import CallFormat, call_format
@@ -29,11 +30,13 @@ async def form_of(
     `token_id`: without it markers that are control tokens can only be spelled out.
 
     Raises:
-        InvalidRequest: a schema can't be held; names its path.
+        InvalidRequest: a schema can't be held; names its path. A stop string would cut every call that has to be made.
     """
     thinking = thinking_of(template, opened)
     tools, json = request.tools, request.response_format
-    row = call_format(template, json=json is not None) if tools is not None else None
+    row = None
+    if tools is not None:
+        row = _uncut(call_format(template, json=json is not None), tools, stop=request.sampling.stop)
     if tools is None and json is None and thinking is None:
         return ANY_TEXT
     markers = _markers(thinking, row)
@@ -52,6 +55,18 @@ async def form_of(
         anywhere=json is None and row is not None and bool(row.trigger),
     )
     return FormOfParts(grammar=compose(shape), preserved=markers, layout=layout)
+
+
+def _uncut(row: CallFormat, tools: Tools, *, stop: Sequence[str]) -> CallFormat:
+    """The format, or one that no stop string cuts: the engine looks for them in all that a model writes."""
+    names = [tool.name for tool in tools.callable_]
+    if not any(row.writes(text, names) for text in stop):
+        return row
+    row = row.on_one_line()
+    cutting = next((text for text in stop if row.writes(text, names)), None)
+    if cutting is not None and tools.required:
+        raise InvalidRequest(f"The stop string {cutting!r} would cut the tool call that has to be made.", param="stop")
+    return row
 
 
 def _markers(thinking: Thinking | None, row: CallFormat | None) -> tuple[str, ...]:

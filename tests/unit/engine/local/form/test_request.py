@@ -20,7 +20,7 @@ from tests.answer_forms import (
 
 from narthex.core.errors import InvalidRequest
 from narthex.core.tools import Tool, Tools
-from narthex.engine.local.form.formats import FORMATS, HERMES
+from narthex.engine.local.form.formats import FORMATS, HERMES, call_format
 from narthex.engine.local.form.request import TokenId, form_of
 from narthex.engine.local.reading import ANY_TEXT, Form
 
@@ -126,6 +126,32 @@ async def test_markers_that_are_tokens_are_named_by_their_ids() -> None:
     assert accepts(wanted.grammar, call.replace("<tool_call>", CONTROL)) is True
     assert accepts(wanted.grammar, call) is True
     assert TIME.parameters == ANY
+
+
+@pytest.mark.parametrize("template", ["", *("{% if tools %}" + "".join(row.marks) for row in FORMATS)])
+@pytest.mark.parametrize("required", [False, True])
+async def test_a_line_break_that_stops_cuts_no_call(template: str, required: bool) -> None:
+    tools = Tools(all_=(WEATHER, TIME), callable_=(WEATHER, TIME), required=required, parallel=True)
+    wanted = await form_of(asked(tools, stop=("\n",)), template=template, opened="", grammars=CompactRules())
+    row = call_format(template).on_one_line()
+    calls = [CALL, ("get_time", "{}")][: 2 if row.separator is not None else 1]
+    text = written(row, *calls)
+    assert "\n" not in text
+    assert accepts(wanted.grammar, text) is True
+    assert told(read(wanted, *text)) == ("", "", calls, "tool_calls")
+
+
+@pytest.mark.parametrize("stop", ["}", "arg", "get_", "tool_call>"])
+async def test_a_stop_string_that_would_cut_a_required_call_is_refused(stop: str) -> None:
+    for required in (False, True):
+        tools = Tools(all_=(WEATHER, TIME), callable_=(WEATHER, TIME), required=required)
+        request = asked(tools, stop=("END", stop))
+        if not required:
+            assert (await form_of(request, template="", opened="", grammars=CompactRules())).grammar
+            continue
+        with pytest.raises(InvalidRequest) as caught:
+            await form_of(request, template="", opened="", grammars=CompactRules())
+        assert caught.value.param == "stop"
 
 
 @pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
