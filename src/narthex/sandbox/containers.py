@@ -98,7 +98,7 @@ def _required(places: Sequence[Place]) -> list[str]:
     found: dict[str, None] = {}
     for place in places:
         for position, name in enumerate(place.schema.get("required", ())):
-            _check_name(name, join(place.path, "required", position))
+            check_name(name, join(place.path, "required", position))
             found[name] = None
     return list(found)
 
@@ -106,12 +106,16 @@ def _required(places: Sequence[Place]) -> list[str]:
 def _listed(place: Place) -> list[tuple[str, Place]]:
     found = [(name, place.into("properties", name)) for name in place.schema.get("properties", ())]
     for name, inner in found:
-        _check_name(name, inner.path)
+        check_name(name, inner.path)
     return found
 
 
-def _check_name(name: str, path: str) -> None:
-    """A name must have one way to be written in JSON."""
+def check_name(name: str, path: str) -> None:
+    """A name must have one way to be written in JSON.
+
+    Raises:
+        SchemaRefused: at `path`.
+    """
     if any(character < " " or character in '"\\\x7f' for character in name):
         raise SchemaRefused("Names with control characters, quotes or backslashes can't be held.", path)
 

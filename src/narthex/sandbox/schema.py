@@ -130,7 +130,7 @@ class Reader:
         if "const" in schema:
             self._fixed(schema["const"], join(path, "const"), met, depth=depth)
         if "enum" in schema:
-            self._enumerated(place.into("enum"), met, depth=depth)
+            self._enumerated(place.into("enum"), met)
         for inner in place.each("allOf"):
             self._take(inner, met, depth=depth + 1)
         met.branches += [(key, place.each(key)) for key in ("anyOf", "oneOf") if key in schema]
@@ -159,23 +159,21 @@ class Reader:
 
     def _fixed(self, value: Any, path: str, met: _Met, *, depth: int) -> None:
         """Values with parts become schemas."""
+        _check_value(value, path)
         if isinstance(value, (dict, list)):
-            self._take(Place(_fixed(value), path), met, depth=depth)
-        elif isinstance(value, int) and abs(value) > LARGEST:
-            raise SchemaRefused("A whole number beyond 2^53 can't be held exactly.", path)
+            self._take(Place(_schema_of(value), path), met, depth=depth)
         else:
             met.values.append({"const": value})
 
-    def _enumerated(self, place: Place, met: _Met, *, depth: int) -> None:
+    def _enumerated(self, place: Place, met: _Met) -> None:
         if not place.schema:
             raise SchemaRefused("`enum` names no value.", place.path)
+        _check_value(place.schema, place.path)
         if any(isinstance(value, (dict, list)) for value in place.schema):
             branches = [Place({"const": value}, join(place.path, at)) for at, value in enumerate(place.schema)]
             met.branches.append(("anyOf", branches))
-            return
-        for position, value in enumerate(place.schema):
-            self._fixed(value, join(place.path, position), _Met(), depth=depth)
-        met.values.append({"enum": place.schema})
+        else:
+            met.values.append({"enum": place.schema})
 
     # --- writing -----------------------------------------------------------------------------------------------------
 
@@ -274,7 +272,20 @@ def _check_keywords(place: Place, origins: dict[str, str]) -> None:
             raise SchemaRefused(_REFUSED[key], path)
 
 
-def _fixed(value: Any) -> dict[str, Any]:
+def _check_value(value: Any, path: str) -> None:
+    """Whether a fixed value can be held exactly."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            containers.check_name(name, path)
+            _check_value(inner, join(path, name))
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            _check_value(inner, join(path, position))
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise SchemaRefused("A whole number beyond 2^53 can't be held exactly.", path)
+
+
+def _schema_of(value: Any) -> dict[str, Any]:
     """A schema for exactly one value with parts."""
     if isinstance(value, dict):
         properties = {name: {"const": inner} for name, inner in value.items()}
