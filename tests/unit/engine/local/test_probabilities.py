@@ -60,9 +60,13 @@ def test_a_character_of_several_tokens_is_one_entry() -> None:
 
 
 def test_a_character_whose_bytes_repeat_is_told_whole() -> None:
-    found = told(piece("𐐀\U00010400", STRAY, at=3))[0]
-    assert [data for _, _, data in found] == ["𐐀\U00010400".encode()]
-    assert told(piece("\U0001d018\U0001f618", STRAY, at=2))[0][0][0] == "\U0001d018"
+    kiss = "\U0001f618"
+    assert kiss.encode()[2:] == PIECES[STRAY] * 2
+    assert told(piece(kiss, STRAY, at=3)) == [[(kiss, -7.0, kiss.encode())]]
+
+
+def test_a_character_that_is_not_spelled_by_its_last_token_is_told_whole() -> None:
+    assert told(piece("é", LAST, at=2)) == [[("é", -5.0, "é".encode())]]
 
 
 def test_bytes_that_are_no_text_are_kept() -> None:
