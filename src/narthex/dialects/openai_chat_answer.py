@@ -18,6 +18,7 @@ from narthex.core.ports import Call
 from narthex.core.stream import (
     ChoiceFinished,
     ChoiceStarted,
+    EmbeddingsReady,
     Event,
     FinishReason,
     Frame,
@@ -28,6 +29,7 @@ from narthex.core.stream import (
     TokenLogprob,
     ToolCallDelta,
     Usage,
+    UsageReported,
 )
 from narthex.dialects.openai_errors import error_body
 from narthex.wire import sse
@@ -35,6 +37,9 @@ from narthex.wire.json import encode
 
 FORMAT = "openai.chat"
 DONE = b"data: [DONE]\n\n"
+
+_ROLE = b'{"role":"assistant","content":"","refusal":null}'
+_ROLE_OF_CALLS = b'{"role":"assistant","content":null,"refusal":null}'
 
 _THEIRS = ("usage", "service_tier", "obfuscation")
 """Fields of a provider's chunks that are left out, or replaced by ours."""
@@ -180,6 +185,7 @@ class ChatStream:
         self._head = self._written_head({"system_fingerprint": call.fingerprint}, tier=service_tier(call))
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
         self._order = OrderCheck()
+        self._unannounced: set[int] = set()
         self._usage: Usage | None = None
 
     def encode(self, frame: Frame) -> bytes:
@@ -188,7 +194,7 @@ class ChatStream:
         if frame.format == FORMAT:
             return self._relay(frame)
         self._order.feed(frame.events)
-        return b"".join(map(self._chunk, frame.events))
+        return b"".join(map(self._chunks, frame.events))
 
     def end(self) -> bytes:
         """The usage, if it was asked for, and the end mark."""
@@ -241,14 +247,25 @@ class ChatStream:
             self._begun.add(index)
         return msgspec.Raw(encode(entries))
 
+    def _chunks(self, event: Event) -> bytes:
+        """The chunk of an event; before the first one of a choice its role, which tells whether text is to come."""
+        if isinstance(event, ChoiceStarted):
+            self._unannounced.add(event.choice)
+            return b""
+        if not self._unannounced or isinstance(event, UsageReported | EmbeddingsReady):
+            return self._chunk(event)
+        if event.choice not in self._unannounced:
+            return self._chunk(event)
+        self._unannounced.remove(event.choice)
+        role = _ROLE_OF_CALLS if isinstance(event, ToolCallDelta) else _ROLE
+        return self._written(event.choice, role) + self._chunk(event)
+
     def _chunk(self, event: Event) -> bytes:
         match event:
             case TextDelta(choice, text, None):  # nearly all of them: spare the objects
                 return self._written(choice, b'{"content":' + encode(text) + b"}")
             case TextDelta(choice, text, logprobs):
                 return self._written(choice, encode({"content": text}), logprobs=encode(logprobs_object(logprobs)))
-            case ChoiceStarted(choice):
-                return self._written(choice, b'{"role":"assistant","content":"","refusal":null}')
             case ChoiceFinished(choice, reason):
                 return self._written(choice, b"{}", finish=encode(_finish(reason, older=self._older)))
             case ToolCallDelta():

@@ -239,6 +239,19 @@ def test_the_first_chunk_bears_the_role_and_the_last_nothing(make_call: MakeCall
     assert not any("usage" in chunk for chunk in chunks)
 
 
+def test_the_role_of_pure_calls_has_no_content(make_call: MakeCall) -> None:
+    deltas = [chunk["choices"][0]["delta"] for chunk in stream(make_call("chat"), *CALLS)]
+    assert deltas[0] == {"role": "assistant", "content": None, "refusal": None}
+    assert all("role" not in delta for delta in deltas[1:])
+
+
+def test_choices_announce_themselves_each_for_itself(make_call: MakeCall) -> None:
+    events = [ChoiceStarted(0), ChoiceStarted(1), TextDelta(1, "b"), TextDelta(1, "c"), ChoiceFinished(0, "stop")]
+    chunks = stream(make_call("chat"), *events, ChoiceFinished(1, "stop"))
+    told = [(choice["index"], choice["delta"].get("role")) for chunk in chunks for choice in chunk["choices"]]
+    assert told == [(1, "assistant"), (1, None), (1, None), (0, "assistant"), (0, None), (1, None)]
+
+
 def test_a_tool_call_begins_with_its_id_and_grows(make_call: MakeCall) -> None:
     deltas = [chunk["choices"][0]["delta"] for chunk in stream(make_call("chat"), *CALLS)][1:-1]
     assert [delta["tool_calls"] for delta in deltas] == [
