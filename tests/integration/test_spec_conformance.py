@@ -129,6 +129,15 @@ def numbers(answer: Any) -> Any:
     return answer
 
 
+def scored(answer: Any) -> Any:
+    """Nothing comes before the first token of an echoed prompt: OpenAI tells null, and its specification forgets it."""
+    for choice in answer.get("choices", ()):
+        told = choice.get("logprobs") or {}
+        if (told.get("token_logprobs") or [0])[0] is None:
+            told["token_logprobs"][0], told["top_logprobs"][0] = 0, {}
+    return answer
+
+
 def events(received: bytes) -> Iterator[Any]:
     for line in received.split(b"\n"):
         if line.startswith(b"data: ") and line != b"data: [DONE]":
@@ -150,7 +159,7 @@ def test_answers(specification: Specification, whole_round: list[HttpExchange]) 
     for exchange in whole_round:
         if exchange.content_type.startswith("application/json") and exchange.complete:
             name = answer_schema(exchange)
-            assert specification.faults(name, numbers(json.loads(exchange.received))) == [], exchange.sent
+            assert specification.faults(name, scored(numbers(json.loads(exchange.received)))) == [], exchange.sent
             seen.add(name)
     assert seen >= {*ANSWERS.values(), "ErrorResponse"} - {"DeleteModelResponse"}
 
@@ -161,7 +170,7 @@ def test_chunks(specification: Specification, whole_round: list[HttpExchange]) -
         if exchange.received.endswith(b"data: [DONE]\n\n"):  # where the client stops to read
             name = CHUNKS[exchange.path]
             for event in events(exchange.received):
-                assert specification.faults(name, ended(event)) == [], exchange.sent
+                assert specification.faults(name, scored(ended(event))) == [], exchange.sent
             seen.add(name)
     assert seen == set(CHUNKS.values())
 
