@@ -10,10 +10,11 @@ from narthex.core.ports import Connect, Deployment, Ensure, Grammars, Slots, Tem
 from narthex.engine import gguf
 from narthex.engine.leases import LocalSlots
 from narthex.engine.leases import Slots as BrokerSlots
-from narthex.engine.local.driver import Facts, LocalDeployment, LocalModel
+from narthex.engine.local.driver import LocalDeployment
 from narthex.engine.local.embedding import GgufEmbeddings
 from narthex.engine.local.infill import fill_in_of
 from narthex.engine.local.llama import LlamaServer
+from narthex.engine.local.preparation import Facts, LocalModel
 from narthex.engine.local.prompt import control_pattern
 from narthex.engine.queue import QueueLimits
 from narthex.engine.served import ServedModel

@@ -1,0 +1,198 @@
+"""What a request needs before its first token: its prompts as tokens and the form of its answer, from an engine that
+runs.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from narthex.core.chat import ChatRequest
+from narthex.core.completions import CompletionRequest
+from narthex.core.errors import EngineUnavailable, InvalidRequest, UnsupportedParameter
+from narthex.core.ports import Ensure, Grammars, Request, Templates
+from narthex.engine.local.completion import generated, prompt_tokens
+from narthex.engine.local.echo import Echo
+from narthex.engine.local.form.request import form_of
+from narthex.engine.local.form.thinking import unheeded
+from narthex.engine.local.infill import FillIn
+from narthex.engine.local.llama import LlamaServer, Props
+from narthex.engine.local.probabilities import Vocabulary
+from narthex.engine.local.prompt import Marks, chat_variables
+from narthex.engine.local.reading import ANY_TEXT, Form
+
+_PAUSES_S = (0.05, 0.25)
+"""Between attempts to reach an engine that has just ended."""
+_TAIL = 64
+"""As much of a rendered prompt's end as tells how the answer begins."""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's file tells. `template` None: ask the server; `control` matches control tokens, None: unknown;
+    `fill_in` None: it can't fill in.
+    """
+
+    template: str | None = None
+    control: re.Pattern[str] | None = None
+    fill_in: FillIn | None = None
+
+
+class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model before its engine runs.
+
+    `child`: the name under which the supervisor starts its engine; "" where the engine is somebody else's server.
+    `window`: tokens of one request, prompt and answer; 0: ask the server.
+    `heeds`: the request fields that its template heeds; None: unknown until a prompt is rendered.
+    `facts` reads the model's file; it blocks and is called once.
+    """
+
+    name: str
+    child: str
+    fingerprint: str
+    window: int
+    heeds: frozenset[str] | None = None
+    facts: Callable[[], Facts]
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as the engine needs it. `param`: the field that the prompts came from.
+
+    `vocabulary`: where log probabilities or an echo are asked for; `echoes`: one for each prompt, where asked for.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    param: str
+    window: int
+    form: Form = ANY_TEXT
+    vocabulary: Vocabulary | None = None
+    echoes: Sequence[Echo] = ()
+
+
+class Preparation:
+    """Prepares the requests to one model. What it asked an engine once it keeps until `forget`."""
+
+    def __init__(
+        self, model: LocalModel, server: LlamaServer, *, templates: Templates, grammars: Grammars, ensure: Ensure
+    ) -> None:
+        self._model = model
+        self._server = server
+        self._templates = templates
+        self._grammars = grammars
+        self._ensure = ensure
+        self._facts: Facts | None = None
+        self._props: Props | None = None
+        self._vocabulary_size: int | None = None
+        self._vocabulary: Vocabulary | None = None
+        self._token_ids: dict[str, int | None] = {}
+
+    def forget(self) -> None:
+        """The engine failed: ask anew what it is."""
+        self._props = None
+
+    async def prepare(self, request: Request) -> Prepared:
+        """All that is needed before the first token, from an engine that runs.
+
+        An engine that ended since we last spoke is awaited in its next life. The supervisor may hear of its end later
+        than we do, and call it ready once more.
+
+        Raises:
+            RequestError: the model can't answer this.
+            EngineError: the engine does not run.
+        """
+        pauses_s = iter(_PAUSES_S)
+        while True:
+            try:
+                props = await self._ready()
+                window = self._model.window or props.window
+                if isinstance(request, ChatRequest):
+                    return await self._chat(request, props, window=window)
+                assert isinstance(request, CompletionRequest)  # noqa: S101 - the router asks for no other surface
+                return await self._completion(request, props, window=window)
+            except EngineUnavailable:
+                self.forget()
+                if (pause_s := next(pauses_s, None)) is None:
+                    raise
+                await asyncio.sleep(pause_s)
+
+    async def _ready(self) -> Props:
+        if self._facts is None:
+            self._facts = await asyncio.to_thread(self._model.facts)
+        if self._props is None:
+            if self._model.child:
+                await self._ensure(self._model.child)
+            self._vocabulary_size = self._vocabulary = None
+            self._token_ids.clear()
+            self._props = await self._server.props()
+        return self._props
+
+    async def _spelled(self, request: ChatRequest | CompletionRequest) -> Vocabulary | None:
+        """What the model's tokens spell, where the answer to a request needs it."""
+        if generated(request).logprobs is None and not getattr(request, "echo", False):
+            return None
+        size = await self._known_tokens()
+        if not size:
+            param = "logprobs" if "logprobs" in request.fields else "echo"
+            raise UnsupportedParameter(f"The server of '{request.model}' does not tell its vocabulary.", param=param)
+        if self._vocabulary is None:
+            self._vocabulary = Vocabulary(await self._server.spell(range(size)))
+        return self._vocabulary
+
+    # --- prompts -----------------------------------------------------------------------------------------------------
+
+    async def _completion(self, request: CompletionRequest, props: Props, *, window: int) -> Prepared:
+        assert self._facts is not None  # noqa: S101 - `_ready` comes first
+        await self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        for prompt in request.prompts:
+            await self._check_ids(prompt if isinstance(prompt, tuple) else (), param="prompt")
+        prompts = await prompt_tokens(request, self._server, props=props, fill_in=self._facts.fill_in)
+        vocabulary = await self._spelled(request)
+        echoes: Sequence[Echo] = ()
+        if request.echo and vocabulary is not None:
+            pairs = zip(request.prompts, prompts, strict=True)
+            echoes = [Echo.of(prompt, tokens, vocabulary) for prompt, tokens in pairs]
+        return Prepared(prompts=prompts, param="prompt", window=window, vocabulary=vocabulary, echoes=echoes)
+
+    async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
+        assert self._facts is not None  # noqa: S101 - `_ready` comes first
+        await self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        template = self._facts.template if self._facts.template is not None else props.chat_template
+        if not template:
+            message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
+            raise InvalidRequest(message, param="messages", code="unsupported_value")
+        if (field := unheeded(request.fields, template)) is not None:
+            message = f"'{field}' is not supported with the model '{request.model}': its chat template ignores it."
+            raise UnsupportedParameter(message, param=field)
+        marks = Marks(self._facts.control)
+        special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
+        variables = chat_variables(request, template, bracket=marks.bracket, special=special)
+        rendered = await self._templates.render(template, variables)
+        form = await form_of(
+            request, template=template, opened=rendered[-_TAIL:], grammars=self._grammars, token_id=self._token_id
+        )
+        tokens: list[int] = []
+        begin = not rendered.startswith(props.bos_token) if props.bos_token else True
+        for span in marks.split(rendered):
+            tokens += await self._server.tokenize(span.text, control=span.ours, begin=begin)
+            begin = False
+        vocabulary = await self._spelled(request)
+        return Prepared(prompts=[tokens], param="messages", window=window, form=form, vocabulary=vocabulary)
+
+    async def _token_id(self, text: str) -> int | None:
+        if text not in self._token_ids:
+            tokens = await self._server.tokenize(text, control=True, begin=False)
+            self._token_ids[text] = tokens[0] if len(tokens) == 1 else None
+        return self._token_ids[text]
+
+    async def _check_ids(self, tokens: Collection[int], *, param: str) -> None:
+        """Refuse ids of no token (contract Q29); where the server does not tell how many there are, it is the judge."""
+        size = await self._known_tokens() if tokens else 0
+        if size and max(tokens) >= size:
+            known = f"the model '{self._model.name}' has the tokens 0 to {size - 1}, and no {max(tokens)}."
+            raise InvalidRequest(f"Invalid '{param}': {known}", param=param, code="invalid_value")
+
+    async def _known_tokens(self) -> int:
+        """How many there are; 0: unknown."""
+        if self._vocabulary_size is None:
+            self._vocabulary_size = await self._server.vocabulary_size()
+        return self._vocabulary_size
