@@ -12,6 +12,7 @@ from narthex.core.errors import ConfigError, ModelLoadFailed
 from narthex.engine import gguf, sizing
 from narthex.engine.llama import EngineSettings
 from narthex.engine.local.form.thinking import heeded
+from narthex.engine.local.infill import fill_in_of
 from narthex.engine.models.catalogue import CATALOGUE
 from narthex.engine.models.manifest import Manifest
 from narthex.engine.models.source import FileSource, parse
@@ -211,7 +212,7 @@ class Planner:
             control_socket=str(control),
             path=str(file),
             window=size.window,
-            heeds=heeded((header.chat_template if header else None) or ""),
+            heeds=_heeds(header) if header else frozenset(),
             **common,
         )
 
@@ -242,6 +243,11 @@ def _remote(row: Provider) -> RemoteProvider:
         first_token_s=row.first_token_s,
         idle_s=row.idle_s,
     )
+
+
+def _heeds(header: gguf.GgufFile) -> frozenset[str]:
+    fills_in = fill_in_of(header.metadata) is not None
+    return heeded(header.chat_template or "") | ({"suffix"} if fills_in else set())
 
 
 def _header(file: Path) -> gguf.GgufFile | None:

@@ -9,7 +9,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model with where it answers.
 
     `runs`: `engine` (a llama.cpp child), `url` (somebody else's llama-server), `embedder` (an onnxruntime child).
-    `heeds`: the request fields that its chat template heeds; None: unknown until its server is asked.
+    `heeds`: the request fields that some models honour and this one does; None: unknown until its server is asked.
     `child` is its name with the supervisor; `path` its file or folder; `slots` the queue's width for a `url`.
     """
 

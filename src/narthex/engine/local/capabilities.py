@@ -67,16 +67,24 @@ COMPLETIONS: Capabilities = _SHARED | {
     "user": State.NO_EFFECT,
     "echo": State.EMULATED,
     "best_of": State.EMULATED,
-    "suffix": Limited(limits="models that can fill in", check=lambda _: None),  # the driver knows the model
 }
 
 BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}
 
-_STEERING = ("reasoning_effort", "verbosity")
-"""Fields that reach the model through its chat template, if at all."""
+_OF_THE_MODEL: dict[Surface, tuple[str, ...]] = {
+    "chat": ("reasoning_effort", "verbosity"),  # through the chat template, if at all
+    "completions": ("suffix",),
+}
+"""Fields that some models honour."""
 
 
-def chat(*, heeds: frozenset[str] | None) -> Capabilities:
-    """What a chat model honours, by what its template heeds; with None every field is tried."""
-    heeded = [name for name in _STEERING if heeds is None or name in heeds]
-    return {**CHAT, **dict.fromkeys(heeded, State.NATIVE)}
+def honoured(*, heeds: frozenset[str] | None) -> dict[Surface, Capabilities]:
+    """What one model honours on each surface, by what it `heeds`; with None every field is tried."""
+    return {
+        surface: {**rows, **dict.fromkeys(_heeded(_OF_THE_MODEL[surface], heeds), State.NATIVE)}
+        for surface, rows in BY_SURFACE.items()
+    }
+
+
+def _heeded(names: tuple[str, ...], heeds: frozenset[str] | None) -> list[str]:
+    return [name for name in names if heeds is None or name in heeds]

@@ -19,7 +19,7 @@ from narthex.core.errors import (
 )
 from narthex.core.ports import Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
 from narthex.core.stream import Frame, UsageReported
-from narthex.engine.local.capabilities import BY_SURFACE, chat
+from narthex.engine.local.capabilities import honoured
 from narthex.engine.local.checked import Checks, told, whole
 from narthex.engine.local.completion import completed, generated
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
@@ -50,7 +50,7 @@ class LocalDeployment:
         self._slots = slots
         self._grammars = grammars
         self._preparation = Preparation(model, server, templates=templates, grammars=grammars, ensure=ensure)
-        self._honoured = {**BY_SURFACE, "chat": chat(heeds=model.heeds)}
+        self._honoured = honoured(heeds=model.heeds)
 
     @property
     def name(self) -> str:

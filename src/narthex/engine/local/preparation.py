@@ -43,7 +43,7 @@ class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
 
     `child`: the name under which the supervisor starts its engine; "" where the engine is somebody else's server.
     `window`: tokens of one request, prompt and answer; 0: ask the server.
-    `heeds`: the request fields that its template heeds; None: unknown until a prompt is rendered.
+    `heeds`: the request fields that some models honour and this one does; None: unknown until its server is asked.
     `facts` reads the model's file; it blocks and is called once.
     """
 
