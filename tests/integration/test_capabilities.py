@@ -131,6 +131,7 @@ VALUES: dict[str, dict[str, Body]] = {
 BEYOND: dict[tuple[str, str], Body] = {
     ("chat", "messages"): {"messages": [{"role": "user", "content": [PICTURE]}]},
     ("chat", "modalities"): {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
+    ("chat", "tools"): {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
 }
 """Values outside of a field's limits; those of a refused field are its exceptions, and every value is outside."""
 
