@@ -1,23 +1,17 @@
 """The sandbox as a process: templates as models bring them, and templates that mean harm."""
 
 import asyncio
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
+from tests.sandbox_processes import Sandboxes
 
 from narthex.core.errors import EngineUnavailable, InvalidRequest, ModelLoadFailed, NarthexError
 from narthex.ipc.client import Client
 from narthex.sandbox.client import SandboxTemplates
-from narthex.sandbox.protocol import SandboxSettings
 
 pytestmark = pytest.mark.anyio
 
@@ -27,54 +21,9 @@ ENDLESS_OPERATION = "{% set a = [0] * n %}{% set b = [0] * n %}{{ ([a] * n) == (
 """One comparison of n * n elements, in C, which holds the interpreter all the while."""
 
 
-class Sandboxes:
-    """Stands in for the supervisor: `ensure` starts the sandbox when it doesn't run."""
-
-    def __init__(self, folder: Path, **limits: Any) -> None:
-        self.socket = folder / "sandbox.sock"
-        self.processes: list[subprocess.Popen[bytes]] = []
-        self._settings = SandboxSettings(socket=str(self.socket), **limits)
-        self._log = folder / "log"
-
-    @property
-    def running(self) -> "subprocess.Popen[bytes] | None":
-        return self.processes[-1] if self.processes and self.processes[-1].poll() is None else None
-
-    async def ensure(self, child: str) -> None:
-        assert child == "sandbox"
-        if self.running is None:
-            await asyncio.to_thread(self._start)
-
-    def _start(self) -> None:
-        reading, writing = os.pipe()
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "narthex.sandbox", "--notify", str(writing)],
-                stdin=subprocess.PIPE,
-                stderr=log,
-                pass_fds=(writing,),
-            )
-        self.processes.append(process)
-        os.close(writing)
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(self._settings) + b"\n")
-        process.stdin.flush()
-        with os.fdopen(reading, "rb") as notices:
-            assert json.loads(notices.readline())["event"] == "ready"
-
-    def ended(self) -> int:
-        return self.processes[-1].wait(20)
-
-    def aclose(self) -> None:
-        for process in self.processes:
-            assert process.stdin is not None
-            process.stdin.close()  # a child ends when its parent is gone
-            process.wait(20)
-
-
 @pytest.fixture
 async def sandboxes(tmp_path: Path) -> AsyncIterator[Sandboxes]:
-    made = Sandboxes(tmp_path, time_limit_s=0.5)
+    made = Sandboxes(tmp_path, child="sandbox", module="narthex.sandbox", time_limit_s=0.5)
     yield made
     made.aclose()
 

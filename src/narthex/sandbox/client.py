@@ -19,6 +19,8 @@ Told = TypeVar("Told", Compiled, Checked)
 
 TIMEOUT_S = 10.0
 """For one job and those before it; a job itself has a tighter limit over there."""
+_PAUSES_S = (0.0, 0.02, 0.2)
+"""Before the process is asked for again. We may see that one has ended before the supervisor does."""
 AT_ONCE_S = 0.5
 """A compiler that ends sooner under a job gets it a second time: something else may have ended it."""
 CACHED_RULES = 512
@@ -37,9 +39,14 @@ class _Sandbox:
         """Call, and start the process if it does not run. Raises `EngineCrashed` when it ends under our job, which is
         not asked again: the job may be what ended it.
         """
-        try:
-            return await self._client.call(operation, payload, answer, timeout_s=TIMEOUT_S)
-        except EngineUnavailable:
+        for pause_s in _PAUSES_S:
+            began = time.monotonic()
+            try:
+                return await self._client.call(operation, payload, answer, timeout_s=TIMEOUT_S)
+            except EngineUnavailable:
+                if time.monotonic() - began >= TIMEOUT_S:
+                    raise
+            await asyncio.sleep(pause_s)
             await self._ensure(self._child)
         return await self._client.call(operation, payload, answer, timeout_s=TIMEOUT_S)
 

@@ -146,6 +146,7 @@ class _Blame:
                     path = self._paths.get(id(child), path)
                     break
             else:
+                self._until = time.monotonic() + _BLAME_S / 2
                 return SchemaRefused(f"This schema can't be held: {error}.", self._keyword(node, path))
 
     def _error(self, node: Any) -> str | None:

@@ -21,7 +21,7 @@ _SETS: Final = {"d": "0-9", "w": "A-Za-z0-9_", "s": _SPACE}
 _ANY = r"[\u0000-\U0010ffff]"
 _DOT = r"[^\n\r\u2028\u2029]"
 _CONTROLS: Final = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}
-_REPEAT = re.compile(r"\{(\d{1,9})(?:(,)(\d{0,9}))?\}")
+_REPEAT = re.compile(r"\{([0-9]+)(?:(,)([0-9]*))?\}")
 _HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}")
 _GROUP_NAME = re.compile(r"\?<[A-Za-z_$][\w$]*>")
 
