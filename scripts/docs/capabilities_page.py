@@ -58,8 +58,10 @@ def page() -> str:
 
 def _section(surface: Surface) -> str:
     columns = {head: fates(surface, honoured) for head, honoured in BY_SURFACE[surface].items()}
-    fields = next(iter(columns.values()))
-    rows = [(markdown.code(name), *(_told(column[name]) for column in columns.values())) for name in fields]
+    told = {head: {name: _told(fate) for name, fate in column.items()} for head, column in columns.items()}
+    for name, which in local.OF_THE_MODEL.get(surface, {}).items():
+        told[EMBEDDED][name] += f"; native with {which}"
+    rows = [(markdown.code(name), *(column[name] for column in told.values())) for name in told[EMBEDDED]]
     return f"## `POST {PATHS[surface]}`\n\n{markdown.table(('field', *columns), rows)}"
 
 

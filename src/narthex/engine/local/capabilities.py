@@ -71,20 +71,17 @@ COMPLETIONS: Capabilities = _SHARED | {
 
 BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}
 
-_OF_THE_MODEL: dict[Surface, tuple[str, ...]] = {
-    "chat": ("reasoning_effort", "verbosity"),  # through the chat template, if at all
-    "completions": ("suffix",),
+_STEERED = "models whose chat template knows it"
+OF_THE_MODEL: dict[Surface, dict[str, str]] = {
+    "chat": {"reasoning_effort": _STEERED, "verbosity": _STEERED},
+    "completions": {"suffix": "models that can fill in"},
 }
-"""Fields that some models honour."""
+"""Fields that only some models honour, and which ones do."""
 
 
 def honoured(*, heeds: frozenset[str] | None) -> dict[Surface, Capabilities]:
     """What one model honours on each surface, by what it `heeds`; with None every field is tried."""
     return {
-        surface: {**rows, **dict.fromkeys(_heeded(_OF_THE_MODEL[surface], heeds), State.NATIVE)}
+        surface: {**rows, **{name: State.NATIVE for name in OF_THE_MODEL[surface] if heeds is None or name in heeds}}
         for surface, rows in BY_SURFACE.items()
     }
-
-
-def _heeded(names: tuple[str, ...], heeds: frozenset[str] | None) -> list[str]:
-    return [name for name in names if heeds is None or name in heeds]
