@@ -295,6 +295,27 @@ REFUSED: dict[str, tuple[Any, str]] = {
         {"type": "array", "items": {"type": "string", "minLength": 3, "maxLength": 2}, "minItems": 1},
         "items.minLength",
     ),
+    "unsatisfiable reference": (
+        {
+            "$defs": {"a": {"type": "integer", "minimum": 3, "maximum": 2}},
+            "type": "object",
+            "properties": {"x": {"$ref": "#/$defs/a"}},
+            "required": ["x"],
+        },
+        "$defs.a.minimum",
+    ),
+    "typed others beside many names": (
+        {"properties": {f"{n:x>99}": True for n in range(30)}, "additionalProperties": {"type": "null"}},
+        "additionalProperties",
+    ),
+    "many references that meet": (
+        {
+            "$defs": {f"d{n}": {"$ref": f"#/$defs/d{n + 1}", "minLength": n} for n in range(40)} | {"d40": True},
+            "$ref": "#/$defs/d0",
+            "type": "string",
+        },
+        "$defs.d31.$ref",
+    ),
     "false": (False, ""),
     "empty enum": ({"enum": []}, "enum"),
     "const beyond doubles": ({"const": 2**53 + 1}, "const"),
