@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from decimal import Decimal
-from math import ceil, floor
+from math import ceil, floor, ulp
 from typing import Any, Final
 
 from narthex.sandbox.counts import counts
@@ -21,6 +21,7 @@ MAX_LENGTH = 65_536
 
 _LOWER: Final = ("minimum", "exclusiveMinimum")
 _UPPER: Final = ("maximum", "exclusiveMaximum")
+_STRICT: Final = ("exclusiveMinimum", "exclusiveMaximum")
 KEYWORDS: Final = (*_LOWER, *_UPPER, "multipleOf", "minLength", "maxLength", "pattern", "format")
 
 
@@ -36,7 +37,7 @@ def leaf(place: Place) -> dict[str, Any]:
 
 
 def _types(schema: Mapping[str, Any]) -> tuple[str, ...]:
-    named = schema.get("type", ("string", "integer"))
+    named = schema.get("type", ("string", "integer", "number"))
     return (named,) if isinstance(named, str) else tuple(named)
 
 
@@ -44,14 +45,17 @@ def _types(schema: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _numbers(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
+    types = _types(schema)
     found: dict[str, Any] = {}
     for key in _LOWER:
         if key in schema:
-            found[key] = _bound(max(schema[key], -LARGEST), join(path, key))
+            found[key] = _bound(max(schema[key], -LARGEST), join(path, key), strict=key in _STRICT)
     for key in _UPPER:
         if key in schema:
-            found[key] = _bound(min(schema[key], LARGEST), join(path, key))
-    span = BOUNDS.get(schema.get("format", "")) if "integer" in _types(schema) else None
+            found[key] = _bound(-min(schema[key], LARGEST), join(path, key), strict=key in _STRICT) * -1
+    if "number" in types:
+        _include(found)
+    span = BOUNDS.get(schema.get("format", "")) if "integer" in types else None
     if span is not None:
         found["minimum"] = max(found.get("minimum", span[0]), span[0])
         found["maximum"] = min(found.get("maximum", span[1]), span[1])
@@ -62,12 +66,30 @@ def _numbers(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
     return found
 
 
-def _bound(value: float, path: str) -> float:
-    if abs(value) > LARGEST:
+def _include(found: dict[str, Any]) -> None:
+    """Write exclusive whole bounds as others that are included.
+
+    The compilers let `1` itself through where more than 1 and less than 1.5 is asked for.
+    """
+    if found.get("exclusiveMinimum", 0.5) % 1 == 0:
+        least = found.pop("exclusiveMinimum")
+        found["minimum"] = max(found.get("minimum", least), least + _gap(least))
+    if found.get("exclusiveMaximum", 0.5) % 1 == 0:
+        most = found.pop("exclusiveMaximum")
+        found["maximum"] = min(found.get("maximum", most), most - _gap(most))
+
+
+def _gap(bound: float) -> float:
+    return max(1e-9, 4 * ulp(float(bound)))
+
+
+def _bound(least: float, path: str, *, strict: bool) -> float:
+    """A lower bound, as it is."""
+    if least > LARGEST or (strict and least == LARGEST):
         raise SchemaRefused("A bound beyond 2^53 leaves no number that can be held exactly.", path)
-    if _places(value) > MAX_DIGITS:
+    if _places(least) > MAX_DIGITS:
         raise SchemaRefused(f"A bound with more than {MAX_DIGITS} digits behind the point can't be held.", path)
-    return value
+    return least
 
 
 def _places(value: float) -> int:

@@ -321,6 +321,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "const beyond doubles": ({"const": 2**53 + 1}, "const"),
     "enum beyond doubles": ({"enum": [1, [2**60 + 1]]}, "enum[1][0]"),
     "bound beyond doubles": ({"type": "integer", "minimum": 2**60}, "minimum"),
+    "exclusive bound at the last double": ({"type": "integer", "exclusiveMaximum": -(2**53)}, "exclusiveMaximum"),
     "bound of many digits": ({"type": "number", "maximum": 1e-30}, "maximum"),
     "malformed type": ({"properties": {"a": {"type": "strnig"}}}, "properties.a.type"),
     "malformed minLength": ({"minLength": -1}, "minLength"),

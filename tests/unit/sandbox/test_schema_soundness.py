@@ -85,3 +85,25 @@ def test_objects_that_meet(first: Any, second: Any, join: str) -> None:
     schema |= {"$ref": "#/$defs/other", "$defs": {"other": second}} if join == "$ref" else {join: [second]}
     for seed in range(20):
         check(schema, Schemas(seed))
+
+
+ENDS = (None, 0, 1, -1, 0.5, 1.5, -2.25, 9.99, 1.25, 2**53, -(2**53))
+AROUND = [
+    *("0", "-0", "0.0", "1", "1.0", "-1", "0.5", "0.50", "1.5", "1.500", "1.25", "1.2", "9.9", "10", "9.99", "9.991"),
+    *("-2.25", "-2.250", "-2.3", "-0.4", "1e3", "9007199254740992", "9007199254740993", "-9007199254740992"),
+]
+
+
+@pytest.mark.parametrize("type_", ["number", "integer"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_numbers_at_their_bounds(type_: Any, engine: Any) -> None:
+    keys = itertools.product(("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum"))
+    for (lower, upper), low, high in itertools.product(keys, ENDS, ENDS):
+        bounds = {key: end for key, end in ((lower, low), (upper, high)) if end is not None}
+        try:
+            compiled = rule(json.dumps({"type": type_, **bounds}).encode())
+        except SchemaRefused:
+            continue
+        validator = jsonschema_rs.Draft202012Validator({"type": type_, **bounds})
+        passed = [text for text in AROUND if engine(compiled).accepts(text.encode())]
+        assert [text for text in passed if not validator.is_valid(json.loads(text))] == [], bounds
