@@ -280,7 +280,7 @@ class LocalSlots(LeaseSource):
             self._on_release()
 
     def _advance(self) -> None:
-        for grant in self._queue.grants(now=self._clock()):
+        while (grant := self._queue.grant(now=self._clock(), groups=self.table.takes_groups)) is not None:
             self._place(grant)
         self._idle_since = self._clock()
 

@@ -140,9 +140,13 @@ class SlotQueue:
     def grants(self, *, now: float) -> list[Grant]:
         """All that may start now; call it after every `enter`, `leave` and `release`. Time alone changes nothing."""
         found: list[Grant] = []
-        while (grant := self._next(now)) is not None:
+        while (grant := self.grant(now=now)) is not None:
             found.append(grant)
         return found
+
+    def grant(self, *, now: float, groups: bool = True) -> Grant | None:
+        """The next that may start now; without `groups` a single choice of it. None where nothing may."""
+        return self._next(now, groups=groups)
 
     def release(self, number: int, *, now: float) -> None:
         """A grant's work has ended. Does nothing when it was released before."""
@@ -163,7 +167,7 @@ class SlotQueue:
 
     # --- choosing --------------------------------------------------------------------------------------------------
 
-    def _next(self, now: float) -> Grant | None:
+    def _next(self, now: float, *, groups: bool) -> Grant | None:
         heads: dict[str, _Waiting] = {}
         for waiting in self._waiting.values():
             if self._left_of_request(waiting.ticket) > 0:  # one that is at its half lets its key's others pass
@@ -179,7 +183,7 @@ class SlotQueue:
                 barrier = min(barrier, self._since(head))
         for head, choices in fits:
             if self._since(head) <= barrier:
-                return self._grant(head, choices, now=now)
+                return self._grant(head, choices if groups else 1, now=now)
         return None
 
     def _since(self, head: _Waiting) -> tuple[float, int]:

@@ -7,6 +7,9 @@ A group of choices runs in slots that llama.cpp picks; each choice's last event 
 nobody knows which slots are free: grants are anonymous (no slot named, nothing reused) until the last anonymous lease
 has ended. Then a slot belongs to the one account that reported it; a slot that several reported, or that an aborted
 lease may have used, belongs to nobody.
+
+A lease that may reuse its slot is perhaps not yet sent when a group is, and llama.cpp would lend its slot to the group.
+So no group begins while such a lease runs: its choices are granted one by one (`takes_groups`).
 """
 
 from array import array
@@ -45,6 +48,7 @@ class _Kept(msgspec.Struct, frozen=True):
 class _Lease(msgspec.Struct, frozen=True):
     kept: _Kept
     slot: int | None
+    reuses: bool = False
 
 
 class SlotTable:
@@ -62,10 +66,15 @@ class SlotTable:
         self._lost = False  # one of them ended without a report
         self._doubtful: set[int] = set()  # named leases whose slot one of them may have used after they were done
 
+    @property
+    def takes_groups(self) -> bool:
+        """Whether several choices may be placed as one now."""
+        return self._share or not any(held.reuses for held in self._leases.values())
+
     def take(
         self, lease: int, *, account: str, prefix: tuple[int, ...] = (), choices: int = 1, fresh: bool = False
     ) -> Placement:
-        """Place a grant. The caller has made sure that `choices` slots are free.
+        """Place a grant. The caller has made sure that `choices` slots are free, and asked `takes_groups`.
 
         `fresh`: without the prefix cache, and in the slot that the last such grant had: where a sequence lies in the
         cache changes its sums, so that only the same place gives the same text again.
@@ -82,7 +91,7 @@ class SlotTable:
         else:
             slot = max(free, key=lambda slot: (self._alike(slot, kept), -self._used_at[slot]))
         cache = not fresh and (self._share or self._owned(slot, account))
-        self._leases[lease] = _Lease(kept, slot)
+        self._leases[lease] = _Lease(kept, slot, reuses=cache)
         return Placement(slot=slot, cache=cache)
 
     def give_back(self, lease: int, *, slots: Sequence[int] | None) -> None:

@@ -125,6 +125,17 @@ def test_a_named_lease_that_ends_while_an_anonymous_one_runs_is_a_report_like_ot
     assert not any(table.take(lease, account="b").cache for lease in (3, 4))
 
 
+def test_no_group_begins_beside_a_lease_that_may_reuse_its_slot() -> None:
+    table = SlotTable(3)
+    finish(table, 1, table.take(1, account="a", prefix=(1,)).slot or 0)
+    assert table.takes_groups
+    again = table.take(2, account="a", prefix=(1,))
+    assert again.cache
+    assert not table.takes_groups
+    finish(table, 2, again.slot or 0)
+    assert table.takes_groups
+
+
 def test_an_unknown_lease_is_no_matter() -> None:
     SlotTable(1).give_back(5, slots=[0])
 
@@ -141,7 +152,7 @@ class Engine:
         self.leases: dict[int, tuple[str, int, Placement]] = {}
 
     def grant(self, lease: int) -> None:
-        choices = self.dice.choice([1, 1, 1, 2, 3])
+        choices = self.dice.choice([1, 1, 1, 2, 3]) if self.table.takes_groups else 1
         account = self.dice.choice("ab")
         if sum(held for _, held, _ in self.leases.values()) + choices <= 5:
             prefix = (self.dice.randrange(2),)
