@@ -1,6 +1,6 @@
 """Keywords of numbers and strings, in the form in which a grammar holds them exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import ceil, floor, ulp
 from typing import Any, Final
@@ -22,7 +22,8 @@ MAX_LENGTH = 65_536
 _LOWER: Final = ("minimum", "exclusiveMinimum")
 _UPPER: Final = ("maximum", "exclusiveMaximum")
 _STRICT: Final = ("exclusiveMinimum", "exclusiveMaximum")
-KEYWORDS: Final = (*_LOWER, *_UPPER, "multipleOf", "minLength", "maxLength", "pattern", "format")
+NUMBERS: Final = (*_LOWER, *_UPPER, "multipleOf")
+KEYWORDS: Final = (*NUMBERS, "minLength", "maxLength", "pattern", "format")
 
 
 def leaf(place: Place) -> dict[str, Any]:
@@ -34,6 +35,28 @@ def leaf(place: Place) -> dict[str, Any]:
     schema = place.schema
     found: dict[str, Any] = {"type": schema["type"]} if "type" in schema else {}
     return found | _numbers(schema, place.path) | _strings(schema, place.path)
+
+
+def check_whole(places: Sequence[Place], values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    """Where only whole numbers are left of numbers, there has to be one. Not every compiler notices that by itself.
+
+    Raises:
+        SchemaRefused: there is none within the bounds, or a fixed value is none.
+    """
+    if not any("integer" in _types(place.schema) and "type" in place.schema for place in places):
+        return
+    lows = [(place.schema[key], key in _STRICT) for place in places for key in _LOWER if key in place.schema]
+    highs = [(place.schema[key], key in _STRICT) for place in places for key in _UPPER if key in place.schema]
+    if lows and highs and max(lows)[0] <= min(highs)[0]:  # otherwise every compiler notices
+        first = max(floor(low) + 1 if strict else ceil(low) for low, strict in lows)
+        last = min(ceil(high) - 1 if strict else floor(high) for high, strict in highs)
+        if first > last:
+            key = next(key for key in _LOWER if key in origins)
+            raise SchemaRefused("No whole number lies within the bounds.", origins[key])
+    numbers = any("number" in _types(place.schema) for place in places if "type" in place.schema)
+    fixed = [values["const"]] if "const" in values else values.get("enum", [])
+    if not numbers and any(isinstance(value, float) and not value.is_integer() for value in fixed):
+        raise SchemaRefused("Only whole numbers are valid here.", origins["const" if "const" in values else "enum"])
 
 
 def _types(schema: Mapping[str, Any]) -> tuple[str, ...]:

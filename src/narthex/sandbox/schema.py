@@ -36,7 +36,8 @@ _REFUSED: Final = {
         *("contentEncoding", "contentMediaType", "contentSchema"),
     )
 }
-_TOUCHY: Final = frozenset((*containers.OBJECTS, *containers.ARRAYS, "multipleOf"))
+_TOUCHY: Final = frozenset((*containers.OBJECTS, *containers.ARRAYS, *leaves.NUMBERS))
+"""What is not left to compilers to intersect."""
 _PLAIN: Final = frozenset(("type", *leaves.KEYWORDS, *_TOUCHY))
 
 
@@ -186,6 +187,8 @@ class Reader:
         parted = self._parted(met)
         if parted is not None:
             return {parted[0]: [self._branch(met.without(parted), branch, depth) for branch in parted[1]]}
+        for values in met.values or [{}]:
+            leaves.check_whole(met.plain, values, met.origins)
         out, more = self._plain(met.plain, depth)
         more += met.values
         written = [{key: [self._all([branch], depth) for branch in branches]} for key, branches in met.branches]
@@ -219,7 +222,9 @@ class Reader:
     def _parted(self, met: _Met) -> tuple[str, list[Place]] | None:
         """Branches that have to be written with all else in each, because objects or arrays would meet."""
         touchy = [branch for branch in met.branches if any(map(self._is_touchy, branch[1]))]
-        others = any(not _TOUCHY.isdisjoint(place.schema) for place in met.plain)
+        others = any(
+            not _TOUCHY.isdisjoint(place.schema) or "integer" in str(place.schema.get("type")) for place in met.plain
+        )
         return touchy[0] if touchy and len(touchy) + others > 1 else None
 
     def _branch(self, met: _Met, branch: Place, depth: int) -> Schema:
@@ -241,7 +246,7 @@ class Reader:
     def _find_touchy(self, place: Place) -> bool:
         schema = place.schema
         fixed = [schema["const"]] if "const" in schema else schema.get("enum", [])
-        if not _TOUCHY.isdisjoint(schema) or any(isinstance(value, (dict, list)) for value in fixed):
+        if not _TOUCHY.isdisjoint(schema) or any(isinstance(value, (dict, list, float)) for value in fixed):
             return True
         inner = [*place.each("allOf"), *place.each("anyOf"), *place.each("oneOf")]
         if "$ref" in schema:

@@ -322,6 +322,16 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "enum beyond doubles": ({"enum": [1, [2**60 + 1]]}, "enum[1][0]"),
     "bound beyond doubles": ({"type": "integer", "minimum": 2**60}, "minimum"),
     "exclusive bound at the last double": ({"type": "integer", "exclusiveMaximum": -(2**53)}, "exclusiveMaximum"),
+    "no whole number": ({"type": "integer", "minimum": 0.2, "maximum": 0.7}, "minimum"),
+    "no whole number between": (
+        {"properties": {"a": {"type": ["integer", "null"], "exclusiveMinimum": 0, "exclusiveMaximum": 1}}},
+        "properties.a.exclusiveMinimum",
+    ),
+    "no whole number in a branch": (
+        {"type": "integer", "anyOf": [{"minimum": 0.5, "maximum": 0.5}]},
+        "anyOf[0].minimum",
+    ),
+    "no whole constant": ({"type": "integer", "anyOf": [{"const": 0.5}, {"const": 1}]}, "anyOf[0].const"),
     "bound of many digits": ({"type": "number", "maximum": 1e-30}, "maximum"),
     "malformed type": ({"properties": {"a": {"type": "strnig"}}}, "properties.a.type"),
     "malformed minLength": ({"minLength": -1}, "minLength"),
