@@ -290,9 +290,9 @@ class LocalSlots(LeaseSource):
             grant.number, account=want.account, prefix=want.prefix, choices=grant.choices, fresh=want.fresh
         )
         self._held[want.lease] = grant.number
-        self._waiters.pop(grant.number).set_result(
-            Granted(lease=want.lease, choices=grant.choices, slot=place.slot, cache=place.cache)
-        )
+        waiter = self._waiters.pop(grant.number)
+        if not waiter.done():  # else it was cancelled a moment ago, and gives the lease back
+            waiter.set_result(Granted(lease=want.lease, choices=grant.choices, slot=place.slot, cache=place.cache))
 
     async def _release_now(self, release: Release) -> None:
         self.release(release)

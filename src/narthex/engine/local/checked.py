@@ -48,6 +48,7 @@ class Checks:
         tools = request.tools.callable_ if request.tools is not None else ()
         self._parameters: Mapping[str, bytes] = {tool.name: tool.parameters for tool in tools}
         wanted = request.response_format
+        self._must_call = request.tools is not None and request.tools.required
         self._schema = wanted.schema if wanted is not None else None
         self._may_be_cut = bool(request.sampling.stop)
         self._grammars = grammars
@@ -78,12 +79,19 @@ class Checks:
     async def _check(self, answer: _Answer) -> None:
         for name, arguments in answer.calls.values():
             await self._hold(self._parameters[name], arguments)
-        if self._schema is not None and not answer.calls:
+        if answer.calls:
+            return
+        if self._must_call:
+            self._fault("no tool was called")
+        elif self._schema is not None:
             await self._hold(self._schema, answer.text)
 
     async def _hold(self, schema: bytes, text: str) -> None:
-        fault = await self._grammars.fault(schema, text)
-        if fault is None or self._may_be_cut:
+        if (fault := await self._grammars.fault(schema, text)) is not None:
+            self._fault(fault, schema)
+
+    def _fault(self, fault: str, schema: bytes = b"") -> None:
+        if self._may_be_cut:
             return
         # The fault may quote the answer, which is the caller's: the log gets only what finds the schema again.
         log.error("invalid_output", schema=hashlib.sha256(schema).hexdigest()[:16])

@@ -32,14 +32,16 @@ class Judge:
         return "it is wrong" if text in self._wrong else None
 
 
-def request(*, stop: tuple[str, ...] = (), formatted: bool = True, tools: bool = False) -> ChatRequest:
+def request(
+    *, stop: tuple[str, ...] = (), formatted: bool = True, tools: bool = False, required: bool = False
+) -> ChatRequest:
     tool = Tool(name="sort", parameters=PARAMETERS, path="tools[0].function.parameters")
     return ChatRequest(
         model="m",
         messages=(Message(role="user", content="Hi"),),
         sampling=Sampling(stop=stop),
         response_format=JsonFormat(schema=SCHEMA, path="response_format") if formatted else None,
-        tools=Tools(all_=(tool,), callable_=(tool,)) if tools else None,
+        tools=Tools(all_=(tool,), callable_=(tool,), required=required) if tools else None,
         fields={},
         sent={},
     )
@@ -103,6 +105,16 @@ async def test_calls_are_held_against_their_parameters(formatted: bool) -> None:
     ]
     await watched(Checks(request(formatted=formatted, tools=True), judge), frames)
     assert judge.asked == [(PARAMETERS, "[]"), (PARAMETERS, "[1]")]
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+async def test_a_required_call_that_is_missing_is_a_fault(reason: FinishReason) -> None:
+    checks = Checks(request(tools=True, required=True), Judge())
+    if reason == "stop":
+        with pytest.raises(InvalidOutput, match="no tool was called"):
+            await watched(checks, answer("Hello"))
+    else:
+        await watched(checks, answer("Hello", reason=reason))
 
 
 @pytest.mark.parametrize(("asked", "any_"), [({"formatted": False}, False), ({}, True), ({"tools": True}, True)])
