@@ -51,7 +51,7 @@ def drawn(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**40))
-@settings(RELAXED, max_examples=1200, derandomize=True)
+@settings(RELAXED, max_examples=500, derandomize=True)
 def test_what_a_grammar_lets_through_is_valid(seed: int) -> None:
     drawn(seed)
 
@@ -87,7 +87,7 @@ def test_objects_that_meet(first: Any, second: Any, join: str) -> None:
         check(schema, Schemas(seed))
 
 
-ENDS = (None, 0, 1, -1, 0.5, 1.5, -2.25, 9.99, 1.25, 2**53, -(2**53))
+ENDS = (None, 0, 1, 0.5, -2.25, 9.99, 2**53)
 AROUND = [
     *("0", "-0", "0.0", "1", "1.0", "-1", "0.5", "0.50", "1.5", "1.500", "1.25", "1.2", "9.9", "10", "9.99", "9.991"),
     *("-2.25", "-2.250", "-2.3", "-0.4", "1e3", "9007199254740992", "9007199254740993", "-9007199254740992"),
