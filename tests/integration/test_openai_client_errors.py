@@ -91,7 +91,7 @@ FAULTS: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": {}}, "missing_required_parameter", "response_format.type"),
     ({"service_tier": "gold"}, "invalid_value", "service_tier"),
     ({"modalities": []}, "empty_array", "modalities"),
-    ({"modalities": ["audio"]}, "invalid_value", "audio"),
+    ({"modalities": ["audio"]}, "missing_required_parameter", "audio"),
     ({"user": 7}, "invalid_type", "user"),
     ({"safety_identifier": "x" * 65}, "string_above_max_length", "safety_identifier"),
     ({"nonsense": 1}, "unknown_parameter", "nonsense"),

@@ -1,7 +1,7 @@
 """What is read of an answer, wherever it is cut and wherever it ends."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from tests.answer_forms import read, told, written
 
@@ -103,6 +103,7 @@ def test_what_is_written_is_read(row, text, calls, sizes) -> None:
 
 @given(PROSE, PROSE, st.integers(1, 7))
 def test_text_and_thoughts_lose_nothing(thoughts, text, size) -> None:
+    assume("<tool_call>" not in text)  # text that no grammar lets through
     whole = f"{thoughts}</think>{text}"
     pieces = [whole[at : at + size] for at in range(0, len(whole), size)]
     assert told(read(form(opened=True), *pieces)) == (thoughts.strip(), text.lstrip(), [], "stop")
