@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--key", required=True, help="an API key of the gateway")
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--tokens", type=int, default=150)
-    parser.add_argument("--repeats", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=6)
     args = parser.parse_args()
     client: Any = OpenAI(base_url=args.base_url, api_key=args.key, max_retries=0)
     free, held = {"type": "text"}, form(SENTENCES)
