@@ -4,10 +4,11 @@ import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
 from narthex.core.chat import ChatRequest, Sampling
+from narthex.core.constrained import JsonFormat
 from narthex.core.errors import InvalidRequest
 from narthex.core.fold import Fold, FoldedChoice
 from narthex.core.stream import FinishReason, TokenLogprob
-from narthex.core.tools import JsonFormat, Tool, Tools
+from narthex.core.tools import Tool, Tools
 from narthex.engine.local.form.formats import CallFormat
 from narthex.engine.local.reading import Form
 from narthex.wire.json import encode

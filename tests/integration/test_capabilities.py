@@ -164,7 +164,7 @@ def _refused(answer: httpx2.Response, field: str) -> bool:
 def test_every_field_that_is_known_has_a_cell_and_a_value(table: dict[str, Body]) -> None:
     forms = {"chat": openai_chat.FORM, "completions": openai_completions.FORM, "embeddings": openai_embeddings.FORM}
     for surface, form in forms.items():
-        assert set(table[surface]) == set(VALUES[surface]) == set(form._known) == set(KNOWN[surface]), surface
+        assert set(table[surface]) == set(VALUES[surface]) == set(form.known) == set(KNOWN[surface]), surface
 
 
 @pytest.mark.parametrize(("surface", "field"), CELLS)

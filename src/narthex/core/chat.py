@@ -10,7 +10,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from narthex.core.tools import JsonFormat, Tools
+from narthex.core.constrained import JsonFormat
+from narthex.core.tools import Tools
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
 

@@ -41,6 +41,11 @@ class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
     bytes_: bytes | None = None
     top: tuple["TokenLogprob", ...] = ()
 
+    @property
+    def data(self) -> bytes:
+        """What it adds to a text."""
+        return self.token.encode() if self.bytes_ is None else self.bytes_
+
 
 class ChoiceStarted(msgspec.Struct, frozen=True):
     """A choice begins; sent once for each, before anything else of it."""

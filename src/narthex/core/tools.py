@@ -1,4 +1,4 @@
-"""Tools that a model may call, and the form that its text must have. Source: contract sections 1.2.2 and 1.2.3."""
+"""Tools that a model may call. Source: contract section 1.2.3."""
 
 import msgspec
 
@@ -26,17 +26,3 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     callable_: tuple[Tool, ...]
     required: bool = False
     parallel: bool = True
-
-
-class JsonFormat(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer's text has to be JSON that is valid by `schema`, itself JSON text.
-
-    `path` tells where the schema stands in the request, for errors.
-    """
-
-    schema: bytes
-    path: str
-
-
-ANY_OBJECT = b'{"type":"object"}'
-"""The schema of JSON mode without a schema."""

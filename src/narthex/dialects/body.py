@@ -26,11 +26,19 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Form:
-    """The fields that a surface knows, and which of them it requires."""
+    """The fields that a surface knows, extensions last, and which of them it requires."""
 
-    def __init__(self, surface: Surface, known: Mapping[str, Field], required: Sequence[str]) -> None:
+    def __init__(
+        self,
+        surface: Surface,
+        fields: Mapping[str, Field],
+        required: Sequence[str],
+        *,
+        extensions: Mapping[str, Field] | None = None,
+    ) -> None:
+        further = {name: field for name, field in (extensions or {}).items() if name not in fields}
+        self.known: Mapping[str, Field] = {**fields, **further}
         self._surface = surface
-        self._known = known
         self._required = required
 
     def read(self, body: bytes, *, profile: str, strict: bool) -> Body:
@@ -40,9 +48,9 @@ class Form:
             RequestError: names the field at fault.
         """
         raw = json.top_level(body)
-        ignored = refuse_unknown(raw, self._known, strict=strict)
-        values = {name: json.value(each) for name, each in raw.items() if name in self._known}
-        fields = parse_fields(values, self._known, required=self._required)
+        ignored = refuse_unknown(raw, self.known, strict=strict)
+        values = {name: json.value(each) for name, each in raw.items() if name in self.known}
+        fields = parse_fields(values, self.known, required=self._required)
         profiles.tighten(profile, self._surface, fields, values)
         defaults = {name for name, value in fields.items() if value is not None and values.get(name) is None}
         sent = {name: _raw(value) if name in defaults else raw[name] for name, value in fields.items()}

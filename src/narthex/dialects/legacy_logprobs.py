@@ -28,8 +28,7 @@ class LegacyLogprobs:
 
     def _begin(self, entry: TokenLogprob) -> int:
         offset = self._offset
-        data = entry.token.encode() if entry.bytes_ is None else entry.bytes_
-        self._offset += len(self._characters.decode(data))
+        self._offset += len(self._characters.decode(entry.data))
         return offset
 
 

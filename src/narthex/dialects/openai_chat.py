@@ -94,7 +94,7 @@ FIELDS: dict[str, Field] = SHARED | {
     ),
 }
 REQUIRED = ("model", "messages")
-FORM = Form("chat", NOT_BUILT | FIELDS, REQUIRED)
+FORM = Form("chat", FIELDS, REQUIRED, extensions=NOT_BUILT)
 
 
 def _check(fields: dict[str, Any]) -> None:

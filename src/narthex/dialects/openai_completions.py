@@ -79,7 +79,7 @@ FIELDS: dict[str, Field] = SHARED | {
     "suffix": STRING,
 }
 REQUIRED = ("model", "prompt")
-FORM = Form("completions", NOT_BUILT | FIELDS, REQUIRED)
+FORM = Form("completions", FIELDS, REQUIRED, extensions=NOT_BUILT)
 
 
 def _check(fields: dict[str, Any], prompts: Sequence[Any]) -> None:
@@ -184,9 +184,10 @@ class CompletionsStream:
 
     def _event(self, event: Event) -> bytes:
         match event:
-            case TextDelta(choice, text, logprobs):
-                told = None if logprobs is None else self._logprobs[choice].object(logprobs)
-                return self._written(choice, encode(text), logprobs=encode(told))
+            case TextDelta(choice, text, None):  # nearly all of them
+                return self._written(choice, encode(text))
+            case TextDelta(choice, text, tuple(logprobs)):
+                return self._written(choice, encode(text), logprobs=encode(self._logprobs[choice].object(logprobs)))
             case ChoiceFinished(choice, reason):
                 return self._written(choice, b'""', finish=encode(reason))
             case _:

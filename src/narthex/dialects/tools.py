@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from narthex.core.tools import ANY_OBJECT, JsonFormat, Tool, Tools
+from narthex.core.constrained import ANY_OBJECT, JsonFormat
+from narthex.core.tools import Tool, Tools
 from narthex.dialects.fields import (
     BOOLEAN,
     JSON,

@@ -137,17 +137,6 @@ class SlotQueue:
         if waiting is not None:
             self._forget(waiting.ticket.key)
 
-    def grants(self, *, now: float) -> list[Grant]:
-        """All that may start now; call it after every `enter`, `leave` and `release`. Time alone changes nothing."""
-        found: list[Grant] = []
-        while (grant := self.grant(now=now)) is not None:
-            found.append(grant)
-        return found
-
-    def grant(self, *, now: float, groups: bool = True) -> Grant | None:
-        """The next that may start now; without `groups` a single choice of it. None where nothing may."""
-        return self._next(now, groups=groups)
-
     def release(self, number: int, *, now: float) -> None:
         """A grant's work has ended. Does nothing when it was released before."""
         grant = self._running.pop(number, None)
@@ -167,7 +156,11 @@ class SlotQueue:
 
     # --- choosing --------------------------------------------------------------------------------------------------
 
-    def _next(self, now: float, *, groups: bool) -> Grant | None:
+    def grant(self, *, now: float, groups: bool = True) -> Grant | None:
+        """The next that may start now; without `groups` a single choice of it. None where nothing may.
+
+        Call it after every `enter`, `leave` and `release`, until it gives None. Time alone changes nothing.
+        """
         heads: dict[str, _Waiting] = {}
         for waiting in self._waiting.values():
             if self._left_of_request(waiting.ticket) > 0:  # one that is at its half lets its key's others pass

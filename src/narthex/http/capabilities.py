@@ -15,7 +15,6 @@ from narthex.core.errors import InvalidRequest, ModelNotFound
 from narthex.core.ports import Surface
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
 from narthex.dialects.fields import Field
-from narthex.dialects.sampling import NOT_BUILT
 from narthex.http.exchange import Exchange
 from narthex.http.models import granted
 from narthex.routing.catalogue import cards
@@ -24,12 +23,10 @@ from narthex.wire.json import encode
 
 _MOST_PARAMETERS = 100
 
-_EXTENSIONS = NOT_BUILT.items()
 KNOWN: Mapping[Surface, Mapping[str, Field]] = {
-    "chat": openai_chat.FIELDS | {name: field for name, field in _EXTENSIONS if name not in openai_chat.FIELDS},
-    "completions": openai_completions.FIELDS
-    | {name: field for name, field in _EXTENSIONS if name not in openai_completions.FIELDS},
-    "embeddings": openai_embeddings.FIELDS,
+    "chat": openai_chat.FORM.known,
+    "completions": openai_completions.FORM.known,
+    "embeddings": openai_embeddings.FORM.known,
 }
 """Every field that a surface's dialect reads, extensions last."""
 

@@ -23,6 +23,11 @@ def enter_all(queue: SlotQueue, tickets: list[Ticket], now: float = 0.0) -> list
     return [queue.enter(one, now=now) for one in tickets]
 
 
+def grants(queue: SlotQueue, *, now: float) -> list[Grant]:
+    """All that may start now."""
+    return list(iter(lambda: queue.grant(now=now), None))
+
+
 def keys(grants: list[Grant]) -> list[str]:
     return [grant.ticket.key for grant in grants]
 
@@ -30,7 +35,7 @@ def keys(grants: list[Grant]) -> list[str]:
 def test_a_lone_request_starts_at_once() -> None:
     queue = SlotQueue(limits())
     number = queue.enter(ticket(), now=1.0)
-    (grant,) = queue.grants(now=1.0)
+    (grant,) = grants(queue, now=1.0)
     assert (grant.number, grant.choices, grant.granted_at) == (number, 1, 1.0)
     assert (queue.waiting, queue.running, queue.cells, queue.idle) == (0, 1, 20, False)
     queue.release(number, now=2.0)
@@ -41,40 +46,40 @@ def test_a_lone_request_starts_at_once() -> None:
 def test_the_next_grant_goes_to_the_key_that_holds_the_fewest_slots() -> None:
     queue = SlotQueue(limits(slots=4, spare_slots=0))
     enter_all(queue, [ticket("a")] * 6)
-    first = queue.grants(now=0)
+    first = grants(queue, now=0)
     assert keys(first) == ["a"] * 4
     enter_all(queue, [ticket("b"), ticket("b"), ticket("c")])
     for grant in first:
         queue.release(grant.number, now=1)
-    assert keys(queue.grants(now=1)) == ["a", "b", "c", "a"]  # equal, equal, equal; then the oldest
+    assert keys(grants(queue, now=1)) == ["a", "b", "c", "a"]  # equal, equal, equal; then the oldest
 
 
 def test_within_a_key_the_oldest_goes_first() -> None:
     queue = SlotQueue(limits(slots=1, spare_slots=0))
     numbers = enter_all(queue, [ticket()] * 3)
     order = []
-    while grants := queue.grants(now=0):
-        order += [grant.number for grant in grants]
-        queue.release(grants[0].number, now=0)
+    while granted := grants(queue, now=0):
+        order += [grant.number for grant in granted]
+        queue.release(granted[0].number, now=0)
     assert order == numbers
 
 
 def test_the_last_slots_are_for_keys_that_hold_none() -> None:
     queue = SlotQueue(limits(slots=4, spare_slots=2))
     enter_all(queue, [ticket("a")] * 9)
-    assert keys(queue.grants(now=0)) == ["a", "a"]
+    assert keys(grants(queue, now=0)) == ["a", "a"]
     enter_all(queue, [ticket("b"), ticket("b")])
-    assert keys(queue.grants(now=0)) == ["b"]
+    assert keys(grants(queue, now=0)) == ["b"]
     enter_all(queue, [ticket("c")])
-    assert keys(queue.grants(now=0)) == ["c"]
+    assert keys(grants(queue, now=0)) == ["c"]
 
 
 def test_a_group_leaves_the_spare_slots_too() -> None:
     queue = SlotQueue(limits(slots=4, spare_slots=2))
     enter_all(queue, [ticket("a")] * 2)
-    assert len(queue.grants(now=0)) == 2
+    assert len(grants(queue, now=0)) == 2
     queue.enter(ticket("b", choices=2), now=0)
-    (grant,) = queue.grants(now=0)
+    (grant,) = grants(queue, now=0)
     assert grant.choices == 1
 
 
@@ -82,43 +87,43 @@ def test_a_group_leaves_the_spare_slots_too() -> None:
 def test_few_slots_still_serve(slots: int) -> None:
     queue = SlotQueue(limits(slots=slots))
     enter_all(queue, [ticket(choices=3)])
-    (grant,) = queue.grants(now=0)
+    (grant,) = grants(queue, now=0)
     assert grant.choices == 1
 
 
 def test_a_lone_request_gets_half_of_the_slots_as_one_group() -> None:
     queue = SlotQueue(limits())
     queue.enter(ticket(choices=128, request="r"), now=0)
-    (grant,) = queue.grants(now=0)
+    (grant,) = grants(queue, now=0)
     assert grant.choices == 8
     assert queue.cells == 10 + 8 * 10  # the prompt once
     queue.enter(ticket(choices=120, request="r"), now=0)
-    assert queue.grants(now=0) == []  # it is at its half
+    assert grants(queue, now=0) == []  # it is at its half
     queue.enter(ticket(), now=0)
-    assert len(queue.grants(now=0)) == 1  # and another request of its key passes
+    assert len(grants(queue, now=0)) == 1  # and another request of its key passes
 
 
 def test_while_another_request_waits_choices_go_one_at_a_time() -> None:
     queue = SlotQueue(limits())
     enter_all(queue, [ticket("a", choices=128, request="r"), ticket("b", choices=128, request="s")])
-    assert [grant.choices for grant in queue.grants(now=0)] == [1, 8]
+    assert [grant.choices for grant in grants(queue, now=0)] == [1, 8]
 
 
 def test_no_more_cells_are_granted_than_there_are() -> None:
     queue = SlotQueue(limits(cells=100, window=100))
     queue.enter(ticket(prompt_tokens=10, max_new=40, choices=4), now=0)
-    (grant,) = queue.grants(now=0)
+    (grant,) = grants(queue, now=0)
     assert (grant.choices, queue.cells) == (2, 90)
     queue.enter(ticket("b", prompt_tokens=5, max_new=6), now=0)
-    assert queue.grants(now=0) == []
+    assert grants(queue, now=0) == []
     queue.enter(ticket("c", prompt_tokens=5, max_new=5), now=0)
-    assert keys(queue.grants(now=0)) == ["c"]
+    assert keys(grants(queue, now=0)) == ["c"]
 
 
 def test_a_request_that_makes_nothing_costs_its_prompt() -> None:
     queue = SlotQueue(limits(cells=100, window=100))
     queue.enter(ticket(prompt_tokens=100, max_new=0, choices=3), now=0)
-    assert queue.grants(now=0)[0].choices == 3
+    assert grants(queue, now=0)[0].choices == 3
 
 
 @pytest.mark.parametrize("changes", [{"window": 50}, {"cells": 50}])
@@ -132,7 +137,7 @@ def test_what_can_never_fit_is_refused_at_once(changes: dict[str, int]) -> None:
 def test_the_queue_is_bounded_in_all_and_for_each_key() -> None:
     queue = SlotQueue(limits(slots=1, max_waiting=3, max_waiting_per_key=2))
     enter_all(queue, [ticket("a")])
-    queue.grants(now=0)
+    grants(queue, now=0)
     enter_all(queue, [ticket("a"), ticket("a")])
     with pytest.raises(QueueFull) as of_key:
         queue.enter(ticket("a"), now=0)
@@ -148,7 +153,7 @@ def test_retry_after_follows_what_the_last_grants_took() -> None:
     assert queue.retry_after_s() == 2
     for now in range(0, 2000, 20):
         queue.enter(ticket(), now=now)
-        (grant,) = queue.grants(now=now)
+        (grant,) = grants(queue, now=now)
         queue.release(grant.number, now=now + 20)
     assert queue.retry_after_s() == 20
     enter_all(queue, [ticket()] * 9)
@@ -160,60 +165,60 @@ def test_a_caller_may_leave_at_any_time() -> None:
     first, second, third = enter_all(queue, [ticket(), ticket(), ticket()])
     queue.leave(second)
     queue.leave(second)
-    queue.grants(now=0)
+    grants(queue, now=0)
     queue.leave(first)  # runs already: only release ends it
     assert queue.running == 1
     queue.release(first, now=1)
-    assert [grant.number for grant in queue.grants(now=1)] == [third]
+    assert [grant.number for grant in grants(queue, now=1)] == [third]
 
 
 def test_small_tickets_overtake_a_large_one_only_for_a_while() -> None:
     queue = SlotQueue(limits(cells=100, window=100, patience_s=10))
     held = enter_all(queue, [ticket("a", prompt_tokens=50), ticket("b", prompt_tokens=10)])
-    queue.grants(now=0)
+    grants(queue, now=0)
     queue.enter(ticket("large", prompt_tokens=90), now=1)
     small = queue.enter(ticket("c", prompt_tokens=5, max_new=5), now=2)
-    assert keys(queue.grants(now=2)) == ["c"]
+    assert keys(grants(queue, now=2)) == ["c"]
     queue.enter(ticket("d", prompt_tokens=1, max_new=1), now=3)
     queue.leave(queue.enter(ticket("e"), now=3))
     queue.release(held[1], now=11)
-    assert queue.grants(now=11) == []  # room for d, but the large one has waited ten seconds
+    assert grants(queue, now=11) == []  # room for d, but the large one has waited ten seconds
     queue.release(held[0], now=12)
-    assert queue.grants(now=12) == []
+    assert grants(queue, now=12) == []
     queue.release(small, now=13)
-    assert keys(queue.grants(now=13)) == ["large"]
+    assert keys(grants(queue, now=13)) == ["large"]
 
 
 def test_a_key_full_of_large_tickets_does_not_hold_up_the_others_for_each_of_them() -> None:
     queue = SlotQueue(limits(cells=100, window=100, patience_s=10))
     large = enter_all(queue, [ticket("large", prompt_tokens=90)] * 3)
-    assert [grant.number for grant in queue.grants(now=0)] == [large[0]]
+    assert [grant.number for grant in grants(queue, now=0)] == [large[0]]
     queue.enter(ticket("small"), now=5)
     queue.release(large[0], now=20)
     # Since its key was served at 0, the second large ticket has waited for longer than the small one: it goes first,
-    assert [grant.number for grant in queue.grants(now=20)] == [large[1]]
+    assert [grant.number for grant in grants(queue, now=20)] == [large[1]]
     queue.release(large[1], now=40)
     # but now the small one has waited for longer than its key.
-    assert keys(queue.grants(now=40)) == ["small"]
+    assert keys(grants(queue, now=40)) == ["small"]
 
 
 def test_deterministic_a_seeded_request_runs_alone() -> None:
     queue = SlotQueue(limits(deterministic=True))
     plain, seeded = enter_all(queue, [ticket("a"), ticket("b", seeded=True, choices=4)])
-    assert [grant.number for grant in queue.grants(now=0)] == [plain]
+    assert [grant.number for grant in grants(queue, now=0)] == [plain]
     queue.release(plain, now=1)
-    (grant,) = queue.grants(now=1)
+    (grant,) = grants(queue, now=1)
     assert (grant.number, grant.choices) == (seeded, 1)
     queue.enter(ticket("c"), now=2)
-    assert queue.grants(now=2) == []
+    assert grants(queue, now=2) == []
     queue.release(seeded, now=3)
-    assert keys(queue.grants(now=3)) == ["c"]
+    assert keys(grants(queue, now=3)) == ["c"]
 
 
 def test_otherwise_seeded_requests_run_beside_others() -> None:
     queue = SlotQueue(limits())
     enter_all(queue, [ticket("a"), ticket("b", seeded=True)])
-    assert len(queue.grants(now=0)) == 2
+    assert len(grants(queue, now=0)) == 2
 
 
 TICKETS = st.builds(
@@ -241,7 +246,7 @@ class Callers(RuleBasedStateMachine):
         self.running: dict[int, Grant] = {}
 
     def collect(self) -> None:
-        for grant in self.queue.grants(now=self.now):
+        for grant in grants(self.queue, now=self.now):
             assert self.waiting.pop(grant.number) == grant.ticket
             assert 1 <= grant.choices <= grant.ticket.choices
             self.running[grant.number] = grant
@@ -339,7 +344,7 @@ def test_while_a_key_waits_every_other_key_is_served_once_at_most(greedy: int, e
             modest, passed = queue.enter(ticket("modest"), now=now), Counter()
         if running := sorted(queue._running):
             queue.release(running[end % len(running)], now=now)
-        for grant in queue.grants(now=now):
+        for grant in grants(queue, now=now):
             passed[grant.ticket.key] += 1
             if grant.number == modest:
                 queue.release(modest, now=now)
@@ -355,7 +360,7 @@ def test_a_large_ticket_is_served_although_small_ones_never_end() -> None:
         queue.enter(ticket(f"small-{step}", prompt_tokens=20), now=now)  # each time another key
         if step == 5:
             large = queue.enter(ticket("large", prompt_tokens=90), now=now)
-        running += [grant.number for grant in queue.grants(now=now)]
+        running += [grant.number for grant in grants(queue, now=now)]
         if large in running:
             break
         queue.release(running.pop(0), now=now)

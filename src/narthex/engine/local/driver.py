@@ -23,7 +23,7 @@ from narthex.engine.local.capabilities import honoured
 from narthex.engine.local.checked import Checks, told, whole
 from narthex.engine.local.completion import completed, generated
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
-from narthex.engine.local.llama import LlamaServer, engine_seed, is_greedy
+from narthex.engine.local.llama import SEEDS, LlamaServer, engine_seed, is_greedy
 from narthex.engine.local.preparation import LocalModel, Preparation, Prepared
 from narthex.engine.local.probabilities import Vocabulary
 from narthex.engine.local.scoring import Scorer
@@ -137,7 +137,7 @@ def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:
             prompt=prompt,
             first=number * sampling.n,
             n=sampling.n // repeat,
-            seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % (2**32 - 1 - 4096),
+            seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % SEEDS,
             max_new=_room(len(prompt), sampling.max_tokens, window=ready.window, param=ready.param),
             repeat=repeat,
         )

@@ -28,7 +28,7 @@ from narthex.wire.sse import SseDecoder
 
 _FORCED = 30_000
 """Added to a logit to force its token: more than penalties can take away again in the longest text."""
-_SEEDS = 2**32 - 1 - 4096
+SEEDS = 2**32 - 1 - 4096
 """Seeds of the engine in use: below its "random" mark by more than any request's number of choices."""
 
 
@@ -264,7 +264,7 @@ def _fault(fault: Fault) -> NarthexError:
 def engine_seed(seed: int) -> int:
     """The engine's seed for a documented one: a stable hash, so that the whole range can be used (contract 11)."""
     digest = hashlib.blake2b(str(seed).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % _SEEDS
+    return int.from_bytes(digest, "big") % SEEDS
 
 
 def is_greedy(sampling: Sampling) -> bool:

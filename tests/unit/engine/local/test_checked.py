@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from narthex.core.chat import ChatRequest, Message, Sampling
+from narthex.core.constrained import ANY_OBJECT, JsonFormat
 from narthex.core.errors import InvalidOutput
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, FinishReason, Frame, TextDelta, ToolCallDelta
-from narthex.core.tools import ANY_OBJECT, JsonFormat, Tool, Tools
+from narthex.core.tools import Tool, Tools
 from narthex.engine.local.checked import Checks, whole
 
 pytestmark = pytest.mark.anyio

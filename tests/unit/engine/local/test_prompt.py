@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from narthex.core.chat import ChatRequest, Message, Sampling, ToolCall
+from narthex.core.constrained import JsonFormat
 from narthex.core.errors import InvalidRequest
-from narthex.core.tools import JsonFormat, Tool, Tools
+from narthex.core.tools import Tool, Tools
 from narthex.engine.local.prompt import Marks, Span, chat_variables, control_pattern, template_variables
 from narthex.sandbox.templates import render
 

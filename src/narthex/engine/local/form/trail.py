@@ -17,7 +17,7 @@ class Trail:
     def add(self, entries: Sequence[TokenLogprob]) -> None:
         """Entries of text that comes now or later."""
         for entry in entries:
-            self._end += len(entry.token.encode() if entry.bytes_ is None else entry.bytes_)
+            self._end += len(entry.data)
             self._entries.append((entry, self._end))
 
     def told(self, text: str) -> tuple[TokenLogprob, ...]:
@@ -36,4 +36,4 @@ class Trail:
 
     def _begins_before(self, at: int) -> bool:
         entry, end = self._entries[0]
-        return end - len(entry.token.encode() if entry.bytes_ is None else entry.bytes_) < at
+        return end - len(entry.data) < at
