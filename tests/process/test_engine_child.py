@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from narthex.core.errors import ContextLengthExceeded, EngineCrashed, EngineUnavailable
+from narthex.core.ports import Want
 from narthex.engine.leases import Lease, Slots
 from narthex.engine.llama import EngineSettings, LlamaServer
 from narthex.engine.slots import fingerprint
@@ -86,7 +87,7 @@ class Engine:
     ) -> tuple[Lease, list[dict[str, Any]]]:
         """One request as the driver makes it; the last event of each choice."""
         lease_of = self.slots.lease(
-            key=account, account=account, n=n, prompt_tokens=len(prompt), max_new=new, prefix=fingerprint(prompt)
+            Want(key=account, account=account, n=n, prompt_tokens=len(prompt), max_new=new, prefix=fingerprint(prompt))
         )
         async with lease_of as lease:
             body = {"prompt": prompt, "n_predict": new, "stream": True, "ignore_eos": True}
@@ -219,7 +220,7 @@ async def test_a_hang_up_in_a_long_prompt_frees_the_slot_within_600_ms(start: Ca
 async def test_a_worker_that_is_gone_holds_nothing(start: Callable[..., Any]) -> None:
     engine = await start(slots=1)
     other = Slots(engine.control_socket, name="engine")
-    async with engine.slots.lease(key="a", account="a", prompt_tokens=1, max_new=1) as lease:
+    async with engine.slots.lease(Want(key="a", account="a", prompt_tokens=1, max_new=1)) as lease:
         assert (lease.slot, lease.choices) == (0, 1)
         waiting = asyncio.ensure_future(other.queue())
         assert (await waiting).running == 1
@@ -232,14 +233,14 @@ async def test_a_worker_that_is_gone_holds_nothing(start: Callable[..., Any]) ->
 async def test_a_prompt_that_can_never_fit_is_refused(start: Callable[..., Any]) -> None:
     engine = await start()
     with pytest.raises(ContextLengthExceeded):
-        async with engine.slots.lease(key="a", account="a", prompt_tokens=8000, max_new=200):
+        async with engine.slots.lease(Want(key="a", account="a", prompt_tokens=8000, max_new=200)):
             pass
 
 
 async def test_retire_while_busy_and_while_idle(start: Callable[..., Any]) -> None:
     engine = await start()
     control = Client(engine.control_socket, name="engine")
-    async with engine.slots.lease(key="a", account="a", prompt_tokens=1, max_new=1):
+    async with engine.slots.lease(Want(key="a", account="a", prompt_tokens=1, max_new=1)):
         assert await control.call("retire", None, dict[str, bool]) == {"retired": False}
     while (await engine.slots.queue()).running:
         await asyncio.sleep(0.01)
@@ -251,7 +252,7 @@ async def test_retire_while_busy_and_while_idle(start: Callable[..., Any]) -> No
 
 async def test_it_ends_when_idle_for_long_enough(start: Callable[..., Any]) -> None:
     engine = await start(idle_unload_s=0.4)
-    async with engine.slots.lease(key="a", account="a", prompt_tokens=1, max_new=1):
+    async with engine.slots.lease(Want(key="a", account="a", prompt_tokens=1, max_new=1)):
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(asyncio.shield(engine.process.wait()), 0.8)
     assert await engine.ended(timeout_s=3) == 0
@@ -275,7 +276,7 @@ async def test_it_ends_with_its_lifeline(start: Callable[..., Any]) -> None:
 
 async def test_a_killed_engine_is_seen_and_its_successor_serves(start: Callable[..., Any]) -> None:
     engine = await start(slots=1)
-    async with engine.slots.lease(key="a", account="a", prompt_tokens=1, max_new=1):
+    async with engine.slots.lease(Want(key="a", account="a", prompt_tokens=1, max_new=1)):
         waiting = asyncio.ensure_future(engine.complete([5, 6]))
         while not (await engine.slots.queue()).waiting:
             await asyncio.sleep(0.01)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
@@ -148,6 +148,25 @@ class Grammars(Protocol):
         ...
 
 
+class Want(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request asks an engine's slots for: up to `n` choices. Counts are in tokens."""
+
+    key: str
+    account: str
+    n: Annotated[int, msgspec.Meta(ge=1)] = 1
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)]
+    max_new: Annotated[int, msgspec.Meta(ge=0)]
+    prefix: tuple[int, ...] = ()
+    """Hashes of the prompt's beginning, by which a slot that still holds it is found."""
+    seeded: bool = False
+    """It may have to run alone."""
+    fresh: bool = False
+    """Without the prefix cache, and where the last such request was: its text is to repeat."""
+    steady: bool = False
+    """Its log probabilities are told: they too are to repeat. If nothing else runs, its account's idle slots are
+    emptied first."""
+
+
 class Lease(Protocol):
     """Room in the engine for some of a request's choices, from its grant to the end of the block it was made in."""
 
@@ -172,21 +191,8 @@ class Lease(Protocol):
 class Slots(Protocol):
     """The queue in front of an engine: bounded, and fair by key."""
 
-    def lease(
-        self,
-        *,
-        key: str,
-        account: str,
-        n: int = 1,
-        prompt_tokens: int,
-        max_new: int,
-        prefix: Sequence[int] = (),
-        seeded: bool = False,
-        fresh: bool = False,
-    ) -> AbstractAsyncContextManager[Lease]:
+    def lease(self, want: Want) -> AbstractAsyncContextManager[Lease]:
         """Wait for room for up to `n` choices; leaving the block gives it back.
-
-        `prefix`: hashes of the prompt. `seeded`: it may have to run alone. `fresh`: without what the cache holds.
 
         Raises:
             QueueFull: too many wait already; `retry_after_s` tells when to come back.

@@ -1,6 +1,6 @@
 """Hands an engine's slots to every worker: `LocalSlots` of the engine's process, offered on its control socket.
 
-    acquire  Want      → Granted      waits; cancelling the call leaves the queue
+    acquire  Acquire   → Granted      waits; cancelling the call leaves the queue
     release  Release   → null
     queue    null      → QueueState
     retire   null      → {"retired": bool}   true: the engine was idle, takes no more and ends
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from narthex.engine.leases import Granted, LocalSlots, QueueState, Release, Want
+from narthex.engine.leases import Acquire, Granted, LocalSlots, QueueState, Release
 from narthex.ipc.server import Peer, Server
 
 
@@ -40,7 +40,7 @@ class Broker:
         await self._server.aclose()
 
     async def _acquire(self, peer: Peer, payload: msgspec.Raw) -> Granted:
-        want = msgspec.msgpack.decode(payload, type=Want)
+        want = msgspec.msgpack.decode(payload, type=Acquire)
         number = next(self._numbers)
         self._of(peer)[want.lease] = number
         granted = await self._slots.acquire(msgspec.structs.replace(want, lease=number))

@@ -7,6 +7,7 @@ ends the process and nothing else: the supervisor starts it again.
 import asyncio
 import http.client
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
@@ -65,7 +66,7 @@ class Engine:
             settings.limits,
             share_prefix_cache=settings.share_prefix_cache,
             on_release=self._released,
-            on_alone=self._erase_all,
+            empty=self._empty,
         )
         self._broker = Broker(self._slots, Path(settings.control_socket), on_retired=self._ended.set)
 
@@ -85,10 +86,9 @@ class Engine:
         await self._broker.aclose()
         await self._tasks.aclose()
 
-    async def _erase_all(self) -> None:
-        """What other requests left behind changes where the next one lies in the cache, and with it its sums."""
+    async def _empty(self, slots: Sequence[int]) -> None:
         for slot in await asyncio.to_thread(self._server.slots):
-            if not slot.is_processing and slot.n_prompt_tokens:
+            if slot.id in slots and not slot.is_processing and slot.n_prompt_tokens:
                 await asyncio.to_thread(self._server.erase, slot.id)
 
     def _released(self) -> None:

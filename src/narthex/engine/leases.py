@@ -1,6 +1,6 @@
 """Leave to use an engine's slots, for the length of an `async with`: from the engine's broker, or within this process.
 
-async with slots.lease(key=…, account=…, n=3, prompt_tokens=120, max_new=64) as lease:
+async with slots.lease(Want(key=…, account=…, n=3, prompt_tokens=120, max_new=64)) as lease:
     # POST /completion {"n_cmpl": lease.choices, "id_slot": lease.slot if named, "cache_prompt": lease.cache,
     #                   "stream": true, "return_progress": true, …}: a hang-up is noticed when a write fails
     # and for each choice's last event: lease.used(event["id_slot"])
@@ -15,33 +15,21 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from narthex.core.errors import EngineUnavailable
+from narthex.core.ports import Want
 from narthex.engine.queue import Grant, QueueLimits, SlotQueue, Ticket
 from narthex.engine.slots import SlotTable
 from narthex.ipc.client import Client
 
-_Count = Annotated[int, msgspec.Meta(ge=1)]
-_Tokens = Annotated[int, msgspec.Meta(ge=0)]
 
-
-class Want(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks slots for; the payload of `acquire`. `lease` is the caller's own number for it."""
+class Acquire(Want, frozen=True, kw_only=True):
+    """The payload of `acquire`. `lease` is the caller's own number for it; `request` is what several leases share."""
 
     lease: int
     request: str
-    key: str
-    account: str
-    n: _Count
-    prompt_tokens: _Tokens
-    max_new: _Tokens
-    prefix: tuple[int, ...] = ()
-    seeded: bool = False
-    fresh: bool = False
-    """Without the prefix cache, and where the last such request was: its text is to repeat."""
 
     @property
     def ticket(self) -> Ticket:
@@ -89,7 +77,7 @@ class Lease:
     `slot`: the slot to name in `id_slot`, None to name none; `cache`: the value for `cache_prompt`.
     """
 
-    def __init__(self, source: "LeaseSource", want: Want, granted: Granted) -> None:
+    def __init__(self, source: "LeaseSource", want: Acquire, granted: Granted) -> None:
         self._source = source
         self._want = want
         self._used: list[int] = []
@@ -119,26 +107,15 @@ class LeaseSource:
     _numbers = itertools.count(1)  # one row for the whole process, so that no number ever comes twice
 
     def __init__(
-        self, acquire: Callable[[Want], Awaitable[Granted]], release: Callable[[Release], Awaitable[None]]
+        self, acquire: Callable[[Acquire], Awaitable[Granted]], release: Callable[[Release], Awaitable[None]]
     ) -> None:
         self._acquire = acquire
         self._give_back = release
 
-    def lease(
-        self,
-        *,
-        key: str,
-        account: str,
-        n: int = 1,
-        prompt_tokens: int,
-        max_new: int,
-        prefix: Sequence[int] = (),
-        seeded: bool = False,
-        fresh: bool = False,
-    ) -> AbstractAsyncContextManager[Lease]:
+    def lease(self, want: Want) -> AbstractAsyncContextManager[Lease]:
         """Wait in the queue for slots of up to `n` choices and hold them for the length of the block.
 
-        `prefix`: `fingerprint(prompt)`. Close the engine's connection before the block ends.
+        Close the engine's connection before the block ends.
 
         Raises:
             ContextLengthExceeded: prompt and answer can never fit.
@@ -146,23 +123,10 @@ class LeaseSource:
             EngineUnavailable: too many wait in all, or the engine is not running.
             EngineCrashed: it ended while we waited.
         """
-        return self.leased(
-            Want(
-                lease=0,
-                request=uuid.uuid4().hex,
-                key=key,
-                account=account,
-                n=n,
-                prompt_tokens=prompt_tokens,
-                max_new=max_new,
-                prefix=tuple(prefix),
-                seeded=seeded,
-                fresh=fresh,
-            )
-        )
+        return self.leased(Acquire(lease=0, request=uuid.uuid4().hex, **msgspec.structs.asdict(want)))
 
     @contextlib.asynccontextmanager
-    async def leased(self, want: Want) -> AsyncIterator[Lease]:
+    async def leased(self, want: Acquire) -> AsyncIterator[Lease]:
         """As `lease`, for a request described already."""
         want = msgspec.structs.replace(want, lease=next(self._numbers))
         used: tuple[int, ...] | None = ()
@@ -192,7 +156,7 @@ class Slots(LeaseSource):
         """Close the connection, and with it every lease."""
         await self._client.aclose()
 
-    async def _call(self, want: Want) -> Granted:
+    async def _call(self, want: Acquire) -> Granted:
         return await self._client.call("acquire", want, Granted)
 
     async def _notify(self, release: Release) -> None:
@@ -209,16 +173,16 @@ class LocalSlots(LeaseSource):
         share_prefix_cache: bool = False,
         clock: Callable[[], float] = time.monotonic,
         on_release: Callable[[], None] | None = None,
-        on_alone: Callable[[], Awaitable[None]] | None = None,
+        empty: Callable[[Sequence[int]], Awaitable[None]] | None = None,
     ) -> None:
-        """`on_release` is called after each release; `on_alone` is awaited before a request that is to run alone."""
+        """`on_release` is called after each release; `empty` makes slots forget what they hold."""
         super().__init__(self.acquire, self._release_now)
         self._queue = SlotQueue(limits)
         self._clock = clock
         self._on_release = on_release
-        self._on_alone = on_alone
+        self._empty = empty
         self._waiters: dict[int, asyncio.Future[Granted]] = {}
-        self._wants: dict[int, Want] = {}  # by ticket number
+        self._wants: dict[int, Acquire] = {}  # by ticket number
         self._held: dict[int, int] = {}  # lease -> ticket number
         self._idle_since = clock()
         self._closed = False
@@ -245,7 +209,7 @@ class LocalSlots(LeaseSource):
         self._closed = self._closed or self._queue.idle
         return self._closed
 
-    async def acquire(self, want: Want) -> Granted:
+    async def acquire(self, want: Acquire) -> Granted:
         """Wait for a lease; raises what `lease` does. Cancelling gives it back."""
         if self._closed:
             raise EngineUnavailable("The model is being unloaded.", retry_after_s=1)
@@ -256,8 +220,7 @@ class LocalSlots(LeaseSource):
         self._advance()
         try:
             granted = await future
-            if self._on_alone is not None and want.seeded and self._queue.limits.deterministic:
-                await self._on_alone()
+            await self._make_room(want)
             return granted
         except asyncio.CancelledError:
             if self._waiters.pop(number, None) is not None:
@@ -278,6 +241,15 @@ class LocalSlots(LeaseSource):
         self._advance()
         if self._on_release is not None:
             self._on_release()
+
+    async def _make_room(self, want: Acquire) -> None:
+        """What others left behind changes where the next request lies in the cache, and with it its sums."""
+        if self._empty is None:
+            return
+        if want.seeded and self._queue.limits.deterministic:
+            await self._empty(self.table.forget_idle())
+        elif want.steady and self._queue.running == want.n == 1:
+            await self._empty(self.table.forget_idle(want.account))
 
     def _advance(self) -> None:
         while (grant := self._queue.grant(now=self._clock(), groups=self.table.takes_groups)) is not None:

@@ -122,6 +122,14 @@ class SlotTable:
         busy = {held.slot for held in self._leases.values()}
         return sorted((slot for slot in range(len(self._kept)) if slot not in busy), key=self._used_at.__getitem__)
 
+    def forget_idle(self, account: str | None = None) -> list[int]:
+        """Slots to be emptied: those not in use, or only those of `account` and of nobody. Nobody has them now."""
+        idle = self.oldest_idle()
+        found = [slot for slot in idle if account is None or self._kept[slot] is None or self._owned(slot, account)]
+        for slot in found:
+            self._kept[slot] = None
+        return found
+
     def _end_named(self, lease: int, held: _Lease, slot: int, *, finished: bool) -> None:
         self._touch(slot)
         if self._anonymous:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import ContextLengthExceeded, EngineUnavailable, NarthexError
-from narthex.core.ports import Call, Ensure, Opened, Slots, Stream, Surface
+from narthex.core.ports import Call, Ensure, Opened, Slots, Stream, Surface, Want
 from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
 from narthex.engine.local.llama import LlamaServer
 
@@ -77,7 +77,7 @@ class GgufEmbeddings:
         key, account = call.principal.key.id, call.principal.account.id
         async with gate:
             try:
-                async with self._slots.lease(key=key, account=account, prompt_tokens=len(tokens), max_new=0):
+                async with self._slots.lease(Want(key=key, account=account, prompt_tokens=len(tokens), max_new=0)):
                     numbers = await self._server.embed(tokens)
             except ContextLengthExceeded as error:
                 raise ContextLengthExceeded(error.message, param="input") from None

@@ -12,7 +12,7 @@ import msgspec
 
 from narthex.core.chat import Sampling
 from narthex.core.errors import EngineCrashed
-from narthex.core.ports import Lease, Slots
+from narthex.core.ports import Lease, Slots, Want
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, TokenLogprob, Usage
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
 from narthex.engine.local.probabilities import Trace, Vocabulary
@@ -187,14 +187,17 @@ class Generation:
 
     def _lease(self, job: Job, n: int | None = None) -> AbstractAsyncContextManager[Lease]:
         return self._slots.lease(
-            key=self._owner.key,
-            account=self._owner.account,
-            n=n or job.n,
-            prompt_tokens=len(job.prompt),
-            max_new=job.max_new,
-            prefix=fingerprint(job.prompt),
-            seeded=self._owner.seeded,
-            fresh=self._owner.seeded or (is_greedy(self._sampling) and len(job.prompt) <= REREAD_TOKENS),
+            Want(
+                key=self._owner.key,
+                account=self._owner.account,
+                n=n or job.n,
+                prompt_tokens=len(job.prompt),
+                max_new=job.max_new,
+                prefix=fingerprint(job.prompt),
+                seeded=self._owner.seeded,
+                fresh=self._owner.seeded or (is_greedy(self._sampling) and len(job.prompt) <= REREAD_TOKENS),
+                steady=is_greedy(self._sampling) and self._sampling.logprobs is not None,
+            )
         )
 
     async def _group(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[Frame]:

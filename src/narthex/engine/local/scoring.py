@@ -8,7 +8,7 @@ a character) is looked up afterwards, each in a request of one token.
 from collections.abc import Sequence
 from typing import Any
 
-from narthex.core.ports import Lease, Slots
+from narthex.core.ports import Lease, Slots, Want
 from narthex.core.stream import TokenLogprob
 from narthex.engine.local.generation import Owner
 from narthex.engine.local.llama import Chosen, LlamaServer
@@ -51,13 +51,16 @@ class Scorer:
     async def _found(self, tokens: Sequence[int]) -> dict[int, Chosen]:
         """By place."""
         async with self._slots.lease(
-            key=self._owner.key,
-            account=self._owner.account,
-            prompt_tokens=len(tokens),
-            max_new=1,
-            prefix=fingerprint(tokens),
-            seeded=self._owner.seeded,
-            fresh=True,  # where it lies in the cache changes its sums: the same place gives the same figures again
+            Want(
+                key=self._owner.key,
+                account=self._owner.account,
+                prompt_tokens=len(tokens),
+                max_new=1,
+                prefix=fingerprint(tokens),
+                seeded=self._owner.seeded,
+                fresh=True,  # where it lies in the cache changes its sums: the same place gives the same figures again
+                steady=True,
+            )
         ) as lease:
             run = _Run(self._server, lease, tokens, rivals=max(1, self._rivals))
             at = 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from narthex.core.ports import Want
 from narthex.engine.leases import LocalSlots
 from narthex.engine.local.generation import Owner
 from narthex.engine.local.llama import Chosen, Piece, Rival
@@ -137,7 +138,7 @@ async def test_while_nobody_knows_the_slots() -> None:
     slots = LocalSlots(LIMITS)
     engine = Engine(ends=(6,))
     scorer = Scorer(engine, slots, owner=OWNER, vocabulary=VOCABULARY, rivals=1)  # type: ignore[arg-type]
-    async with slots.lease(key="other", account="b", n=2, prompt_tokens=1, max_new=1):
+    async with slots.lease(Want(key="other", account="b", n=2, prompt_tokens=1, max_new=1)):
         await scorer.score([5, 6, 7], [b"a"] * 3)
     first, second = engine.asked
     assert "id_slot" not in first
