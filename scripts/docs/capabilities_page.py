@@ -7,7 +7,8 @@ import markdown
 from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.ports import Surface
 from narthex.engine.local import capabilities as local
-from narthex.http.capabilities import Fate, fates
+from narthex.http.capabilities import KNOWN, Fate, fates
+from narthex.providers import openai_images
 from narthex.providers.openai_codec import HONOURED
 
 INTRO = """\
@@ -41,6 +42,7 @@ BY_SURFACE: Mapping[Surface, Mapping[str, Capabilities]] = {
     "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: HONOURED},
     "completions": {EMBEDDED: local.BY_SURFACE["completions"]},
     "embeddings": {EMBEDDED: EMBEDDINGS},
+    "images": {ELSEWHERE: openai_images.HONOURED},
 }
 """Every row of capabilities there is, by the heading of its column."""
 
@@ -48,6 +50,7 @@ PATHS: Mapping[Surface, str] = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
+    "images": "/v1/images/generations",
 }
 
 
@@ -61,7 +64,7 @@ def _section(surface: Surface) -> str:
     told = {head: {name: _told(fate) for name, fate in column.items()} for head, column in columns.items()}
     for name, which in local.OF_THE_MODEL.get(surface, {}).items():
         told[EMBEDDED][name] += f"; native with {which}"
-    rows = [(markdown.code(name), *(column[name] for column in told.values())) for name in told[EMBEDDED]]
+    rows = [(markdown.code(name), *(column[name] for column in told.values())) for name in KNOWN[surface]]
     return f"## `POST {PATHS[surface]}`\n\n{markdown.table(('field', *columns), rows)}"
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from narthex.app import open_worker
 from narthex.core.keys import Secret
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.dialects.fields import Field
 from narthex.http.capabilities import KNOWN
 from narthex.http.worker import WorkerSettings
@@ -27,7 +27,9 @@ The running server has the same as a document for programs, with every schema, a
 * Every answer bears `x-request-id`. Answers of models also bear `x-narthex-deployment` (who answered), and
   `x-narthex-ignored` where fields of the request had no effect.
 * Streams are server-sent events. They end with `data: [DONE]`, or with an error object and nothing after it.
-  After 15 seconds of silence a stream carries a comment line.
+  After 15 seconds of silence a stream carries a comment line. Streams of images have named events and no `[DONE]`.
+* Images that are answered as `url` are kept on this server for 60 minutes, under an address that nobody can guess and
+  that needs no key. Streams, and `gpt-image` models that were asked for neither, answer with `b64_json`.
 * Errors are listed on [their own page](errors.md)."""
 
 FIELDS_INTRO = """\
@@ -46,6 +48,7 @@ def page() -> str:
         _fields("`POST /v1/chat/completions`", KNOWN["chat"], openai_chat.REQUIRED),
         _fields("`POST /v1/completions`", KNOWN["completions"], openai_completions.REQUIRED),
         _fields("`POST /v1/embeddings`", KNOWN["embeddings"], openai_embeddings.REQUIRED),
+        _fields("`POST /v1/images/generations`", KNOWN["images"], openai_images.REQUIRED),
     )
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -20,15 +21,17 @@ from typing_extensions import override
 
 from narthex import __version__
 from narthex.core.errors import NarthexError
-from narthex.core.ports import Deployment, Ensure, Grammars, Templates
+from narthex.core.ports import Deployment, Dialect, Ensure, Grammars, Handler, Templates
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
+from narthex.dialects.openai_images import ImagesDialect
 from narthex.engine.local.build import LocalEngines
 from narthex.engine.models.store import ModelStore
 from narthex.http.application import Application
 from narthex.http.capabilities import ModelCapabilities
 from narthex.http.health import Health
+from narthex.http.images import ImageFiles, KeptImages
 from narthex.http.metrics import Metrics
 from narthex.http.models import Models
 from narthex.http.openapi import OpenApi
@@ -40,6 +43,7 @@ from narthex.ipc.child import Lifeline, listening_fds, run_until_stopped
 from narthex.ipc.client import Client
 from narthex.policy.auth import Authenticator
 from narthex.providers.openai_codec import OpenAIChat
+from narthex.providers.openai_images import OpenAIImages
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
 from narthex.routing.catalogue import cards, local_routes, named_routes
@@ -124,16 +128,20 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             await supervisor.stop(children[name])
 
         metrics = Metrics(worker=settings.name, version=__version__)
-        surfaces = {
-            dialect.surface: ModelSurface(
+
+        def surface(dialect: Dialect, handler: Handler = router.open) -> ModelSurface:
+            return ModelSurface(
                 dialect,
-                router.open,
+                handler,
                 clock=_now_s,
                 body_limit_bytes=settings.body_limit_bytes,
                 lenient=settings.lenient,
             )
-            for dialect in (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())
-        }
+
+        surfaces = {each.surface: surface(each) for each in (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())}
+        image_files = ImageFiles(data_dir / "images", clock=_now_s)
+        await asyncio.to_thread(image_files.sweep)
+        images = KeptImages(image_files, handler=router.open, surface=partial(surface, ImagesDialect()))
         models = Models(lambda: cards(routes), remove=remove)
         openapi = OpenApi(__version__)
         health = Health({"keys": control.keys.ping}, draining=lambda: application.draining)
@@ -141,6 +149,8 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             Route(path="/v1/chat/completions", endpoints={"POST": surfaces["chat"]}, surface="chat"),
             Route(path="/v1/completions", endpoints={"POST": surfaces["completions"]}, surface="completions"),
             Route(path="/v1/embeddings", endpoints={"POST": surfaces["embeddings"]}, surface="embeddings"),
+            Route(path="/v1/images/generations", endpoints={"POST": images}, surface="images"),
+            Route(path="/v1/images/files/{name}", endpoints={"GET": image_files.endpoint}, access="open"),
             Route(path="/v1/models", endpoints={"GET": models.list}, surface="models"),
             Route(
                 path="/v1/models/{model}",
@@ -212,7 +222,7 @@ class _Deployments:
         return RemoteDeployment(
             provider,
             model,
-            codecs={"chat": OpenAIChat()},
+            codecs={"chat": OpenAIChat(), "images": OpenAIImages()},
             send=self._clients[provider].send,
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )

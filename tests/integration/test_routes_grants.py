@@ -1,30 +1,35 @@
 """Every route of the real application with every kind of key: what is not granted is denied.
 
-The processes behind the worker are not there, so whoever is let in to a model gets a 503; what matters is who is.
+The processes and servers behind the worker are not there, so whoever is let in to a model gets a 503 or a 502; what
+matters is who is.
 """
 
 import itertools
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+from tests.images import PNG
 from tests.raw_asgi import Caller
 
 from narthex.app import Worker, open_worker
 from narthex.core.keys import EVERYTHING, SURFACES, Grants, NewKey
 from narthex.engine.models import manifest
 from narthex.engine.served import ServedModel
-from narthex.http.worker import WorkerSettings
+from narthex.http.images import ImageFiles
+from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.storage.sqlite.control import open_control
 
 pytestmark = pytest.mark.anyio
 
-CHAT, EMBED, ADDED = "house/chat", "house/embed", "house-added"
+CHAT, EMBED, ADDED, PICTURES = "house/chat", "house/embed", "house-added", "house/pictures"
+NOWHERE = "http://127.0.0.1:1"
 NOW_MS = 1_000_000
-LET_IN = {200, 503}
+LET_IN = {200, 502, 503}
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +45,8 @@ ROUTES = {
     ("POST", "/v1/chat/completions"): Needs(surface="chat", model=CHAT),
     ("POST", "/v1/completions"): Needs(surface="completions", model=CHAT),
     ("POST", "/v1/embeddings"): Needs(surface="embeddings", model=EMBED),
+    ("POST", "/v1/images/generations"): Needs(surface="images", model=PICTURES),
+    ("GET", "/v1/images/files/{name}"): Needs(key=False),
     ("GET", "/v1/models"): Needs(surface="models"),
     ("GET", "/v1/models/{model}"): Needs(surface="models", model=ADDED),
     ("DELETE", "/v1/models/{model}"): Needs(surface="models", model=ADDED, admin=True),
@@ -56,6 +63,7 @@ BODIES = {
     "/v1/chat/completions": {"model": CHAT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
     "/v1/completions": {"model": CHAT, "prompt": "Hi", "max_tokens": 1},
     "/v1/embeddings": {"model": EMBED, "input": "Hi"},
+    "/v1/images/generations": {"model": PICTURES, "prompt": "Hi"},
 }
 
 KEYS: dict[str, Grants] = {
@@ -75,16 +83,18 @@ DEAD = {"revoked": None, "expired": NOW_MS - 1, "expiring now": NOW_MS}
 
 
 class World:
-    """The application, and the secrets of all keys by their names."""
+    """The application, the secrets of all keys by their names, and the name of an image that is kept."""
 
-    def __init__(self, worker: Worker, secrets: dict[str, str]) -> None:
+    def __init__(self, worker: Worker, secrets: dict[str, str], *, image: str) -> None:
         self.application = worker.application
         self.secrets = secrets
+        self._image = image
 
     async def ask(self, method: str, path: str, *, key: str | None) -> Caller:
         headers = {"host": "localhost"} | ({} if key is None else {"authorization": f"Bearer {key}"})
         body = json.dumps(BODIES.get(path, {})).encode()
-        caller = Caller(body, method=method, path=path.replace("{model}", ADDED), headers=headers)
+        path = path.replace("{model}", ADDED).replace("{name}", self._image)
+        caller = Caller(body, method=method, path=path, headers=headers)
         return await caller.call(self.application)
 
 
@@ -118,10 +128,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             model(EMBED, kind="embedding", runs="embedder"),
             model(ADDED, kind="chat", runs="engine", removable=True),
         ),
+        names={PICTURES: ("there/pictures",)},
+        providers={"there": RemoteProvider(type="openai", base_url=NOWHERE)},
         allowed_hosts=("localhost",),
     )
     async with open_worker(settings) as worker:
-        yield World(worker, secrets)
+        image = ImageFiles(tmp_path / "images", clock=time.time).write(PNG)
+        yield World(worker, secrets, image=image)
 
 
 def _allowed(needs: Needs, grants: Grants) -> bool:
@@ -162,7 +175,7 @@ async def test_lists_of_models_show_only_what_is_granted(path: str, name: str, w
     caller = await world.ask("GET", path, key=world.secrets[name])
     if caller.status == 200:
         listed = {row["id"] for row in caller.json()["data"]}
-        assert listed == {m for m in (CHAT, EMBED, ADDED) if _allowed(Needs(model=m), KEYS[name])}
+        assert listed == {m for m in (CHAT, EMBED, ADDED, PICTURES) if _allowed(Needs(model=m), KEYS[name])}
 
 
 async def test_a_key_that_is_revoked_while_we_run_ends_with_its_next_request(world: World, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ from narthex.core.stream import (
     Event,
     FinishReason,
     Frame,
+    ImagePartial,
+    ImageReady,
+    OfNoChoice,
     OrderCheck,
     ReasoningDelta,
     RefusalDelta,
@@ -49,13 +52,14 @@ class FoldedChoice(msgspec.Struct):
 
 
 class Fold:
-    """Takes events in stream order; `choices`, `usage` and `vectors` are complete after `end`."""
+    """Takes events in stream order; `choices`, `usage`, `vectors` and `images` are complete after `end`."""
 
     def __init__(self) -> None:
         self._choices: dict[int, FoldedChoice] = {}
         self._order = OrderCheck()
         self.usage: Usage | None = None
         self.vectors: tuple[bytes, ...] = ()
+        self.images: list[ImageReady] = []
 
     @property
     def choices(self) -> list[FoldedChoice]:
@@ -99,10 +103,19 @@ class Fold:
                 self._add_call(event)
             case ChoiceFinished(choice, reason):
                 self._choices[choice].finish_reason = reason
+            case _:
+                self._add_whole(event)
+
+    def _add_whole(self, event: OfNoChoice) -> None:
+        match event:
             case UsageReported(usage):
                 self.usage = usage
             case EmbeddingsReady(vectors):
                 self.vectors = vectors
+            case ImageReady():
+                self.images.append(event)
+            case ImagePartial():  # the whole image follows
+                pass
             case _:
                 assert_never(event)
 

@@ -11,11 +11,12 @@ from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError
+from narthex.core.images import ImagesRequest
 from narthex.core.keys import Principal
 from narthex.core.stream import Frame
 
-Request = ChatRequest | CompletionRequest | EmbeddingsRequest
-Surface = Literal["chat", "completions", "embeddings"]
+Request = ChatRequest | CompletionRequest | EmbeddingsRequest | ImagesRequest
+Surface = Literal["chat", "completions", "embeddings", "images"]
 
 Stream = AsyncIterator[Frame]
 Opened = AbstractAsyncContextManager[Stream]

@@ -22,6 +22,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     reasoning_tokens: int = 0
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0
+    prompt_image_tokens: int = 0
+    completion_image_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -104,6 +106,36 @@ class EmbeddingsReady(msgspec.Struct, frozen=True):
     vectors: tuple[bytes, ...]
 
 
+class ImageTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a server says of an image that it made, in the words of the request's fields; None where it says nothing."""
+
+    size: str | None = None
+    quality: str | None = None
+    background: str | None = None
+    output_format: str | None = None
+
+
+class ImagePartial(msgspec.Struct, frozen=True, kw_only=True):
+    """An image as far as it is drawn; `index` counts these from 0."""
+
+    index: int
+    data: bytes
+    traits: ImageTraits = ImageTraits()
+
+
+class ImageReady(msgspec.Struct, frozen=True, kw_only=True):
+    """One image, whole: its bytes, or where we keep them (`url`, and then no bytes).
+
+    `usage`: of this image alone, where a stream tells it.
+    """
+
+    data: bytes = b""
+    url: str = ""
+    revised_prompt: str | None = None
+    traits: ImageTraits = ImageTraits()
+    usage: Usage | None = None
+
+
 Event = (
     ChoiceStarted
     | TextDelta
@@ -113,11 +145,21 @@ Event = (
     | ChoiceFinished
     | UsageReported
     | EmbeddingsReady
+    | ImagePartial
+    | ImageReady
 )
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
+OfNoChoice = UsageReported | EmbeddingsReady | ImagePartial | ImageReady
 
 _DELTAS: tuple[type[Any], ...] = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
-_WHILE_RUNNING: tuple[type[Any], ...] = (ChoiceStarted, *_DELTAS, ChoiceFinished, EmbeddingsReady)
+_WHILE_RUNNING: tuple[type[Any], ...] = (
+    ChoiceStarted,
+    *_DELTAS,
+    ChoiceFinished,
+    EmbeddingsReady,
+    ImagePartial,
+    ImageReady,
+)
 
 ORDER: dict[str, dict[type[Any], str]] = {
     # of one choice
@@ -150,10 +192,10 @@ class OrderCheck:
         """
         for event in events:
             self._stream = self._next(self._stream, event)
-            if isinstance(event, UsageReported):
+            if isinstance(event, UsageReported | ImagePartial):  # neither is an answer
                 continue
             self._answered = True
-            if not isinstance(event, EmbeddingsReady):
+            if not isinstance(event, OfNoChoice):
                 self._choices[event.choice] = self._next(self._choices.get(event.choice, "idle"), event)
 
     def end(self) -> None:

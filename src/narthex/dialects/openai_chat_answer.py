@@ -18,10 +18,10 @@ from narthex.core.ports import Call
 from narthex.core.stream import (
     ChoiceFinished,
     ChoiceStarted,
-    EmbeddingsReady,
     Event,
     FinishReason,
     Frame,
+    OfNoChoice,
     OrderCheck,
     ReasoningDelta,
     RefusalDelta,
@@ -29,7 +29,6 @@ from narthex.core.stream import (
     TokenLogprob,
     ToolCallDelta,
     Usage,
-    UsageReported,
 )
 from narthex.dialects.openai_errors import error_body
 from narthex.wire import sse
@@ -252,7 +251,7 @@ class ChatStream:
         if isinstance(event, ChoiceStarted):
             self._unannounced.add(event.choice)
             return b""
-        if not self._unannounced or isinstance(event, UsageReported | EmbeddingsReady):
+        if not self._unannounced or isinstance(event, OfNoChoice):
             return self._chunk(event)
         if event.choice not in self._unannounced:
             return self._chunk(event)

@@ -13,6 +13,9 @@ from narthex.core.errors import UnknownParameter
 from narthex.core.ports import Surface
 from narthex.dialects.fields import BOOLEAN, JSON, STRING, Field, array, choice, either, integer, number, record
 
+IMAGE_SIBLINGS = frozenset(("negative_prompt", "steps", "sampler", "seed"))
+"""Fields of `/v1/images/generations` that one profile alone has (contract section 6)."""
+
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse")
 
 
@@ -20,7 +23,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One profile on one surface.
 
     `only`: the fields that it has, None for all; `refused`: those it does not have; `narrower`: checks of JSON values,
-    after the usual ones; `defaults`: values for fields when none of `unless` was set.
+    after the usual ones; `defaults`: parsed values for fields that are not set, when none of `unless` is.
     """
 
     only: frozenset[str] | None = None
@@ -110,9 +113,17 @@ _IONOS_CHAT = Row(
     unless=frozenset(("max_tokens", "max_completion_tokens")),
 )
 
+_IMAGES = Row(refused=IMAGE_SIBLINGS)
+_IONOS_SIZES = ("1024*1024", "1792*1024", "1024*1792")
+_IONOS_IMAGES = Row(
+    refused=IMAGE_SIBLINGS,
+    narrower={"size": choice(*_IONOS_SIZES, *(size.replace("*", "x") for size in _IONOS_SIZES))},
+    defaults={"size": "1024x1024", "response_format": "b64_json"},
+)
+
 PROFILES: Mapping[str, Mapping[Surface, Row]] = {
-    "openai": {},
-    "thyris": {"chat": _THYRIS_CHAT},
+    "openai": {"images": _IMAGES},
+    "thyris": {"chat": _THYRIS_CHAT, "images": _IMAGES},
     "ionos": {
         "chat": _IONOS_CHAT,
         "completions": Row(narrower={"prompt": STRING, "stop": _STOP_LIST}),
@@ -121,8 +132,13 @@ PROFILES: Mapping[str, Mapping[Surface, Row]] = {
                 "input": either((str, JSON), (list, array(STRING)), expected="a string or an array of strings"),
             }
         ),
+        "images": _IONOS_IMAGES,
     },
-    "oxy": {"chat": _OXY_CHAT, "completions": Row(narrower={"n": integer(None, 2)})},
+    "oxy": {
+        "chat": _OXY_CHAT,
+        "completions": Row(narrower={"n": integer(None, 2)}),
+        "images": Row(narrower={"n": integer(None, 4)}),
+    },
 }
 
 
@@ -146,4 +162,4 @@ def tighten(profile: str, surface: Surface, fields: dict[str, Any], sent: Mappin
         if (check := row.narrower.get(name)) is not None:
             check.parse(value, name)
     if not row.unless & fields.keys():
-        fields.update(row.defaults)
+        fields.update((name, value) for name, value in row.defaults.items() if name not in fields)

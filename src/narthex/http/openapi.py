@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from narthex.core.capabilities import EMBEDDINGS, Capabilities, Limited, State
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.dialects.fields import Field, nullable
 from narthex.dialects.sampling import NOT_BUILT
 from narthex.engine.local import capabilities as local
@@ -17,6 +17,7 @@ from narthex.http.docs import CONTENT_SECURITY, page
 from narthex.http.exchange import Exchange
 from narthex.http.openapi_answers import INTEGER, SCHEMAS, STRING, Schema, reference
 from narthex.http.routes import Route
+from narthex.providers.openai_images import HONOURED as IMAGES
 from narthex.wire.json import encode
 
 DESCRIPTION = (
@@ -38,6 +39,7 @@ _CAUSES = {
     502: "The model's server failed.",
     503: "This server, its database or the model can't take the request now.",
     504: "The model's server took too long.",
+    507: "The disk, or the part of it that is meant for this, is full.",
 }
 _WITH_RETRY = {429, 503}
 _ALWAYS = (400, 500)
@@ -53,6 +55,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     answer: str = ""
     media: str = "application/json"
     events: str = ""
+    named_events: tuple[str, ...] = ()
+    """The names of the events, where they have names; such a stream ends without a mark."""
     body: Schema | None = None
     query: Mapping[str, str] = {}
     """Texts that may stand in the query, with what each means."""
@@ -93,6 +97,7 @@ COMPLETIONS_BODY = body_schema(
     openai_completions.FIELDS, openai_completions.REQUIRED, honoured=local.COMPLETIONS, dependent=NOT_BUILT
 )
 EMBEDDINGS_BODY = body_schema(openai_embeddings.FIELDS, openai_embeddings.REQUIRED, honoured=EMBEDDINGS)
+IMAGES_BODY = body_schema(openai_images.FORM.known, openai_images.REQUIRED, honoured=IMAGES)
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "/v1/chat/completions"): Operation(
@@ -117,6 +122,21 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer="EmbeddingList",
         body=EMBEDDINGS_BODY,
         errors=_MODEL_CALL,
+    ),
+    ("POST", "/v1/images/generations"): Operation(
+        id="createImage",
+        summary="Make images.",
+        answer="ImageList",
+        events="ImageEvent",
+        named_events=(openai_images.STEP, openai_images.DONE),
+        body=IMAGES_BODY,
+        errors=(*_MODEL_CALL, 507),
+    ),
+    ("GET", "/v1/images/files/{name}"): Operation(
+        id="getImageFile",
+        summary="An image that was answered as an address; for an hour, and for whoever knows its name.",
+        media="image/*",
+        errors=(404,),
     ),
     ("GET", "/v1/models"): Operation(
         id="listModels", summary="The models that this key may use.", answer="ModelList", errors=(403,)
@@ -253,18 +273,23 @@ def _answer(route: Route, operation: Operation) -> Schema:
     of_a_model = ("x-narthex-deployment", "x-narthex-ignored") if operation.body is not None else ()
     answer = _content("The answer.", {operation.media: operation.answer}) | {"headers": _headers(*of_a_model)}
     if operation.events:
-        answer["content"]["text/event-stream"] = {"schema": _event(operation.events)}
+        answer["content"]["text/event-stream"] = {"schema": _event(operation)}
     return answer
 
 
-def _event(chunk: str) -> Schema:
+def _event(operation: Operation) -> Schema:
     """One event: before OpenAPI 3.2 that is what the schema of a stream is taken to describe."""
-    data = {"type": "string", "description": f"A `{chunk}` or an `Error` as JSON, or `[DONE]`."}
+    chunk, names = operation.events, operation.named_events
+    data = {"type": "string", "description": f"A `{chunk}` or an `Error` as JSON{'' if names else ', or `[DONE]`'}."}
+    mark, after = ("no mark", "nothing") if names else ("`data: [DONE]`", "no `[DONE]`")
     description = (
-        f"With `stream: true`: events `data: <{chunk}>`, at the end `data: [DONE]`. "
-        "After the first event a failure is an event with an `Error`, and no `[DONE]` follows."
+        f"With `stream: true`: events `data: <{chunk}>`, at the end {mark}. "
+        f"After the first event a failure is an event with an `Error`, and {after} follows."
     )
-    return {"type": "object", "description": description, "properties": {"data": data}, "required": ["data"]}
+    properties: Schema = {"data": data}
+    if names:
+        properties["event"] = {"enum": [*names, "error"]}
+    return {"type": "object", "description": description, "properties": properties, "required": list(properties)}
 
 
 def _error(status: int) -> Schema:

@@ -162,6 +162,20 @@ _VECTOR: Schema = {
         {"type": "string", "contentEncoding": "base64", "description": "Little-endian float32 values."},
     ]
 }
+_IMAGE_TRAITS = {"size": STRING, "quality": STRING, "background": STRING, "output_format": STRING}
+_PARTS_OF_TOKENS = _object({"text_tokens": COUNT, "image_tokens": COUNT})
+_IMAGES_USED = {
+    "input_tokens": COUNT,
+    "output_tokens": COUNT,
+    "total_tokens": COUNT,
+    "input_tokens_details": _PARTS_OF_TOKENS,
+}
+_BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
+
+
+def _image_event(name: str, more: Schema) -> Schema:
+    return _object({"type": {"const": name}, "b64_json": _BASE64, "created_at": _UNIX_S} | _IMAGE_TRAITS | more)
+
 
 SCHEMAS: dict[str, Schema] = {
     "Usage": _USAGE,
@@ -185,6 +199,19 @@ SCHEMAS: dict[str, Schema] = {
             "usage": _object({"prompt_tokens": COUNT, "total_tokens": COUNT}),
         }
     ),
+    "ImageList": _object(
+        {
+            "created": _UNIX_S,
+            "data": _list_of(_object({}, {"b64_json": _BASE64, "url": STRING, "revised_prompt": STRING})),
+        },
+        _IMAGE_TRAITS | {"usage": _object(_IMAGES_USED | {"output_tokens_details": _PARTS_OF_TOKENS})},
+    ),
+    "ImageEvent": {
+        "oneOf": [
+            _image_event("image_generation.partial_image", {"partial_image_index": COUNT}),
+            _image_event("image_generation.completed", {"usage": _object(_IMAGES_USED)}),
+        ]
+    },
     "Model": MODEL,
     "ModelList": _object({"object": {"const": "list"}, "data": _list_of(reference("Model"))}),
     "ModelDeleted": _object({"id": STRING, "object": {"const": "model"}, "deleted": {"const": True}}),
