@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from narthex import __version__
 from narthex.core.errors import NarthexError
-from narthex.core.ports import Deployment, Dialect, Ensure, Grammars, Handler, Templates
+from narthex.core.ports import Deployment, Dialect, Ensure, Grammars, Handler, Send, Templates
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
@@ -51,6 +51,7 @@ from narthex.routing.router import Router
 from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
 from narthex.storage.sqlite.control import open_control
 from narthex.upstream.address import Address
+from narthex.upstream.client import Clocks as HttpClocks
 from narthex.upstream.client import UpstreamClient
 from narthex.upstream.remote import Clocks, RemoteDeployment
 
@@ -198,7 +199,7 @@ class _Deployments:
             share_prefix_cache=settings.share_prefix_cache,
         )
         stack.push_async_callback(engines.aclose)
-        self._made: dict[str, Deployment] = {}
+        self._made: dict[tuple[str, float | None], Deployment] = {}
         for model in settings.models:
             if model.runs == "embedder":
                 embedder = Embedder(Path(model.socket), model.name)
@@ -206,16 +207,18 @@ class _Deployments:
                 made: Deployment = EmbedderDeployment(model.name, embedder, child=model.child, ensure=ensure)
             else:
                 made = engines.add(model)
-            self._made[made.name] = made
+            self._made[made.name, None] = made
 
-    def find(self, name: str) -> Deployment:
-        """The deployment of a name that the plan has checked."""
-        if name not in self._made:
+    def find(self, name: str, connect_s: float | None = None) -> Deployment:
+        """The deployment of a name that the plan has checked. `connect_s`: see `Rules`; means nothing to those here."""
+        if (here := self._made.get((name, None))) is not None and name.startswith("local/"):
+            return here
+        if (name, connect_s) not in self._made:
             provider, _, model = name.partition("/")
-            self._made[name] = self._remote(provider, model)
-        return self._made[name]
+            self._made[name, connect_s] = self._remote(provider, model, connect_s)
+        return self._made[name, connect_s]
 
-    def _remote(self, provider: str, model: str) -> Deployment:
+    def _remote(self, provider: str, model: str, connect_s: float | None) -> Deployment:
         row = self._settings.providers[provider]
         if provider not in self._clients:
             self._clients[provider] = self._connect(row.base_url, key=row.api_key)
@@ -223,9 +226,13 @@ class _Deployments:
             provider,
             model,
             codecs={"chat": OpenAIChat(), "images": OpenAIImages()},
-            send=self._clients[provider].send,
+            send=self._sends(provider, connect_s),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
+
+    def _sends(self, provider: str, connect_s: float | None) -> Send:
+        send = self._clients[provider].send
+        return send if connect_s is None else partial(send, clocks=HttpClocks(connect_s=connect_s))
 
     def _connect(self, address: str, *, key: str | None = None) -> UpstreamClient:
         headers = {"authorization": f"Bearer {key}"} if key else {}

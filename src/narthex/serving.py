@@ -20,9 +20,10 @@ from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.retrieval.embed import EmbedderSettings
+from narthex.routing.route import Named, Rules
 from narthex.sandbox.protocol import COMPILER, SandboxSettings
 from narthex.sandbox.protocol import NAME as SANDBOX
-from narthex.settings import LocalModel, Provider, Settings
+from narthex.settings import LocalModel, Provider, PublicModel, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 
 SCHEMA = 1
@@ -64,7 +65,7 @@ class Planner:
         """
         settings = self._settings
         models = tuple(self._models())
-        names = {row.name: row.deployments for row in settings.models}
+        names = {row.name: _named(row) for row in settings.models}
         self._check_names(names, {model.name for model in models})
         for child, module in ((SANDBOX, "narthex.sandbox"), (COMPILER, "narthex.sandbox.compiler")):
             self._child(child, module, SandboxSettings(socket=str(self._run_dir / f"{child}.sock")), start="on_demand")
@@ -84,7 +85,7 @@ class Planner:
             log_format=settings.log.format,
         )
 
-    def _worker(self, name: str, models: tuple[ServedModel, ...], names: dict[str, tuple[str, ...]]) -> WorkerSettings:
+    def _worker(self, name: str, models: tuple[ServedModel, ...], names: dict[str, Named]) -> WorkerSettings:
         http = self._settings.http
         hosts = ("*",) if self._settings.host in {"0.0.0.0", "::"} else (*http.allowed_hosts, self._settings.host)  # noqa: S104 - compared, not bound
         return WorkerSettings(
@@ -222,9 +223,9 @@ class Planner:
         line = msgspec.Raw(msgspec.json.encode(settings, enc_hook=str))
         self._children.append(ChildSpec(name=name, module=module, settings=line, **options))
 
-    def _check_names(self, names: Mapping[str, tuple[str, ...]], known: set[str]) -> None:
-        for name, deployments in names.items():
-            for deployment in deployments:
+    def _check_names(self, names: Mapping[str, Named], known: set[str]) -> None:
+        for name, named in names.items():
+            for deployment in (*named.deployments, *named.context_window, *named.content_filter):
                 provider, _, model = deployment.partition("/")
                 if provider in self._settings.providers and model:
                     continue
@@ -233,6 +234,28 @@ class Planner:
                 if model not in known:
                     listed = ", ".join(sorted(known)) or "none"
                     raise ConfigError(f"models: '{name}' names the local model '{model}'. Installed: {listed}.")
+
+
+def _named(row: PublicModel) -> Named:
+    weighs = any(not isinstance(each, str) for each in row.deployments)
+    retry, timeouts = row.retry, row.timeouts
+    return Named(
+        deployments=tuple(each.to for each in row.rows),
+        weights=tuple(each.weight for each in row.rows) if weighs else (),
+        rules=Rules(
+            strategy=row.strategy or ("weighted" if weighs else "order"),
+            attempts=retry.attempts or max(3, len(row.deployments)),
+            backoff_s=retry.backoff,
+            cooldown_s=retry.cooldown,
+            connect_s=timeouts.connect,
+            first_token_s=timeouts.first_token,
+            idle_s=timeouts.idle,
+            attempt_s=timeouts.attempt,
+            total_s=timeouts.total,
+        ),
+        context_window=row.fallbacks.context_window,
+        content_filter=row.fallbacks.content_filter,
+    )
 
 
 def _remote(row: Provider) -> RemoteProvider:

@@ -17,6 +17,7 @@ from narthex.app import open_worker
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
 from narthex.http.capabilities import KNOWN
 from narthex.http.worker import RemoteProvider, WorkerSettings
+from narthex.routing.route import Named
 from narthex.storage.sqlite.control import open_control
 from narthex.testing.scripted import END, Reply, ScriptedUpstream, sse, stream_head
 
@@ -244,7 +245,7 @@ async def elsewhere(tmp_path: Path) -> AsyncIterator[Elsewhere]:
             data_dir=str(tmp_path),
             run_dir=str(tmp_path),
             models=(),
-            names={"theirs": ("there/big",), "*": ("there/small",)},
+            names={"theirs": Named(deployments=("there/big",)), "*": Named(deployments=("there/small",))},
             providers={"there": RemoteProvider(type="openai", base_url=upstream.url)},
         )
         async with open_worker(settings) as worker:

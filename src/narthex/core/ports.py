@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 
+from narthex.core.attempts import Attempt
 from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
@@ -26,10 +27,21 @@ Opened = AbstractAsyncContextManager[Stream]
 class Call:
     """One request on its way through the policies: what was asked, by whom, and what the answer must tell.
 
-    `ignored` names the fields that had no effect; `deployment` and `fingerprint` are set by the router.
+    `ignored` names the fields that had no effect. `deployment`, `fingerprint` and `attempts` (in their order, with the
+    one under way) are set by the router.
     """
 
-    __slots__ = ("deployment", "fingerprint", "id", "ignored", "principal", "request", "started_s", "surface")
+    __slots__ = (
+        "attempts",
+        "deployment",
+        "fingerprint",
+        "id",
+        "ignored",
+        "principal",
+        "request",
+        "started_s",
+        "surface",
+    )
 
     def __init__(
         self,
@@ -46,6 +58,7 @@ class Call:
         self.request = request
         self.started_s = started_s
         self.ignored: list[str] = []
+        self.attempts: tuple[Attempt, ...] = ()
         self.deployment = ""
         self.fingerprint: str | None = None
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,6 +30,8 @@ class Exchange:
         self.started_s = time.monotonic()
         self.facts: dict[str, Any] = {}
         """What the access log is to tell besides."""
+        self.told: Callable[[], Headers] = list
+        """Further lines of the answer's head, whichever answer it will be; asked for when it is sent."""
         self._send = send
         self._cut = False
         self._limit: asyncio.Timeout | None = None
@@ -82,7 +84,7 @@ class Exchange:
             (b"openai-processing-ms", b"%d" % elapsed_ms),
             (b"openai-version", b"2020-10-01"),
         ]
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *own]})
+        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.told(), *own]})
 
     async def send(self, body: bytes, *, more: bool = True) -> None:
         """Send more of the body. Waits while the caller reads too slowly."""

@@ -218,10 +218,12 @@ _HEADERS: dict[str, Any] = {
     "openai-processing-ms": {"schema": INTEGER, "required": True, "description": "Milliseconds to the answer's head."},
     "openai-version": {"schema": STRING, "required": True, "description": "Version of the API that is followed."},
     "x-narthex-deployment": {"schema": STRING, "required": True, "description": "What answered: provider/model."},
+    "x-narthex-attempts": {"schema": INTEGER, "required": True, "description": "How many deployments were asked."},
     "x-narthex-ignored": {"schema": STRING, "description": "Fields that had no effect, separated by commas."},
     "retry-after": {"schema": INTEGER, "description": "Seconds after which a retry may pass."},
     "www-authenticate": {"schema": STRING, "required": True, "description": "`Bearer`."},
 }
+_HEADERS_OF_A_MODEL = ("x-narthex-deployment", "x-narthex-attempts", "x-narthex-ignored")
 _USUAL_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 
@@ -270,8 +272,8 @@ def _needs(route: Route) -> str | None:
 
 
 def _answer(route: Route, operation: Operation) -> Schema:
-    of_a_model = ("x-narthex-deployment", "x-narthex-ignored") if operation.body is not None else ()
-    answer = _content("The answer.", {operation.media: operation.answer}) | {"headers": _headers(*of_a_model)}
+    headers = _HEADERS_OF_A_MODEL if operation.body is not None else ()
+    answer = _content("The answer.", {operation.media: operation.answer}) | {"headers": _headers(*headers)}
     if operation.events:
         answer["content"]["text/event-stream"] = {"schema": _event(operation)}
     return answer

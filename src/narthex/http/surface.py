@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import structlog
 
@@ -63,6 +64,7 @@ class ModelSurface:
             started_s=exchange.started_s,
         )
         call.ignored += decoded.ignored
+        exchange.told = partial(_told, call)
         exchange.facts["model"] = decoded.request.model
         streams = not isinstance(decoded.request, EmbeddingsRequest) and decoded.request.stream
         async with ended_by_hangup(exchange.receive, answered=lambda: exchange.ended):
@@ -80,7 +82,7 @@ class ModelSurface:
             body = self._dialect.encode_answer(call, held, created=int(self._clock()))
         except OutOfOrder as error:
             raise UpstreamProtocolError from error
-        await exchange.reply(200, body, [JSON, *_told(call)])
+        await exchange.reply(200, body, [JSON])
 
     async def _stream(self, exchange: Exchange, call: Call) -> None:
         encoder: StreamEncoder | None = None
@@ -92,7 +94,7 @@ class ModelSurface:
                 await self._frames(exchange, call, frames, encoder=encoder)
             end = encoder.end()
             if not exchange.begun:
-                await exchange.begin(200, _STREAM_HEADERS + _told(call))
+                await exchange.begin(200, _STREAM_HEADERS)
             await exchange.send(end, more=False)
         except OutOfOrder as error:
             await self._broken(exchange, encoder, UpstreamProtocolError(), cause=error)
@@ -108,7 +110,7 @@ class ModelSurface:
                 if data := encoder.encode(frame):
                     if not exchange.begun:
                         exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
-                        await exchange.begin(200, _STREAM_HEADERS + _told(call))
+                        await exchange.begin(200, _STREAM_HEADERS)
                     written()
                     await exchange.send(data)
 
@@ -148,8 +150,12 @@ class ModelSurface:
 
 
 def _told(call: Call) -> Headers:
-    """What the answer's head tells of how the call was served."""
-    headers: Headers = [(b"x-narthex-deployment", call.deployment.encode("ascii", "replace"))]
+    """What the answer's head tells of how the call was served, as far as it got."""
+    headers: Headers = []
+    if call.deployment:
+        headers.append((b"x-narthex-deployment", call.deployment.encode("ascii", "replace")))
+    if call.attempts:
+        headers.append((b"x-narthex-attempts", b"%d" % len(call.attempts)))
     if call.ignored:
         # The names are the caller's own words: no control character of theirs may end the header.
         named = ", ".join(dict.fromkeys(call.ignored)).encode("unicode_escape")

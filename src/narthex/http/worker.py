@@ -5,6 +5,7 @@ from typing_extensions import override
 
 from narthex.engine.served import ServedModel
 from narthex.ipc.logs import LogFormat
+from narthex.routing.route import Named
 
 
 class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,13 +23,13 @@ class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a worker is told. `names` maps further public names to deployments, in order of preference."""
+    """All that a worker is told. `names`: further public names, and who answers for each."""
 
     name: str
     data_dir: str
     run_dir: str
     models: tuple[ServedModel, ...]
-    names: dict[str, tuple[str, ...]] = {}
+    names: dict[str, Named] = {}
     providers: dict[str, RemoteProvider] = {}
     allowed_hosts: tuple[str, ...] = ("*",)
     trusted_proxies: tuple[str, ...] = ()

@@ -1,17 +1,24 @@
 """The public models of a worker: those of this server, and the names that its settings give to deployments."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
 from narthex.core.models import ModelCard
 from narthex.core.ports import Deployment
 from narthex.engine.served import ServedModel
-from narthex.routing.router import ANY, Route
+from narthex.routing.route import ANY, Named, Route
 
-Find = Callable[[str], Deployment]
-"""The deployment of a `provider/model` name."""
+
+class Find(Protocol):
+    """Finds the deployment of a `provider/model` name."""
+
+    def __call__(self, name: str, connect_s: float | None = None) -> Deployment:
+        """`connect_s`: how long a new connection may take; None: as long as usual."""
+        ...
 
 
 def local_routes(models: Iterable[ServedModel], find: Find) -> dict[str, Route]:
@@ -23,17 +30,26 @@ def local_routes(models: Iterable[ServedModel], find: Find) -> dict[str, Route]:
 
 
 def named_routes(
-    names: Mapping[str, tuple[str, ...]], find: Find, *, local: Mapping[str, Route], created: int
+    names: Mapping[str, Named], find: Find, *, local: Mapping[str, Route], created: int
 ) -> dict[str, Route]:
     """One row for each name of the settings. What answers first decides which kind of model it is."""
     rows = {}
-    for name, wanted in names.items():
-        first = local.get(wanted[0].removeprefix("local/"))
+    for name, named in names.items():
+        main = named.deployments[0]
+        first = local.get(main.removeprefix("local/"))
         if first is not None:
             card = msgspec.structs.replace(first.card, id=name, removable=False)
         else:
-            card = ModelCard(id=name, created=created, owned_by=wanted[0].partition("/")[0], kind="chat")
-        rows[name] = Route(card=card, deployments=tuple(map(find, wanted)))
+            card = ModelCard(id=name, created=created, owned_by=main.partition("/")[0], kind="chat")
+        found = partial(find, connect_s=named.rules.connect_s)
+        rows[name] = Route(
+            card=card,
+            deployments=tuple(map(found, named.deployments)),
+            weights=named.weights,
+            rules=named.rules,
+            context_window=tuple(map(found, named.context_window)),
+            content_filter=tuple(map(found, named.content_filter)),
+        )
     return rows
 
 

@@ -4,39 +4,40 @@ Source: ARCHITECTURE D3 and D4.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import NoReturn
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
+from random import Random
 
-import msgspec
-
-from narthex.core import capabilities
-from narthex.core.errors import InvalidRequest, ModelNotFound, NarthexError, UpstreamTimeout
-from narthex.core.models import ModelCard
-from narthex.core.ports import Call, Deployment, Opened, Stream
+from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
+from narthex.core.ports import Call, Opened, Stream
 from narthex.core.stream import Frame
+from narthex.routing.attempt import Filtered, answer
+from narthex.routing.health import Health
+from narthex.routing.journey import Journey
+from narthex.routing.route import ANY, Route
 
-ANY = "*"
-"""The name that stands for every model that has no row of its own."""
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A public model: its card, and the deployments that may answer, in order of preference.
-
-    `exists` tells whether it is still there: a local model can be deleted while we serve.
-    """
-
-    card: ModelCard
-    deployments: tuple[Deployment, ...]
-    exists: Callable[[], bool] = lambda: True
+__all__ = ["ANY", "Route", "Router"]
 
 
 class Router:
     """Opens calls on deployments. `routes` is one snapshot: it is never changed, only replaced."""
 
-    def __init__(self, routes: Mapping[str, Route], *, total_s: float) -> None:
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        *,
+        total_s: float,
+        health: Health | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        """`total_s`: how long a whole request may take where its model has no such limit of its own.
+
+        `health`: outlives the snapshot, if given. `rng`: chooses by weight, explores, spreads retries.
+        """
         self.routes = routes
         self._total_s = total_s
+        self._health = health or Health(clock=_loop_time)
+        self._rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
 
     def route(self, model: str) -> Route:
         """The row of a name.
@@ -50,80 +51,66 @@ class Router:
         return route
 
     def open(self, call: Call) -> Opened:
-        """The `Handler` at the end of all policies. The whole request has `total_s` seconds."""
+        """The `Handler` at the end of all policies: the block begins with the first output.
+
+        Raises:
+            ModelNotFound: there is no such model.
+            UnsupportedParameter: no deployment honours the request; names the field.
+            UpstreamTimeout: the whole request, all attempts and waits together, took too long.
+            NarthexError: what the last attempt ended with.
+        """
         return self._open(call)
 
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[Stream]:
-        deadline = asyncio.get_running_loop().time() + self._total_s
-        last: NarthexError | None = None
-        committed = False
-        for deployment in self._able(call):
-            call.deployment, call.fingerprint = deployment.name, deployment.fingerprint
-            try:
-                async with asyncio.timeout_at(deadline), deployment.open(call) as frames:
-                    held = await _first_output(frames)
-                    stream = _committed(held, frames)
-                    committed = True
-                    try:
-                        yield stream
-                    finally:
-                        await stream.aclose()
-                    return
-            except TimeoutError:
-                raise UpstreamTimeout(f"The request took longer than {self._total_s:g} s.") from None
-            except NarthexError as error:
-                if not error.retryable or committed:
-                    raise
-                last = error
-        _give_up(last)
-
-    def _able(self, call: Call) -> Sequence[Deployment]:
-        """The deployments that can honour the call.
-
-        Raises:
-            UnsupportedParameter: there is none; names the field that stands in the way of the first.
-            InvalidRequest: the model does not serve this surface at all.
-        """
         route = self.route(call.request.model)
-        able, refusals = [], []
-        for deployment in route.deployments:
-            honoured = deployment.capabilities(call.surface)
-            if honoured is None:
-                continue
-            refusal = capabilities.refusal(call.request.fields, honoured, model=call.request.model)
-            if refusal is None:
-                able.append(deployment)
-            else:
-                refusals.append(refusal)
-        if not able and refusals:
-            raise refusals[0]
-        if not able:
-            message = f"The model '{call.request.model}' is not a model for {call.surface}."
-            raise InvalidRequest(message, param="model", code="unsupported_value")
-        honoured = able[0].capabilities(call.surface) or {}
-        call.ignored += capabilities.without_effect(call.request.fields, honoured)
-        return able
+        total_s = route.rules.total_s or self._total_s
+        deadline_s = _loop_time() + total_s
+        journey = Journey(call, route, health=self._health, rng=self._rng, deadline_s=deadline_s)
+        total = asyncio.timeout_at(deadline_s)
+        try:
+            async with total, aclosing(self._frames(call, journey)) as frames:
+                first = await anext(frames, None)
+                async with aclosing(_begun(first, frames)) as stream:
+                    yield stream
+        except TimeoutError:
+            if not total.expired():
+                raise
+            raise UpstreamTimeout(f"The request took longer than {total_s:g} s.") from None
+
+    async def _frames(self, call: Call, journey: Journey) -> AsyncGenerator[Frame, None]:
+        """The frames of whichever attempt comes as far as its first output."""
+        while True:
+            deployment = await journey.next()
+            attempt = answer(
+                call,
+                deployment,
+                rules=journey.rules,
+                health=self._health,
+                deadline_s=journey.deadline_s,
+                refuse_filtered=journey.asks_past_filters,
+            )
+            committed = False
+            try:
+                async with aclosing(attempt) as frames:
+                    async for frame in frames:
+                        committed = True
+                        yield frame
+                return
+            except Filtered:
+                journey.filtered(deployment)
+            except NarthexError as error:
+                if committed:
+                    raise
+                journey.failed(deployment, error)
 
 
-def _give_up(last: NarthexError | None) -> NoReturn:
-    if last is None:
-        raise NarthexError("no deployment was tried")
-    raise last
-
-
-async def _first_output(frames: Stream) -> list[Frame]:
-    """The frames up to the first that a caller would see; before it the attempt can still be replaced."""
-    held: list[Frame] = []
-    async for frame in frames:
-        held.append(frame)
-        if frame.has_output:
-            break
-    return held
-
-
-async def _committed(held: list[Frame], frames: Stream) -> AsyncGenerator[Frame, None]:
-    for frame in held:
+async def _begun(first: Frame | None, rest: AsyncGenerator[Frame, None]) -> AsyncGenerator[Frame, None]:
+    if first is not None:
+        yield first
+    async for frame in rest:
         yield frame
-    async for frame in frames:
-        yield frame
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,135 @@
+"""One request's way through the deployments of its model: whom to ask next, where to turn, when to give up."""
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+from typing import NoReturn
+
+from narthex.core import capabilities
+from narthex.core.capabilities import Capabilities
+from narthex.core.errors import InvalidRequest, NarthexError, UnsupportedParameter
+from narthex.core.ports import Call, Deployment
+from narthex.routing.choice import ordered
+from narthex.routing.health import Health
+from narthex.routing.retry import Itinerary, filtered, moves_on, too_long
+from narthex.routing.route import Route
+
+
+class Journey:
+    """Made for one call, used by one task. `deadline_s`: the end of the total clock, as a time of the loop."""
+
+    def __init__(self, call: Call, route: Route, *, health: Health, rng: Random, deadline_s: float) -> None:
+        """Choose who may answer.
+
+        Raises:
+            UnsupportedParameter: nobody can; names the field that stands in the way of the first.
+            InvalidRequest: the model does not serve this surface at all.
+        """
+        self.rules = route.rules
+        self.deadline_s = deadline_s
+        self._call = call
+        self._route = route
+        self._health = health
+        self._rng = rng
+        self._ignored = tuple(call.ignored)
+        self._last: NarthexError | None = None
+        self._turned = False
+        able = self._able(route.deployments)
+        if not able:
+            raise self._refusal()
+        weights = dict(zip(route.deployments, route.weights, strict=False))
+        weighted = [(deployment, weights.get(deployment, 1.0)) for deployment in able]
+        self._itinerary = self._way(ordered(weighted, strategy=route.rules.strategy, health=health, rng=rng))
+
+    @property
+    def asks_past_filters(self) -> bool:
+        """Whether there is somebody else to ask when a content filter ends an answer before it began."""
+        return self._itinerary.untried if self._turned else bool(self._able(self._route.content_filter))
+
+    async def next(self) -> Deployment:
+        """Whom to ask, after the wait that is due.
+
+        Raises:
+            NarthexError: nobody is left, or not in time; what the last attempt ended with.
+        """
+        step = self._itinerary.next(_now())
+        if step is None:
+            self._give_up()
+        deployment, wait_s = step
+        if wait_s:
+            await asyncio.sleep(wait_s)
+        honoured = deployment.capabilities(self._call.surface) or {}
+        without_effect = capabilities.without_effect(self._call.request.fields, honoured)
+        self._call.ignored[:] = [*self._ignored, *without_effect]
+        return deployment
+
+    def failed(self, deployment: Deployment, error: NarthexError) -> None:
+        """An attempt ended before its commit point.
+
+        Raises:
+            NarthexError: the same error, where another attempt could end no better.
+        """
+        self._last = error
+        if too_long(error):
+            turned = self._turn(self._route.context_window)
+        elif filtered(error):
+            turned = self._turn(self._route.content_filter)
+        else:
+            turned = False
+        if not turned:
+            if not moves_on(error) and not self._fallback_left(error):
+                raise error
+            self._itinerary.failed(deployment, error, now_s=_now())
+
+    def filtered(self, deployment: Deployment) -> None:
+        """A content filter ended an answer before it began, and somebody else is to be asked."""
+        if not self._turn(self._route.content_filter):
+            self._itinerary.dismissed(deployment)
+
+    def _turn(self, fallbacks: Sequence[Deployment]) -> bool:
+        """Go on with the fallbacks for one kind of refusal, once."""
+        able = [] if self._turned else self._able(fallbacks)
+        if able:
+            self._turned = True
+            self._itinerary = self._way(able)
+        return bool(able)
+
+    def _way(self, deployments: Sequence[Deployment]) -> Itinerary:
+        return Itinerary(deployments, rules=self.rules, health=self._health, rng=self._rng, deadline_s=self.deadline_s)
+
+    def _fallback_left(self, error: NarthexError) -> bool:
+        """Among fallbacks, what made us turn to them may be mended by the next of them."""
+        return self._turned and (too_long(error) or filtered(error))
+
+    def _give_up(self) -> NoReturn:
+        assert self._last is not None  # noqa: S101 - an itinerary begins with somebody to ask
+        raise self._itinerary.explained(self._last, now_s=_now())
+
+    # --- who can honour the request
+
+    def _able(self, deployments: Sequence[Deployment]) -> list[Deployment]:
+        return [
+            deployment
+            for deployment in deployments
+            if (honoured := self._honoured(deployment)) is not None and self._stands_in_the_way(honoured) is None
+        ]
+
+    def _refusal(self) -> NarthexError:
+        for deployment in self._route.deployments:
+            honoured = self._honoured(deployment)
+            if honoured is not None and (refusal := self._stands_in_the_way(honoured)) is not None:
+                return refusal
+        model, surface = self._call.request.model, self._call.surface
+        message = f"The model '{model}' is not a model for {surface}."
+        return InvalidRequest(message, param="model", code="unsupported_value")
+
+    def _honoured(self, deployment: Deployment) -> Capabilities | None:
+        return deployment.capabilities(self._call.surface)
+
+    def _stands_in_the_way(self, honoured: Capabilities) -> UnsupportedParameter | None:
+        request = self._call.request
+        return capabilities.refusal(request.fields, honoured, model=request.model)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
