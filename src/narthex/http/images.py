@@ -166,7 +166,7 @@ def _origin(exchange: Exchange) -> str:
         authority = sent.decode()
     else:
         host, port = exchange.scope.get("server") or ("localhost", None)
-        authority = host if port is None else f"{host}:{port}"
+        authority = "localhost" if port is None else f"{host}:{port}"
     return f"{exchange.scope.get('scheme', 'http')}://{authority}"
 
 

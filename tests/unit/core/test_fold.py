@@ -8,6 +8,8 @@ from narthex.core.stream import (
     ChoiceStarted,
     EmbeddingsReady,
     Frame,
+    ImagePartial,
+    ImageReady,
     OutOfOrder,
     ReasoningDelta,
     RefusalDelta,
@@ -51,6 +53,11 @@ def test_asked_for_but_empty_logprobs_are_not_none() -> None:
 
 def test_vectors_are_kept() -> None:
     assert folded([Frame.of(EmbeddingsReady((b"ab", b"cd")))]).vectors == (b"ab", b"cd")
+
+
+def test_images_are_kept_in_their_order_and_parts_of_them_are_not() -> None:
+    one, two = ImageReady(data=b"1"), ImageReady(url="http://x/2")
+    assert folded([Frame.of(ImagePartial(index=0, data=b"0"), one), Frame.of(two)]).images == [one, two]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from narthex.core.stream import (
     EmbeddingsReady,
     Event,
     Frame,
+    ImagePartial,
+    ImageReady,
     OrderCheck,
     OutOfOrder,
     ReasoningDelta,
@@ -113,6 +115,15 @@ def test_vectors_are_an_answer() -> None:
     check(EmbeddingsReady((b"",)), UsageReported(USAGE)).end()
 
 
+def test_a_whole_image_is_an_answer_and_a_part_of_one_is_none() -> None:
+    partial, ready = ImagePartial(index=0, data=b"i"), ImageReady(data=b"image")
+    check(partial, ready, partial, ready, UsageReported(USAGE)).end()
+    with pytest.raises(OutOfOrder, match="without an answer"):
+        check(partial, UsageReported(USAGE)).end()
+    with pytest.raises(OutOfOrder, match="ImageReady may not come"):
+        check(ready, UsageReported(USAGE), ready)
+
+
 def test_the_total_is_the_sum() -> None:
     assert USAGE.total_tokens == 7
 
@@ -141,7 +152,8 @@ def test_a_frame_is_decoded_once_and_only_when_asked() -> None:
 @pytest.mark.parametrize(
     ("events", "output"),
     [((), False), ((ChoiceStarted(0),), False), ((ChoiceStarted(0), TextDelta(0, "a")), True),
-     ((ChoiceFinished(0, "stop"),), True), ((EmbeddingsReady(()),), True)],
+     ((ChoiceFinished(0, "stop"),), True), ((EmbeddingsReady(()),), True),
+     ((ImagePartial(index=0, data=b""),), True), ((ImageReady(),), True)],
 )  # fmt: skip
 def test_output_is_what_a_caller_would_see(events: tuple[Event, ...], output: bool) -> None:
     assert Frame.of(*events).has_output is output

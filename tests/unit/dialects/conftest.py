@@ -12,16 +12,19 @@ from narthex.core.ports import Call, Decoded, Dialect, Surface
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
+from narthex.dialects.openai_images import ImagesDialect
 
 DIALECTS: dict[Surface, Dialect] = {
     "chat": ChatDialect(),
     "completions": CompletionsDialect(),
     "embeddings": EmbeddingsDialect(),
+    "images": ImagesDialect(),
 }
 LEAST: dict[Surface, dict[str, Any]] = {
     "chat": {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
     "completions": {"model": "m", "prompt": "Once"},
     "embeddings": {"model": "m", "input": "text"},
+    "images": {"model": "m", "prompt": "A cat"},
 }
 
 Decode = Callable[..., Decoded]
