@@ -1,0 +1,188 @@
+"""The row of Anthropic's Messages API: what it honours, and how to speak to it. No I/O.
+
+Source: contract sections 1.2, 8.2 and 11; ARCHITECTURE D3.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
+from narthex.core.chat import ChatRequest
+from narthex.core.errors import NarthexError, UpstreamError
+from narthex.core.ports import Request
+from narthex.providers.anthropic_errors import parse_error
+from narthex.providers.anthropic_messages import conversation
+from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
+from narthex.providers.anthropic_stream import MessagesDecoder
+
+PATH = "/messages"
+KEY_HEADER = "x-api-key"
+HEADERS: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
+"""What every request carries besides the key."""
+
+_NATIVE = (
+    "model", "max_tokens", "max_completion_tokens", "stream", "stream_options", "top_p", "user", "safety_identifier",
+    "tool_choice", "parallel_tool_calls", "function_call",
+)  # fmt: skip
+_HINTS = ("metadata", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
+_COMBINED = frozenset(("anyOf", "oneOf", "allOf", "$ref"))
+"""Schemas that the API does not take where a tool's input begins."""
+
+
+class AnthropicChat:
+    """See `Codec`. The arguments tell what the models can do; see `Options`."""
+
+    path = PATH
+
+    def __init__(
+        self,
+        *,
+        max_tokens: int = 4096,
+        prefill: bool = True,
+        thinking: bool = True,
+        adaptive: bool = False,
+        schema: bool = False,
+    ) -> None:
+        self._options = Options(
+            max_tokens=max_tokens, prefill=prefill, thinking=thinking, adaptive=adaptive, schema=schema
+        )
+        self._capabilities = _honoured(self._options)
+
+    def build(self, request: Request, *, model: str) -> bytes:
+        """See `Codec.build`.
+
+        Raises:
+            UnsupportedParameter: fields that the API does not take together.
+        """
+        return build(_chat(request), model=model, options=self._options)
+
+    def decoder(self, request: Request) -> MessagesDecoder:
+        """See `Codec.decoder`."""
+        chat = _chat(request)
+        return MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
+
+    def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
+        """See `Codec.parse_error`."""
+        return parse_error(status, list(headers), body)
+
+    def capabilities(self) -> Capabilities:
+        """See `Codec.capabilities`."""
+        return self._capabilities
+
+
+def _chat(request: Request) -> ChatRequest:
+    if not isinstance(request, ChatRequest):
+        raise NarthexError("this codec is for chats")
+    return request
+
+
+# --- what is honoured ----------------------------------------------------------------------------------------------
+
+
+def _honoured(options: Options) -> Capabilities:
+    return (
+        dict.fromkeys(_NATIVE, State.NATIVE)
+        | dict.fromkeys(_HINTS, State.NO_EFFECT)
+        | {
+            "messages": Limited(
+                limits="text, images and PDF files" + ("" if options.prefill else ", the last not the assistant's"),
+                check=lambda value: _messages(value, options),
+            ),
+            "temperature": Limited(limits="up to 1", check=_up_to_one),
+            "stop": Limited(limits="not white space alone", check=_stop),
+            "tools": Limited(
+                limits="functions only" + ("" if options.schema else ", not strict"),
+                check=lambda value: _tools(value, options),
+            ),
+            "functions": Limited(limits="parameters that are objects", check=_functions),
+            "response_format": _response_format(options),
+            "reasoning_effort": _reasoning_effort(options),
+            "service_tier": Limited(limits="auto and default", check=_tier),
+            "top_k": Limited(limits="whole numbers", check=_top_k),
+            "n": _only(1, "n"),
+            "frequency_penalty": _only(0, "frequency_penalty"),
+            "presence_penalty": _only(0, "presence_penalty"),
+        }
+    )
+
+
+def _only(neutral: Any, name: str) -> Rule:
+    """The one value of a refused field that asks for nothing."""
+
+    def check(value: Any) -> None:
+        if value != neutral:
+            raise Verdict(name, f"'{name}' is not supported.")
+
+    return Limited(state=State.REFUSED, limits=f"except {msgspec.json.encode(neutral).decode()}", check=check)
+
+
+def _messages(value: Any, options: Options) -> None:
+    conversation(value, prefill=options.prefill)
+
+
+def _up_to_one(value: Any) -> None:
+    if value > 1:
+        raise Verdict("temperature", "This model takes a temperature from 0 to 1.")
+
+
+def _stop(value: Any) -> None:
+    if any(not text.strip() for text in value):
+        raise Verdict("stop", "This model can't stop at white space alone.")
+
+
+def _tier(value: Any) -> None:
+    if value not in TIERS:
+        raise Verdict("service_tier", "This model's server knows the tiers 'auto' and 'default' only.")
+
+
+def _top_k(value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < -1:
+        raise Verdict("top_k", "top_k has to be a whole number; 0 and -1 turn it off.")
+
+
+def _anything(_: Any) -> None:
+    """No value is refused."""
+
+
+def _reasoning_effort(options: Options) -> Rule:
+    if not options.thinking:
+        return _only("none", "reasoning_effort")
+    if options.adaptive:
+        return State.NATIVE
+    return Limited(limits="any, heeded when a user is answered and not between calls", check=_anything)
+
+
+# --- schemas -------------------------------------------------------------------------------------------------------
+
+
+def _tools(value: Any, options: Options) -> None:
+    for index, tool in enumerate(value):
+        if tool["type"] != "function":
+            raise Verdict(f"tools[{index}].type", "Only tools of type 'function' are supported.")
+        if tool["function"].get("strict") and not options.schema:
+            raise Verdict(f"tools[{index}].function.strict", "This model can't be held to a tool's schema.")
+        _check_object(tool["function"].get("parameters", {}), f"tools[{index}].function.parameters")
+
+
+def _functions(value: Any) -> None:
+    for index, function in enumerate(value):
+        _check_object(function.get("parameters", {}), f"functions[{index}].parameters")
+
+
+def _response_format(options: Options) -> Rule:
+    if options.schema:
+        return State.NATIVE
+    return Limited(state=State.EMULATED, limits="schemas of objects", check=_object_format)
+
+
+def _object_format(value: Any) -> None:
+    _check_object(value.get("json_schema", {}).get("schema", {}), "response_format.json_schema.schema")
+
+
+def _check_object(schema: Any, path: str) -> None:
+    """Refuse what the API does not take as a tool's input."""
+    if schema.get("type", "object") != "object" or _COMBINED & schema.keys():
+        listed = ", ".join(sorted(_COMBINED))
+        raise Verdict(path, f"This model takes schemas of type 'object' only, without {listed} at the top.")
