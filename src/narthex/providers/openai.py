@@ -1,4 +1,4 @@
-"""OpenAI's chat format as a provider speaks it: requests to it, and its streams to frames. No I/O.
+"""OpenAI's chat format as a provider speaks it: its streams to frames. No I/O.
 
 Source: contract sections 1.2 to 1.4.
 
@@ -16,7 +16,6 @@ from typing import Any, get_args
 
 import msgspec
 
-from narthex.core.chat import ChatRequest
 from narthex.core.errors import UpstreamProtocolError
 from narthex.core.stream import (
     ChoiceFinished,
@@ -38,7 +37,7 @@ from narthex.wire.sse import SseDecoder
 FORMAT = "openai.chat"
 PATH = "/chat/completions"
 
-_FINISH: Mapping[str, FinishReason] = {reason: reason for reason in get_args(FinishReason)} | {
+FINISH_REASONS: Mapping[str, FinishReason] = {reason: reason for reason in get_args(FinishReason)} | {
     "eos": "stop",
     "eos_token": "stop",
     "end_turn": "stop",
@@ -48,13 +47,7 @@ _FINISH: Mapping[str, FinishReason] = {reason: reason for reason in get_args(Fin
 }
 """Finish reasons that servers send, by the contract's name for each."""
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
-
-def build(request: ChatRequest, *, model: str) -> bytes:
-    """The body to send: the caller's own fields, the provider's name of the model, always as a stream with usage."""
-    stream = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
-    return msgspec.json.encode({**request.sent, **stream})
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 # --- the wire, as far as we read it --------------------------------------------------------------------------------
@@ -70,7 +63,9 @@ class _CompletionDetails(msgspec.Struct):
     rejected_prediction_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class WireUsage(msgspec.Struct):
+    """`usage`, as servers write it."""
+
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _PromptDetails | None = None
@@ -84,7 +79,7 @@ class _ChoiceGlance(msgspec.Struct, gc=False):
 
 class _Glance(msgspec.Struct):
     choices: list[_ChoiceGlance] | None = None
-    usage: _Usage | None = None
+    usage: WireUsage | None = None
     error: Any = None
 
 
@@ -180,12 +175,12 @@ class ChatDecoder:
             if not data.isascii():
                 data.decode()  # a frame may be passed on without being decoded: it must be sound
             glance = _glance(data)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise UpstreamProtocolError from error
         if glance.error:
             raise stream_error(glance.error)
         if glance.usage is not None:
-            self._usage = _usage(glance.usage)
+            self._usage = usage_of(glance.usage)
         live = [choice for choice in glance.choices or () if choice.index not in self._finished]
         if not live:  # usage alone, a keep-alive, or an afterthought to a finished choice
             return None
@@ -200,11 +195,11 @@ class ChatDecoder:
                 self._started.add(choice.index)
                 starts.append(choice.index)
             if choice.finish_reason:
-                if choice.finish_reason not in _FINISH:
+                if choice.finish_reason not in FINISH_REASONS:
                     raise UpstreamProtocolError("The model's server broke off its answer.")
                 self._finished.add(choice.index)
                 ends = True
-                foreign |= _FINISH[choice.finish_reason] != choice.finish_reason
+                foreign |= FINISH_REASONS[choice.finish_reason] != choice.finish_reason
         if foreign:
             data = _with_our_reasons(data)
         read = frozenset(choice.index for choice in live)
@@ -215,11 +210,12 @@ def _with_our_reasons(data: bytes) -> bytes:
     chunk = _any(data)
     for choice in chunk["choices"]:
         if reason := choice.get("finish_reason"):
-            choice["finish_reason"] = _FINISH.get(reason, reason)
+            choice["finish_reason"] = FINISH_REASONS.get(reason, reason)
     return msgspec.json.encode(chunk)
 
 
-def _usage(usage: _Usage) -> Usage:
+def usage_of(usage: WireUsage) -> Usage:
+    """The same as the core knows it."""
     prompt = usage.prompt_tokens_details or _PromptDetails()
     completion = usage.completion_tokens_details or _CompletionDetails()
     return Usage(
@@ -239,14 +235,14 @@ def _events(data: bytes, *, starts: tuple[int, ...], read: frozenset[int]) -> tu
     """The events of one chunk. `starts`: choices that begin in it; `read`: those that had not finished before it."""
     try:
         chunk = _chunk(data)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise UpstreamProtocolError from error
     events: list[Event] = [ChoiceStarted(choice) for choice in starts]
     for choice in chunk.choices:
         if choice.index in read:
             events.extend(_deltas(choice.index, choice.delta, choice.logprobs))
             if choice.finish_reason:
-                events.append(ChoiceFinished(choice.index, _FINISH[choice.finish_reason]))
+                events.append(ChoiceFinished(choice.index, FINISH_REASONS[choice.finish_reason]))
     return tuple(events)
 
 

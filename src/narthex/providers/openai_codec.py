@@ -1,50 +1,126 @@
-"""The row of servers that speak OpenAI's chat format: what they honour, and how to speak to them. No I/O."""
+"""The codec of servers that speak OpenAI's chat format: what they honour, and how to speak to them. No I/O."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
-from narthex.core.capabilities import Capabilities, State
+from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import NarthexError, UpstreamError
 from narthex.core.ports import Request
-from narthex.providers.openai import PATH, ChatDecoder, build
-from narthex.providers.openai_errors import parse_error
+from narthex.core.stream import Frame
+from narthex.providers import openai_older
+from narthex.providers.openai import PATH, ChatDecoder
+from narthex.providers.openai_older import FunctionAnswer, Rewriting
+from narthex.providers.openai_refusals import refusal
+from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, without, without_choice
+from narthex.providers.traits import ModelTraits
 
-HONOURED: Capabilities = dict.fromkeys(
-    (
-        "messages", "model", "store", "metadata", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs",
-        "top_logprobs", "max_tokens", "max_completion_tokens", "n", "modalities", "prediction", "audio",
-        "response_format", "seed", "service_tier", "stop", "stream", "stream_options", "temperature", "top_p", "tools",
-        "tool_choice", "parallel_tool_calls", "user", "function_call", "functions", "reasoning_effort", "verbosity",
-        "web_search_options", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-        "prompt_cache_options", "moderation",
-    ),
-    State.NATIVE,
+HONOURED: Rules = native(
+    "messages", "model", "store", "metadata", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs",
+    "top_logprobs", "max_tokens", "max_completion_tokens", "n", "modalities", "prediction", "audio",
+    "response_format", "seed", "service_tier", "stop", "stream", "stream_options", "temperature", "top_p", "tools",
+    "tool_choice", "parallel_tool_calls", "user", "function_call", "functions", "reasoning_effort", "verbosity",
+    "web_search_options", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+    "prompt_cache_options", "moderation",
 )  # fmt: skip
+"""What OpenAI itself honours."""
+AS_SENT = ModelTraits(developer=True, functions=True)
+"""A model that takes everything as the caller wrote it."""
+
+_LIMITS = ("max_completion_tokens", "max_tokens")  # the first wins (contract 1.2)
+_OLDER = ("functions", "function_call")
+
+
+class AnswerDecoder(Protocol):
+    """Turns the bytes of one answer into frames; see `Decoder` of the deployments."""
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that `data` completes."""
+        ...
+
+    def end(self) -> Iterator[Frame]:
+        """The last frames."""
+        ...
 
 
 class OpenAIChat:
-    """See `Codec`."""
+    """Chats with one model. See `Codec`."""
 
     path = PATH
 
-    def build(self, request: Request, *, model: str) -> bytes:
-        """See `Codec.build`."""
-        return build(_chat(request), model=model)
+    def __init__(self, row: Row | None = None, traits: ModelTraits = AS_SENT) -> None:
+        """`row`: of the server; None: OpenAI's own."""
+        self._row = row or Row(honoured=HONOURED)
+        self._traits = traits
+        self._honoured = _emulations(for_model(self._row.honoured, traits), traits)
+        self._rewriting = Rewriting(
+            developer=traits.developer,
+            functions=traits.functions,
+            continues=self._row.continues if traits.prefill else "",
+            own_members=self._row.own_members,
+        )
 
-    def decoder(self, request: Request) -> ChatDecoder:
+    def build(self, request: Request, *, model: str) -> bytes:
+        """See `Codec.build`. The caller's own fields, always as a stream with usage."""
+        return body(self.members(chat(request)), self._row, model=model)
+
+    def members(self, request: ChatRequest) -> dict[str, Any]:
+        """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
+        members = native_fields(request, self._honoured)
+        members["messages"] = self._rewriting.messages(request)
+        field = self._traits.max_tokens_field
+        limits = [request.sent[name] for name in _LIMITS if name in request.sent]
+        if field is not None and limits:
+            members[field] = limits[0]
+        if not self._traits.functions and (older := openai_older.tools(request)):
+            members |= older
+            if state_of("parallel_tool_calls", self._honoured) is State.NATIVE:
+                members["parallel_tool_calls"] = False
+        if state_of("tool_choice", self._honoured) is not State.NATIVE:
+            self._choose(members, request)
+        return members
+
+    def _choose(self, members: dict[str, Any], request: ChatRequest) -> None:
+        """For a server without `tool_choice`: tools that must not be called are not told."""
+        members.pop("tool_choice", None)
+        if "none" in (request.fields.get("tool_choice"), request.fields.get("function_call")):
+            members.pop("tools", None)
+            members.pop("parallel_tool_calls", None)
+
+    def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
-        return ChatDecoder(choices=_chat(request).sampling.n)
+        asked = chat(request)
+        decoder = ChatDecoder(choices=asked.sampling.n)
+        older = "functions" in asked.fields and not self._traits.functions
+        return FunctionAnswer(decoder) if older else decoder
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
-        return parse_error(status, list(headers), body)
+        return refusal(status, headers, body)
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
-        return HONOURED
+        return self._honoured
 
 
-def _chat(request: Request) -> ChatRequest:
+def chat(request: Request) -> ChatRequest:
+    """The request of a chat.
+
+    Raises:
+        NarthexError: it is for another surface.
+    """
     if not isinstance(request, ChatRequest):
         raise NarthexError("this codec is for chats")
     return request
+
+
+def _emulations(honoured: Capabilities, traits: ModelTraits) -> Capabilities:
+    """The same with what we make of fields that the model does not take as they are."""
+    ours: Rules = {}
+    if traits.max_tokens_field in honoured:
+        ours |= {name: State.EMULATED for name in _LIMITS if name != traits.max_tokens_field}
+    if not traits.functions and "tools" in honoured:
+        chooses = state_of("tool_choice", honoured) is State.NATIVE
+        ours["functions"] = State.EMULATED
+        ours["function_call"] = State.EMULATED if chooses else without_choice("function_call")
+    return {**honoured, **without(ours, traits.refused)}

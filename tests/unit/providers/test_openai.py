@@ -1,4 +1,4 @@
-"""The OpenAI chat codec: every stream of the corpus in any pieces, streams that end badly, and requests."""
+"""The OpenAI chat codec: every stream of the corpus in any pieces, and streams that end badly."""
 
 import json
 from collections.abc import Iterable
@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from narthex.core.chat import ChatRequest, Message, Sampling
 from narthex.core.errors import (
     NarthexError,
     UpstreamProtocolError,
@@ -18,7 +17,7 @@ from narthex.core.errors import (
 )
 from narthex.core.fold import Fold
 from narthex.core.stream import ChoiceFinished, Event, Frame, OrderCheck, UsageReported
-from narthex.providers.openai import FORMAT, ChatDecoder, build
+from narthex.providers.openai import FORMAT, ChatDecoder
 from narthex.wire.sse import encode
 
 CORPUS = Path(__file__).parents[2] / "corpus" / "openai"
@@ -179,23 +178,3 @@ def test_an_afterthought_beside_a_running_choice_has_no_events() -> None:
     late, going = {"index": 0, "delta": {"content": "late"}}, {"index": 1, "delta": {"content": "b"}}
     found = decode(STOP, chunk(late, going), chunk({"index": 1, "finish_reason": "stop"}), choices=2)
     assert plain(found[1].events) == [["ChoiceStarted", {"choice": 1}], ["TextDelta", {"choice": 1, "text": "b"}]]
-
-
-def test_the_request_is_the_caller_s_own_fields_as_a_stream_with_usage() -> None:
-    sent = {
-        "model": b'"assistant"',
-        "messages": b'[ {"role":"user", "content":"\\u00e9"} ]',
-        "seed": b"1.0",
-        "stream": b"false",
-    }
-    request = ChatRequest(
-        model="assistant",
-        messages=(Message(role="user", content="é"),),
-        sampling=Sampling(),
-        fields={},
-        sent={name: msgspec.Raw(value) for name, value in sent.items()},
-    )
-    assert build(request, model="gpt-5.4") == (
-        b'{"model":"gpt-5.4","messages":[ {"role":"user", "content":"\\u00e9"} ],"seed":1.0,"stream":true,'
-        b'"stream_options":{"include_usage":true}}'
-    )

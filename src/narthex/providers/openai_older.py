@@ -1,0 +1,137 @@
+"""Chats of an older or newer kind than a server knows, rewritten for it, and its answers mapped back. No I/O.
+
+Source: contract sections 1.2.1, 1.2.3 and 11. Whatever need not be touched stays the caller's own bytes.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from narthex.core.chat import ChatRequest, Message
+from narthex.core.stream import ChoiceFinished, Event, Frame, ToolCallDelta
+from narthex.providers.openai import ChatDecoder
+
+_Members = dict[str, msgspec.Raw]
+
+_members = msgspec.json.Decoder(list[_Members]).decode
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_map = msgspec.json.Decoder(_Members).decode
+_OF_ANSWERS = ("reasoning_content", "annotations")
+
+
+class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
+    """What to do to messages. `developer`, `functions`: the server knows these; `continues`: the mark of a message to
+    be continued, "" for none; `own_members`: it takes back what only answers hold.
+    """
+
+    developer: bool
+    functions: bool
+    continues: str
+    own_members: bool
+
+    def messages(self, request: ChatRequest) -> msgspec.Raw:
+        """The conversation as the server takes it."""
+        sent = request.sent["messages"]
+        single = any(_is_single(message) for message in request.messages)
+        older = not self.functions and any(message.role == "function" for message in request.messages)
+        older |= not self.functions and any(message.function_call is not None for message in request.messages)
+        newer = not self.developer and any(message.role == "developer" for message in request.messages)
+        marked = bool(self.continues) and continued(request)
+        told = not self.own_members and any(message.role == "assistant" for message in request.messages)
+        if not (single or older or newer or marked or told):
+            return sent
+        messages = _members(sent)
+        for message in messages:
+            self._rewrite(message)
+        if older:
+            _with_tools(messages)
+        if marked:
+            messages[-1][self.continues] = msgspec.Raw(b"true")
+        return _raw(messages)
+
+    def _rewrite(self, message: _Members) -> None:
+        if not self.developer and _text(message["role"]) == "developer":
+            message["role"] = _raw("system")
+        if bytes(message.get("content", b"")).startswith(b"{"):  # a part that stands alone
+            message["content"] = _raw([message["content"]])
+        if not self.own_members:
+            for name in _OF_ANSWERS:
+                message.pop(name, None)
+
+
+def continued(request: ChatRequest) -> bool:
+    """Whether the conversation ends with words of the assistant."""
+    last = request.messages[-1]
+    return last.role == "assistant" and bool(last.text) and not last.tool_calls and last.function_call is None
+
+
+def tools(request: ChatRequest) -> Mapping[str, Any]:
+    """`functions` and `function_call` as `tools` and `tool_choice`; nothing where the caller sent none."""
+    rewritten: dict[str, Any] = {}
+    if "functions" in request.fields:
+        functions = _raws(request.sent["functions"])
+        rewritten["tools"] = _raw([{"type": "function", "function": each} for each in functions])
+    chosen = request.fields.get("function_call")
+    if isinstance(chosen, dict):
+        rewritten["tool_choice"] = _raw({"type": "function", "function": {"name": chosen["name"]}})
+    elif chosen is not None and "functions" in request.fields:
+        rewritten["tool_choice"] = _raw(chosen)
+    return rewritten
+
+
+class FunctionAnswer:
+    """Decodes the answer to functions that were sent as tools: the first call of each choice, in the older form."""
+
+    def __init__(self, decoder: ChatDecoder) -> None:
+        self._decoder = decoder
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """See `ChatDecoder.feed`."""
+        return map(_older, self._decoder.feed(data))
+
+    def end(self) -> Iterator[Frame]:
+        """See `ChatDecoder.end`."""
+        return self._decoder.end()
+
+
+def _older(frame: Frame) -> Frame:
+    """There is room for one call only."""
+    kept = (event for event in frame.events if not (isinstance(event, ToolCallDelta) and event.call > 0))
+    return Frame.of(*map(_older_event, kept))
+
+
+def _older_event(event: Event) -> Event:
+    if isinstance(event, ChoiceFinished) and event.reason == "tool_calls":
+        return ChoiceFinished(event.choice, "function_call")
+    return event
+
+
+def _with_tools(messages: list[_Members]) -> None:
+    """Calls and results of functions as those of tools. A result answers the last call before it."""
+    last = "call_0"
+    for index, message in enumerate(messages):
+        if _is_set(message, "function_call"):
+            last = f"call_{index}"
+            call = {"id": last, "type": "function", "function": message.pop("function_call")}
+            message["tool_calls"] = _raw([call])
+        elif _text(message["role"]) == "function":
+            message |= {"role": _raw("tool"), "tool_call_id": _raw(last)}
+            if not _is_set(message, "content"):
+                message["content"] = _raw("")
+
+
+def _is_single(message: Message) -> bool:
+    return isinstance(message.content, tuple) and len(message.content) == 1
+
+
+def _is_set(message: _Members, name: str) -> bool:
+    return bytes(message.get(name, b"null")) != b"null"
+
+
+def _raw(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
+
+
+def _text(raw: msgspec.Raw) -> str:
+    return msgspec.json.decode(raw, type=str)

@@ -1,0 +1,313 @@
+"""Servers of models that we know by name: where they are, how they take their key, and what they honour. No I/O.
+
+Sources: the vendors' own documentation of what they take in OpenAI's format, November 2026. Fields that a vendor
+ignores in silence are not listed as honoured; what it drops of little weight is `NO_EFFECT`, and named in the answer's
+header.
+
+To add a server that speaks a format we know is one row here.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import msgspec
+
+from narthex.core.capabilities import State
+from narthex.core.ports import Surface
+from narthex.providers import openai_codec, openai_completions, openai_embeddings, vllm
+from narthex.providers.openai_codec import OpenAIChat
+from narthex.providers.openai_completions import OpenAICompletions
+from narthex.providers.openai_embeddings import OpenAIEmbeddings
+from narthex.providers.openai_images import OpenAIImages
+from narthex.providers.openai_rows import (
+    Row,
+    Rules,
+    format_without,
+    functions_only,
+    native,
+    one_function,
+    one_text,
+    only,
+    only_words,
+    unnamed,
+    without,
+    without_choice,
+)
+from narthex.providers.traits import ModelTraits
+
+AnyCodec = OpenAIChat | OpenAICompletions | OpenAIEmbeddings | OpenAIImages
+Make = Callable[[ModelTraits], AnyCodec]
+
+BEARER = "authorization"
+"""The header of a key that is sent as `Bearer <key>`; in others it stands alone."""
+
+
+class Preset(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind of server. `base_url` None: it has to be given. `key_header`: where it wants its key.
+
+    `headers`: sent with every request. `traits`: of its models, unless the configuration says otherwise.
+    """
+
+    base_url: str | None = None
+    key_header: str = BEARER
+    headers: Mapping[str, str] = {}
+    traits: ModelTraits = ModelTraits()
+    surfaces: Mapping[Surface, Make]
+
+
+# --- pieces of rows --------------------------------------------------------------------------------------------------
+
+_HINTS: Rules = dict.fromkeys(
+    (
+        "user", "metadata", "prediction", "audio", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+        "prompt_cache_options",
+    ),
+    State.NO_EFFECT,
+)  # fmt: skip
+_CORE: Rules = _HINTS | {
+    **native(
+        "messages", "model", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options",
+        "frequency_penalty", "presence_penalty", "seed", "response_format",
+    ),
+    "n": only("n", 1),
+    "tools": functions_only(),
+    "tool_choice": one_function(),
+    "service_tier": State.EMULATED,
+}  # fmt: skip
+"""Chats as nearly every server takes them."""
+_TEXTS: Rules = {
+    **native(
+        "model", "prompt", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options",
+        "frequency_penalty", "presence_penalty", "seed",
+    ),
+    "n": only("n", 1),
+    "user": State.NO_EFFECT,
+}  # fmt: skip
+"""Completions likewise."""
+_NUMBERS: Rules = native("model", "input") | {
+    "encoding_format": State.EMULATED,
+    "dimensions": State.EMULATED,
+    "user": State.NO_EFFECT,
+}
+"""Embeddings likewise: lists of numbers in full length."""
+_ENCODED: Rules = _NUMBERS | native("encoding_format")
+
+_LIMIT_IS_OLDER = ModelTraits(max_tokens_field="max_tokens")
+
+
+def _images(traits: ModelTraits) -> OpenAIImages:
+    """What an image model takes is told by its name alone."""
+    del traits
+    return OpenAIImages()
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+_OPENAI: Mapping[Surface, Make] = {
+    "chat": partial(OpenAIChat, Row(honoured=openai_codec.HONOURED)),
+    "completions": partial(OpenAICompletions, Row(honoured=openai_completions.HONOURED)),
+    "embeddings": partial(OpenAIEmbeddings, Row(honoured=openai_embeddings.HONOURED)),
+    "images": _images,
+}
+
+PRESETS: Mapping[str, Preset] = {
+    "azure": Preset(  # its v1 API: https://<resource>.openai.azure.com/openai/v1
+        key_header="api-key",
+        traits=ModelTraits(max_tokens_field="max_completion_tokens", developer=True, functions=True),
+        surfaces={
+            **_OPENAI,
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=without(
+                        openai_codec.HONOURED, ("web_search_options", "moderation", "prompt_cache_options")
+                    )
+                ),
+            ),
+        },
+    ),
+    "deepseek": Preset(
+        base_url="https://api.deepseek.com/v1",
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=without(_CORE, ("seed",))
+                    | native("logprobs", "top_logprobs", "reasoning_effort")
+                    | {"response_format": format_without("json_schema")},
+                    continues="prefix",
+                ),
+            ),
+        },
+    ),
+    "gemini": Preset(
+        base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=without(_CORE, ("seed", "frequency_penalty", "presence_penalty"))
+                    | native("n", "reasoning_effort"),
+                    own_members=False,
+                ),
+            ),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_NUMBERS | native("dimensions"))),
+        },
+    ),
+    "groq": Preset(
+        base_url="https://api.groq.com/openai/v1",
+        traits=ModelTraits(max_tokens_field="max_completion_tokens"),
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native("max_completion_tokens", "parallel_tool_calls", "reasoning_effort", "user")
+                    | {"messages": unnamed()},
+                    own_members=False,
+                ),
+            ),
+        },
+    ),
+    "llama.cpp": Preset(
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native("logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "top_k", "min_p")
+                    | {"chat_template_kwargs": vllm.TEMPLATE_VARIABLES}
+                ),
+            ),
+            "completions": partial(OpenAICompletions, Row(honoured=_TEXTS | native("logit_bias", "top_k", "min_p"))),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_ENCODED)),
+        },
+    ),
+    "lm-studio": Preset(
+        base_url="http://127.0.0.1:1234/v1",
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native("logit_bias", "top_k")
+                    | {"response_format": format_without("json_object"), "tool_choice": only_words()},
+                ),
+            ),
+            "completions": partial(OpenAICompletions, Row(honoured=_TEXTS | native("logit_bias", "top_k"))),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_NUMBERS)),
+        },
+    ),
+    "mistral": Preset(
+        base_url="https://api.mistral.ai/v1",
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native("n", "parallel_tool_calls", "prediction")
+                    | {"stream_options": State.EMULATED},
+                    renamed={"seed": "random_seed"},
+                    asks_usage=False,
+                    continues="prefix",
+                    own_members=False,
+                ),
+            ),
+            "embeddings": partial(
+                OpenAIEmbeddings,
+                Row(honoured=_NUMBERS | native("dimensions"), renamed={"dimensions": "output_dimension"}),
+            ),
+        },
+    ),
+    "ollama": Preset(
+        base_url="http://127.0.0.1:11434/v1",
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native("logprobs", "top_logprobs", "reasoning_effort")
+                    | {"tool_choice": without_choice("tool_choice")}
+                ),
+            ),
+            "completions": partial(
+                OpenAICompletions, Row(honoured=_TEXTS | native("suffix") | {"prompt": one_text()})
+            ),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_ENCODED | native("dimensions"))),
+        },
+    ),
+    "openai": Preset(
+        base_url="https://api.openai.com/v1",
+        traits=ModelTraits(max_tokens_field="max_completion_tokens", developer=True, functions=True),
+        surfaces=_OPENAI,
+    ),
+    "openai-compatible": Preset(traits=openai_codec.AS_SENT, surfaces=_OPENAI),
+    "openrouter": Preset(
+        base_url="https://openrouter.ai/api/v1",
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native(
+                        "logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "reasoning_effort",
+                        "verbosity", "user", "top_k", "min_p", "repetition_penalty",
+                    ),
+                    # Else it sends a request to whoever is cheapest, and what that one doesn't know is dropped.
+                    constant={"provider": {"require_parameters": True}},
+                ),
+            ),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_ENCODED | native("dimensions", "user"))),
+        },
+    ),
+    "together": Preset(
+        base_url="https://api.together.xyz/v1",
+        traits=_LIMIT_IS_OLDER,
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native("n", "logit_bias", "reasoning_effort", "top_k", "min_p", "repetition_penalty")
+                ),
+            ),
+            "completions": partial(
+                OpenAICompletions,
+                Row(
+                    honoured=_TEXTS
+                    | native("n", "logit_bias", "top_k", "min_p", "repetition_penalty")
+                    | {"prompt": one_text()}
+                ),
+            ),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_NUMBERS)),
+        },
+    ),
+    "vllm": Preset(
+        traits=ModelTraits(max_tokens_field="max_completion_tokens"),
+        surfaces={
+            "chat": vllm.VllmChat,
+            "completions": vllm.VllmCompletions,
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=vllm.EMBEDDINGS)),
+        },
+    ),
+}  # fmt: skip
+"""By the name that stands in the configuration as a provider's `type`."""
+
+
+def codecs(preset: Preset, traits: ModelTraits) -> dict[Surface, AnyCodec]:
+    """The codecs of one model, by surface."""
+    return {surface: make(traits) for surface, make in preset.surfaces.items()}
+
+
+def headers(preset: Preset, key: str | None) -> dict[str, str]:
+    """What is sent with every request. Secret."""
+    if key is None:
+        return dict(preset.headers)
+    return {**preset.headers, preset.key_header: f"Bearer {key}" if preset.key_header == BEARER else key}

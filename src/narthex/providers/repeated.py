@@ -1,0 +1,41 @@
+"""One answer told several times, for greedy requests of several choices to servers that refuse these. No I/O.
+
+Source: contract Q25: generated once, the choice repeated, its tokens counted as often.
+"""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Delta, Event, Frame, UsageReported
+from narthex.providers.openai_codec import AnswerDecoder
+
+_OF_A_CHOICE = ChoiceStarted | Delta | ChoiceFinished
+
+
+class Repeated:
+    """Decodes an answer with one choice for each prompt to one with `times`."""
+
+    def __init__(self, decoder: AnswerDecoder, *, times: int) -> None:
+        self._decoder = decoder
+        self._times = times
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """See the decoder that was given."""
+        return map(self._repeated, self._decoder.feed(data))
+
+    def end(self) -> Iterator[Frame]:
+        """See the decoder that was given."""
+        return map(self._repeated, self._decoder.end())
+
+    def _repeated(self, frame: Frame) -> Frame:
+        return Frame.of(*(event for each in frame.events for event in self._each(each)))
+
+    def _each(self, event: Event) -> Iterator[Event]:
+        if isinstance(event, UsageReported):
+            used = event.usage
+            tokens, thought = used.completion_tokens * self._times, used.reasoning_tokens * self._times
+            yield UsageReported(msgspec.structs.replace(used, completion_tokens=tokens, reasoning_tokens=thought))
+        elif isinstance(event, _OF_A_CHOICE):
+            for number in range(self._times):
+                yield msgspec.structs.replace(event, choice=event.choice * self._times + number)

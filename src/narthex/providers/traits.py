@@ -1,0 +1,27 @@
+"""What one model on a provider's server can do, where models of one server differ."""
+
+from typing import Literal
+
+import msgspec
+
+MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
+
+
+class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
+    """The row of one model; a preset brings the defaults, the configuration may say otherwise.
+
+    `max_tokens_field`: the only name by which it takes the limit of its answer; None: both, as the caller wrote it.
+    `refused`: request fields that it can't honour, whatever its server can.
+    `developer`: it knows the role `developer`; without, such messages are sent as `system`.
+    `functions`: it knows the older `functions`; without, they are sent as tools.
+    `prefill`: a trailing assistant message is to be continued, and not answered.
+    `reasoning`: True: it thinks before it answers, and takes no sampling fields; False: it takes no `reasoning_effort`;
+    None: not known, the server is asked.
+    """
+
+    max_tokens_field: MaxTokensField | None = None
+    refused: frozenset[str] = frozenset()
+    developer: bool = False
+    functions: bool = False
+    prefill: bool = False
+    reasoning: bool | None = None
