@@ -36,7 +36,7 @@ class Router:
         """
         self.routes = routes
         self._total_s = total_s
-        self._health = health or Health(clock=_loop_time)
+        self.health = health or Health(clock=_loop_time)
         self._rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
 
     def route(self, model: str) -> Route:
@@ -66,7 +66,7 @@ class Router:
         route = self.route(call.request.model)
         total_s = route.rules.total_s or self._total_s
         deadline_s = _loop_time() + total_s
-        journey = Journey(call, route, health=self._health, rng=self._rng, deadline_s=deadline_s)
+        journey = Journey(call, route, health=self.health, rng=self._rng, deadline_s=deadline_s)
         total = asyncio.timeout_at(deadline_s)
         try:
             async with total, aclosing(self._frames(call, journey)) as frames:
@@ -86,7 +86,7 @@ class Router:
                 call,
                 deployment,
                 rules=journey.rules,
-                health=self._health,
+                health=self.health,
                 deadline_s=journey.deadline_s,
                 refuse_filtered=journey.asks_past_filters,
             )
