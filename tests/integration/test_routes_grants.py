@@ -22,6 +22,7 @@ from narthex.engine.models import manifest
 from narthex.engine.served import ServedModel
 from narthex.http.images import ImageFiles
 from narthex.http.worker import RemoteProvider, WorkerSettings
+from narthex.routing.route import Named
 from narthex.storage.sqlite.control import open_control
 
 pytestmark = pytest.mark.anyio
@@ -128,7 +129,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             model(EMBED, kind="embedding", runs="embedder"),
             model(ADDED, kind="chat", runs="engine", removable=True),
         ),
-        names={PICTURES: ("there/pictures",)},
+        names={PICTURES: Named(deployments=("there/pictures",))},
         providers={"there": RemoteProvider(type="openai", base_url=NOWHERE)},
         allowed_hosts=("localhost",),
     )
