@@ -23,7 +23,7 @@ HEADERS: Mapping[str, str] = {"anthropic-version": "2023-06-01"}
 """What every request carries besides the key."""
 
 _NATIVE = (
-    "model", "max_tokens", "max_completion_tokens", "stream", "stream_options", "top_p", "user", "safety_identifier",
+    "model", "max_tokens", "max_completion_tokens", "stream", "stream_options", "user", "safety_identifier",
     "tool_choice", "parallel_tool_calls", "function_call",
 )  # fmt: skip
 _HINTS = ("metadata", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
@@ -44,9 +44,15 @@ class AnthropicChat:
         thinking: bool = True,
         adaptive: bool = False,
         schema: bool = False,
+        sampling: bool = True,
     ) -> None:
         self._options = Options(
-            max_tokens=max_tokens, prefill=prefill, thinking=thinking, adaptive=adaptive, schema=schema
+            max_tokens=max_tokens,
+            prefill=prefill,
+            thinking=thinking,
+            adaptive=adaptive,
+            schema=schema,
+            sampling=sampling,
         )
         self._capabilities = _honoured(self._options)
 
@@ -83,14 +89,13 @@ def _chat(request: Request) -> ChatRequest:
 
 def _honoured(options: Options) -> Capabilities:
     return (
-        dict.fromkeys(_NATIVE, State.NATIVE)
+        dict[str, Rule](dict.fromkeys(_NATIVE, State.NATIVE))
         | dict.fromkeys(_HINTS, State.NO_EFFECT)
         | {
             "messages": Limited(
                 limits="text, images and PDF files" + ("" if options.prefill else ", the last not the assistant's"),
                 check=lambda value: _messages(value, options),
             ),
-            "temperature": Limited(limits="up to 1", check=_up_to_one),
             "stop": Limited(limits="not white space alone", check=_stop),
             "tools": Limited(
                 limits="functions only" + ("" if options.schema else ", not strict"),
@@ -100,11 +105,11 @@ def _honoured(options: Options) -> Capabilities:
             "response_format": _response_format(options),
             "reasoning_effort": _reasoning_effort(options),
             "service_tier": Limited(limits="auto and default", check=_tier),
-            "top_k": Limited(limits="whole numbers", check=_top_k),
             "n": _only(1, "n"),
             "frequency_penalty": _only(0, "frequency_penalty"),
             "presence_penalty": _only(0, "presence_penalty"),
         }
+        | (_SAMPLING if options.sampling else _NO_SAMPLING)
     )
 
 
@@ -152,6 +157,14 @@ def _reasoning_effort(options: Options) -> Rule:
     if options.adaptive:
         return State.NATIVE
     return Limited(limits="any, heeded when a user is answered and not between calls", check=_anything)
+
+
+_SAMPLING: dict[str, Rule] = {
+    "temperature": Limited(limits="up to 1", check=_up_to_one),
+    "top_p": State.NATIVE,
+    "top_k": Limited(limits="whole numbers", check=_top_k),
+}
+_NO_SAMPLING: dict[str, Rule] = {"temperature": _only(1, "temperature"), "top_p": _only(1, "top_p")}
 
 
 # --- schemas -------------------------------------------------------------------------------------------------------

@@ -133,6 +133,8 @@ class _Reader:
         block: Block = {"type": "tool_result", "tool_use_id": id_}
         if content := self._content(index):
             block["content"] = content
+            # A breakpoint within a block is none: it belongs to the block itself.
+            block |= {name: part.pop(name) for part in content for name in ("cache_control",) if name in part}
         self._turn("user").results.append(block)
 
     def _calls(self, message: Message, path: str) -> Iterator[Block]:

@@ -47,7 +47,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     `max_tokens`: of an answer whose caller set none; the API has no default. `prefill`: it goes on with a message of
     the assistant. `thinking`: it thinks; `adaptive`: as much as an effort asks for, and not by a budget. `schema`: its
-    answers and calls can be held to a schema.
+    answers and calls can be held to a schema. `sampling`: it takes a temperature, top_p and top_k.
     """
 
     max_tokens: int = 4096
@@ -55,6 +55,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     thinking: bool = True
     adaptive: bool = False
     schema: bool = False
+    sampling: bool = True
 
 
 def build(request: ChatRequest, *, model: str, options: Options) -> bytes:
@@ -93,7 +94,7 @@ def _body(request: ChatRequest, model: str, options: Options) -> Block:
     if effort is None or not options.thinking:
         return body
     if options.adaptive:
-        return _thinking_adaptively(body, effort)
+        return _thinking_adaptively(body, effort, limit=request.sampling.max_tokens)
     if effort == "none" or talk.answers_calls:
         # Within an answer the API wants its earlier thoughts back, signed; callers of this contract don't have them.
         return body
@@ -155,9 +156,11 @@ def _thinking(body: Block, *, budget: int, limit: int | None) -> Block:
     return body | {"thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
-def _thinking_adaptively(body: Block, effort: str) -> Block:
+def _thinking_adaptively(body: Block, effort: str, *, limit: int | None) -> Block:
     if effort == "none":
         return body | {"thinking": {"type": "disabled"}}
+    if limit is None:
+        body["max_tokens"] += _BUDGETS[effort]
     config = body.get("output_config", {}) | {"effort": _EFFORTS.get(effort, effort)}
     return body | {"thinking": {"type": "adaptive", "display": "summarized"}, "output_config": config}
 

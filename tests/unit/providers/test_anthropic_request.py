@@ -248,6 +248,10 @@ def test_thinking_by_effort(effort: str, theirs: str) -> None:
     }
 
 
+def test_thinking_by_effort_has_room_where_the_caller_set_no_limit() -> None:
+    assert sent({"reasoning_effort": "medium"}, adaptive=True)["max_tokens"] == 4096 + 8192
+
+
 def test_not_to_think() -> None:
     assert sent({"reasoning_effort": "none"}, adaptive=True) == PLAIN | {"thinking": {"type": "disabled"}}
     assert sent({"reasoning_effort": "none"}) == PLAIN
@@ -303,9 +307,18 @@ def test_breakpoints_of_the_caller_s() -> None:
                 {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"} | mark]},
                 {"role": "assistant", "content": "c"},
                 {"role": "user", "content": {"type": "text", "text": "d"} | mark},
+                *CALLED[1:2],
+                {"role": "tool", "tool_call_id": "c1", "content": [{"type": "text", "text": "1"} | mark]},
             ]
         }
     )
+    result = found["messages"].pop()["content"][0]
+    assert result == MARKED | {
+        "type": "tool_result",
+        "tool_use_id": "c1",
+        "content": [{"type": "text", "text": "1"}],
+    }
+    assert found["messages"].pop()["role"] == "assistant"
     assert found["system"] == [{"type": "text", "text": "Long"} | MARKED]
     assert [block for turn in found["messages"] for block in turn["content"]] == [
         {"type": "text", "text": "a"},

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.fold import Fold
@@ -220,3 +222,41 @@ def test_the_last_counts_are_told() -> None:
 def test_no_counts_are_no_usage() -> None:
     stream = wire({"type": "message_start"}, {"type": "message_delta", "delta": {"stop_reason": "end_turn"}})
     assert outcome([stream]) == [STARTED, finished("stop")]
+
+
+ANY_EVENT = st.sampled_from(
+    [
+        START,
+        *CALL,
+        block(1, type="text", text="a"),
+        block(2, type="thinking", thinking="b"),
+        delta(1, type="text_delta", text="c"),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "ping"},
+        stopped(None, output_tokens=1),
+        stopped("tool_use"),
+        stopped("end_turn", output_tokens=2),
+        {"type": "message_stop"},
+        {"type": "error", "error": {"type": "overloaded_error"}},
+    ]
+)
+
+
+@given(st.lists(ANY_EVENT, max_size=8), st.booleans(), st.booleans())
+def test_whatever_comes_keeps_the_order(events: list[dict[str, Any]], answer_is_call: bool, older: bool) -> None:
+    decoder, order = MessagesDecoder(answer_is_call=answer_is_call, older=older), OrderCheck()
+    try:
+        for frame in decoder.feed(wire(START, *events)):
+            order.feed(frame.events)
+        for frame in decoder.end():
+            order.feed(frame.events)
+    except UpstreamError:
+        return
+    order.end()
+
+
+@given(st.binary(max_size=60))
+def test_garbage_is_an_error_of_the_server_s(data: bytes) -> None:
+    assert (
+        outcome([wire(START), encode(data.replace(b"\n", b"").replace(b"\r", b""))])[-1][0] == "UpstreamProtocolError"
+    )
