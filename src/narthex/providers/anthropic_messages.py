@@ -159,9 +159,8 @@ class _Reader:
             for place, part in enumerate(_parts(message))
             if (block := _block(part, f"messages[{index}].content[{place}]")) is not None
         ]
-        texts = (block for block in blocks if block["type"] == "text")
-        if message.name and message.role in {"system", "user"} and (first := next(texts, None)) is not None:
-            first["text"] = f"{message.name}: {first['text']}"
+        if message.name and message.role in {"system", "user"} and blocks:
+            _name(blocks, message.name)
         return blocks
 
     def _end_with_assistant(self, last: int, *, prefill: bool) -> None:
@@ -173,6 +172,14 @@ class _Reader:
         block = self._read.turns[-1].blocks[-1]
         if block["type"] == "text":
             block["text"] = block["text"].rstrip()  # the API refuses white space there
+
+
+def _name(blocks: list[Block], name: str) -> None:
+    text = next((block for block in blocks if block["type"] == "text"), None)
+    if text is None:
+        blocks.insert(0, {"type": "text", "text": f"{name}:"})
+    else:
+        text["text"] = f"{name}: {text['text']}"
 
 
 def _function_id(name: str | None) -> str:

@@ -105,8 +105,8 @@ class _OpenCall(msgspec.Struct):
 class MessagesDecoder:
     """Decodes one answer.
 
-    `answer_is_call`: the text of the answer is the input of the tool that the model had to call. `older`: calls are
-    told of as `function_call`.
+    `answer_is_call`: the text of the answer is the input of the tool that the model had to call, the first one; what it
+    says beside that is told only if there is no call. `older`: calls are told of as `function_call`.
     """
 
     def __init__(self, *, answer_is_call: bool = False, older: bool = False) -> None:
@@ -118,6 +118,7 @@ class MessagesDecoder:
         self._done = False
         self._calls = 0
         self._open_calls: dict[int, _OpenCall] = {}
+        self._beside: list[str] = []
         self._inputs: tuple[int, ...] = (0, 0, 0)  # fresh, written to the cache, read from it
         self._usage: Usage | None = None
 
@@ -183,10 +184,10 @@ class MessagesDecoder:
     def _open(self, index: int, block: _Block) -> Iterator[Event]:
         match block.type:
             case "text" if block.text:
-                yield TextDelta(0, block.text)
+                yield from self._text(block.text)
             case "thinking" if block.thinking:
                 yield ReasoningDelta(0, block.thinking)
-            case "tool_use":
+            case "tool_use" if not (self._answer_is_call and self._calls):
                 self._open_calls[index] = _OpenCall(self._calls, block.input)
                 if not self._answer_is_call:
                     yield ToolCallDelta(choice=0, call=self._calls, id=block.id, name=block.name)
@@ -197,7 +198,7 @@ class MessagesDecoder:
     def _grow(self, index: int, delta: _Delta) -> Iterator[Event]:
         match delta.type:
             case "text_delta" if delta.text:
-                yield TextDelta(0, delta.text)
+                yield from self._text(delta.text)
             case "thinking_delta" if delta.thinking:
                 yield ReasoningDelta(0, delta.thinking)
             case "input_json_delta" if delta.partial_json and index in self._open_calls:  # else a tool of the server's
@@ -205,6 +206,12 @@ class MessagesDecoder:
                 yield self._arguments(self._open_calls[index], delta.partial_json)
             case _:
                 pass
+
+    def _text(self, text: str) -> Iterator[Event]:
+        if self._answer_is_call:
+            self._beside.append(text)
+        else:
+            yield TextDelta(0, text)
 
     def _close(self, index: int) -> Iterator[Event]:
         call = self._open_calls.pop(index, None)
@@ -226,6 +233,8 @@ class MessagesDecoder:
         if reason != "max_tokens":  # a call that was cut has no whole arguments to make up for
             for index in tuple(self._open_calls):
                 yield from self._close(index)
+        if self._beside and not self._calls:
+            yield TextDelta(0, "".join(self._beside))
         self._finished = True
         yield ChoiceFinished(0, self._finish_reason(_FINISH[reason]))
 

@@ -62,7 +62,8 @@ def answer(id_: str, content: Any) -> dict[str, Any]:
             [("user", [text("a"), text("b")])],
             id="blank",
         ),
-        pytest.param([user("a") | {"name": "Ann"}], [("user", [text("Ann: a")])], id="a participant"),
+        pytest.param([user("a") | {"name": "Ann"}, user(" ") | {"name": "Bob"}], [("user", [text("Ann: a")])],
+            id="a participant"),
         pytest.param(
             [user("a"), {"role": "assistant", "content": None, "refusal": "No."}, user("b")],
             [("user", [text("a")]), ("assistant", [text("No.")]), ("user", [text("b")])],
@@ -172,7 +173,8 @@ def test_ids_that_the_api_does_not_take(id_: str) -> None:
     ],
 )
 def test_parts(part: dict[str, Any], block: dict[str, Any]) -> None:
-    assert read([user(part) | {"name": "Ann"}]).messages == [{"role": "user", "content": [block]}]
+    assert read([user(part)]).messages == [{"role": "user", "content": [block]}]
+    assert read([user(part) | {"name": "Ann"}]).messages == [{"role": "user", "content": [text("Ann:"), block]}]
 
 
 def test_a_message_to_go_on_with() -> None:

@@ -164,6 +164,19 @@ def test_a_forced_tool_s_input_is_the_answer_s_text() -> None:
     assert told(cut)[-1] == finished("length")
 
 
+def test_what_is_said_beside_a_forced_tool() -> None:
+    said = (block(type="text", text="Sure: "), delta(type="text_delta", text="here."))
+    second = (
+        block(1, type="tool_use", id="toolu_2", name="f"),
+        delta(1, type="input_json_delta", partial_json="{}"),
+        {"type": "content_block_stop", "index": 1},
+    )
+    answered = told(outcome([wire(START, *said, *CALL, *second, stopped("tool_use"))], answer_is_call=True))
+    assert answered == [STARTED, ["TextDelta", {"choice": 0, "text": '{"a":1}'}], finished("stop")]
+    declined = told(outcome([wire(START, *said, stopped("refusal"))], answer_is_call=True))
+    assert declined == [STARTED, ["TextDelta", {"choice": 0, "text": "Sure: here."}], finished("content_filter")]
+
+
 def test_a_call_of_the_older_form() -> None:
     found = told(outcome([wire(START, *CALL, stopped("tool_use"))], older=True))
     assert found[-1] == finished("function_call")
