@@ -48,7 +48,8 @@ WORDS = {"KeyRefused": "The key is wrong, revoked or expired, or two different o
 
 def page() -> str:
     """The whole page."""
-    specific = [(markdown.code(name), SPECIFIC[name]) for name in sorted(given_codes())]
+    of_classes = {kind.default_code for kind in BY_NAME.values()}  # a provider's refusal may carry one of these
+    specific = [(markdown.code(name), SPECIFIC[name]) for name in sorted(given_codes() - of_classes)]
     return markdown.page(
         "Errors",
         INTRO,

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -42,8 +42,7 @@ from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, listening_fds, run_until_stopped
 from narthex.ipc.client import Client
 from narthex.policy.auth import Authenticator
-from narthex.providers.openai_codec import OpenAIChat
-from narthex.providers.openai_images import OpenAIImages
+from narthex.providers.presets import PRESETS, codecs, headers
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
 from narthex.routing.catalogue import cards, local_routes, named_routes
@@ -220,12 +219,13 @@ class _Deployments:
 
     def _remote(self, provider: str, model: str, connect_s: float | None) -> Deployment:
         row = self._settings.providers[provider]
+        preset = PRESETS[row.type]
         if provider not in self._clients:
-            self._clients[provider] = self._connect(row.base_url, key=row.api_key)
+            self._clients[provider] = self._connect(row.base_url, headers=headers(preset, row.api_key))
         return RemoteDeployment(
             provider,
             model,
-            codecs={"chat": OpenAIChat(), "images": OpenAIImages()},
+            codecs={**codecs(preset, row.models.get(model, preset.traits))},
             send=self._sends(provider, connect_s),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
@@ -234,8 +234,7 @@ class _Deployments:
         send = self._clients[provider].send
         return send if connect_s is None else partial(send, clocks=HttpClocks(connect_s=connect_s))
 
-    def _connect(self, address: str, *, key: str | None = None) -> UpstreamClient:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
+    def _connect(self, address: str, *, headers: Mapping[str, str] | None = None) -> UpstreamClient:
         client = UpstreamClient(Address.parse(address), headers=headers)
         self._stack.push_async_callback(client.aclose)
         return client

@@ -19,6 +19,7 @@ from narthex.engine.models.source import FileSource, parse
 from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
+from narthex.providers.presets import PRESETS
 from narthex.retrieval.embed import EmbedderSettings
 from narthex.routing.route import Named, Rules
 from narthex.sandbox.protocol import COMPILER, SandboxSettings
@@ -259,9 +260,11 @@ def _named(row: PublicModel) -> Named:
 
 
 def _remote(row: Provider) -> RemoteProvider:
+    preset = PRESETS[row.type]
     return RemoteProvider(
         type=row.type,
-        base_url=row.base_url,
+        base_url=row.base_url or preset.base_url or "",
+        models={name: msgspec.structs.replace(preset.traits, **model.given()) for name, model in row.models.items()},
         api_key=row.api_key.get_secret_value() if row.api_key else None,
         first_token_s=row.first_token_s,
         idle_s=row.idle_s,

@@ -5,14 +5,19 @@ from typing_extensions import override
 
 from narthex.engine.served import ServedModel
 from narthex.ipc.logs import LogFormat
+from narthex.providers.traits import ModelTraits
 from narthex.routing.route import Named
 
 
 class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
-    """A server of models elsewhere. `api_key` is a secret: this value is never logged."""
+    """A server of models elsewhere. `type` names a preset; `models` are those that differ from what it says of them.
+
+    `api_key` is a secret: this value is never logged.
+    """
 
     type: str
     base_url: str
+    models: dict[str, ModelTraits] = {}
     api_key: str | None = None
     first_token_s: float | None = None
     idle_s: float | None = None

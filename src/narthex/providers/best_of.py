@@ -5,7 +5,6 @@ Source: contract section 7.1: ranked by the mean log probability of their tokens
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 from narthex.core.completions import Prompt
 from narthex.core.fold import Fold, FoldedChoice
@@ -18,12 +17,7 @@ from narthex.core.stream import (
     TokenLogprob,
     UsageReported,
 )
-
-
-class _Decoder(Protocol):
-    def feed(self, data: bytes) -> Iterator[Frame]: ...
-
-    def end(self) -> Iterator[Frame]: ...
+from narthex.providers.codec import AnswerDecoder
 
 
 class BestOf:
@@ -33,7 +27,7 @@ class BestOf:
     """
 
     def __init__(
-        self, decoder: _Decoder, *, best_of: int, n: int, with_logprobs: bool, echoed: Sequence[Prompt] = ()
+        self, decoder: AnswerDecoder, *, best_of: int, n: int, with_logprobs: bool, echoed: Sequence[Prompt] = ()
     ) -> None:
         self._decoder = decoder
         self._best_of = best_of

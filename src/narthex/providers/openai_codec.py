@@ -1,14 +1,14 @@
 """The codec of servers that speak OpenAI's chat format: what they honour, and how to speak to them. No I/O."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Any
 
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import NarthexError, UpstreamError
 from narthex.core.ports import Request
-from narthex.core.stream import Frame
 from narthex.providers import openai_older
+from narthex.providers.codec import AnswerDecoder
 from narthex.providers.openai import PATH, ChatDecoder
 from narthex.providers.openai_older import FunctionAnswer, Rewriting
 from narthex.providers.openai_refusals import refusal
@@ -29,18 +29,6 @@ AS_SENT = ModelTraits(developer=True, functions=True)
 
 _LIMITS = ("max_completion_tokens", "max_tokens")  # the first wins (contract 1.2)
 _OLDER = ("functions", "function_call")
-
-
-class AnswerDecoder(Protocol):
-    """Turns the bytes of one answer into frames; see `Decoder` of the deployments."""
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that `data` completes."""
-        ...
-
-    def end(self) -> Iterator[Frame]:
-        """The last frames."""
-        ...
 
 
 class OpenAIChat:

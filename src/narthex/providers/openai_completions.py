@@ -26,8 +26,9 @@ from narthex.core.stream import (
     UsageReported,
 )
 from narthex.providers.best_of import BestOf
+from narthex.providers.codec import AnswerDecoder
 from narthex.providers.openai import FINISH_REASONS, UNREADABLE, WireUsage, usage_of
-from narthex.providers.openai_codec import AS_SENT, AnswerDecoder
+from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
 from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields

@@ -14,7 +14,9 @@ import msgspec
 
 from narthex.core.capabilities import State
 from narthex.core.ports import Surface
-from narthex.providers import openai_codec, openai_completions, openai_embeddings, vllm
+from narthex.providers import anthropic, openai_codec, openai_completions, openai_embeddings, vllm
+from narthex.providers.anthropic import AnthropicChat
+from narthex.providers.codec import AnyCodec
 from narthex.providers.openai_codec import OpenAIChat
 from narthex.providers.openai_completions import OpenAICompletions
 from narthex.providers.openai_embeddings import OpenAIEmbeddings
@@ -33,9 +35,9 @@ from narthex.providers.openai_rows import (
     without,
     without_choice,
 )
+from narthex.providers.refusing import Refusing
 from narthex.providers.traits import ModelTraits
 
-AnyCodec = OpenAIChat | OpenAICompletions | OpenAIEmbeddings | OpenAIImages
 Make = Callable[[ModelTraits], AnyCodec]
 
 BEARER = "authorization"
@@ -95,10 +97,19 @@ _ENCODED: Rules = _NUMBERS | native("encoding_format")
 _LIMIT_IS_OLDER = ModelTraits(max_tokens_field="max_tokens")
 
 
-def _images(traits: ModelTraits) -> OpenAIImages:
-    """What an image model takes is told by its name alone."""
-    del traits
-    return OpenAIImages()
+def _images(traits: ModelTraits) -> AnyCodec:
+    return Refusing(OpenAIImages(), refused=traits.refused)
+
+
+def _anthropic(traits: ModelTraits) -> AnyCodec:
+    codec = AnthropicChat(
+        max_tokens=traits.answer_tokens,
+        prefill=traits.prefill,
+        thinking=traits.reasoning is not False,
+        adaptive=traits.adaptive,
+        schema=traits.json_schema,
+    )
+    return Refusing(codec, refused=traits.refused)
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -111,6 +122,13 @@ _OPENAI: Mapping[Surface, Make] = {
 }
 
 PRESETS: Mapping[str, Preset] = {
+    "anthropic": Preset(
+        base_url="https://api.anthropic.com/v1",
+        key_header=anthropic.KEY_HEADER,
+        headers=anthropic.HEADERS,
+        traits=ModelTraits(prefill=True),
+        surfaces={"chat": _anthropic},
+    ),
     "azure": Preset(  # its v1 API: https://<resource>.openai.azure.com/openai/v1
         key_header="api-key",
         traits=ModelTraits(max_tokens_field="max_completion_tokens", developer=True, functions=True),

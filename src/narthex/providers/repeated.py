@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Delta, Event, Frame, UsageReported
-from narthex.providers.openai_codec import AnswerDecoder
+from narthex.providers.codec import AnswerDecoder
 
 _OF_A_CHOICE = ChoiceStarted | Delta | ChoiceFinished
 

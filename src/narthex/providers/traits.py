@@ -17,6 +17,9 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     `prefill`: a trailing assistant message is to be continued, and not answered.
     `reasoning`: True: it thinks before it answers, and takes no sampling fields; False: it takes no `reasoning_effort`;
     None: not known, the server is asked.
+    `answer_tokens`: the limit of an answer whose caller set none, where the format has to tell one.
+    `json_schema`: its answers can be held to a schema; `adaptive`: it thinks as much as an effort asks for. Both matter
+    only where a format has other ways for those that can't.
     """
 
     max_tokens_field: MaxTokensField | None = None
@@ -25,3 +28,6 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     functions: bool = False
     prefill: bool = False
     reasoning: bool | None = None
+    answer_tokens: int = 4096
+    json_schema: bool = False
+    adaptive: bool = False

@@ -16,7 +16,8 @@ from narthex.core.capabilities import Limited, State, Verdict
 from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import CompletionRequest
 from narthex.core.ports import Request
-from narthex.providers.openai_codec import AnswerDecoder, OpenAIChat, chat
+from narthex.providers.codec import AnswerDecoder
+from narthex.providers.openai_codec import OpenAIChat, chat
 from narthex.providers.openai_completions import OpenAICompletions, completion
 from narthex.providers.openai_older import continued
 from narthex.providers.openai_rows import Row, Rules, functions_only, native, one_function

@@ -1,0 +1,43 @@
+"""What every codec here is. The deployments that use them say the same of what they take. No I/O."""
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from narthex.core.capabilities import Capabilities
+from narthex.core.errors import UpstreamError
+from narthex.core.ports import Request
+from narthex.core.stream import Frame
+
+
+class AnswerDecoder(Protocol):
+    """See `Decoder` of the deployments."""
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that `data` completes."""
+        ...
+
+    def end(self) -> Iterator[Frame]:
+        """The last frames."""
+        ...
+
+
+class AnyCodec(Protocol):
+    """See `Codec` of the deployments."""
+
+    path: str
+
+    def build(self, request: Request, *, model: str) -> bytes:
+        """The body to send."""
+        ...
+
+    def decoder(self, request: Request) -> AnswerDecoder:
+        """A decoder of the answer to it."""
+        ...
+
+    def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
+        """The error that an answer other than 200 stands for."""
+        ...
+
+    def capabilities(self) -> Capabilities:
+        """What the server honours."""
+        ...
