@@ -75,13 +75,19 @@ class _CallIds:
 
     def __init__(self) -> None:
         self._ours: dict[str, str] = {}
-        self._times: dict[str, int] = {}
+        self._taken: set[str] = set()
+        self._numbers: dict[str, int] = {}
 
     def call(self, id_: str) -> str:
-        ours = id_ if _takes_id(id_) else f"call_{hashlib.sha256(id_.encode()).hexdigest()[:24]}"
-        times = self._times[ours] = self._times.get(ours, 0) + 1
-        self._ours[id_] = ours if times == 1 else f"{ours}_{times}"
-        return self._ours[id_]
+        first = ours = id_ if _takes_id(id_) else f"call_{hashlib.sha256(id_.encode()).hexdigest()[:24]}"
+        number = self._numbers.get(first, 1)
+        while ours in self._taken:
+            number += 1
+            ours = f"{first}_{number}"
+        self._numbers[first] = number
+        self._taken.add(ours)
+        self._ours[id_] = ours
+        return ours
 
     def answer(self, id_: str, path: str) -> str:
         if id_ not in self._ours:

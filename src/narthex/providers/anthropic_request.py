@@ -33,6 +33,9 @@ _LEAST_TOP_P = 0.95
 _EFFORTS = {"minimal": "low"}
 """Efforts that models with adaptive thinking know by another name."""
 
+_LITERAL = frozenset(("const", "default", "enum", "examples"))
+"""Members of a schema that hold values and no schemas."""
+
 TIERS = {"auto": "auto", "default": "standard_only"}
 """Their names of service tiers."""
 
@@ -89,7 +92,8 @@ def _body(request: ChatRequest, model: str, options: Options) -> Block:
     body |= {"tools": tools, "tool_choice": choice} if tools else {}
     body |= dict(_plain(request))
     if request.response_format is not None and not forced:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": _schema(request, request.response_format)}}
+        schema = _closed(_schema(request, request.response_format))
+        body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
     effort = request.fields.get("reasoning_effort")
     if effort is None or not options.thinking:
         return body
@@ -215,6 +219,20 @@ def _schema(request: ChatRequest, wanted: JsonFormat) -> Block:
     schema: Block = _decode(wanted.schema)
     described = request.fields.get("response_format", {}).get("json_schema", {}).get("description")
     return {"description": described} | schema if described else schema
+
+
+def _closed(schema: Any) -> Any:
+    """The schema with no other properties than those it names: the API wants that told, and what it lets pass is valid
+    by the caller's too.
+    """
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: each if name in _LITERAL else _closed(each) for name, each in schema.items()}
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        return {"additionalProperties": False} | closed
+    return closed
 
 
 # --- what is to be cached ------------------------------------------------------------------------------------------

@@ -130,6 +130,14 @@ def test_functions_of_the_older_form() -> None:
     assert once.called == ("f",)
 
 
+def test_no_id_is_used_twice() -> None:
+    made = [part for id_ in ("x", "x_2", "x", "x") for part in (calls(call(id_)), answer(id_, "1"))]
+    turns = read([user("a"), *made]).messages[1:]
+    ids = ["x", "x_2", "x_3", "x_4"]
+    assert [turn["content"][0]["id"] for turn in turns[::2]] == ids
+    assert [turn["content"][0]["tool_use_id"] for turn in turns[1::2]] == ids
+
+
 @pytest.mark.parametrize("id_", ["functions.f:0", "ü", "x" * 65, "a b"])
 def test_ids_that_the_api_does_not_take(id_: str) -> None:
     found = read([user("a"), calls(call(id_)), answer(id_, "1")]).messages

@@ -206,11 +206,30 @@ def test_a_schema_by_a_forced_tool_beside_tools_that_are_not_to_be_called() -> N
 
 
 def test_a_schema_of_their_own() -> None:
-    theirs = {"type": "json_schema", "schema": {"description": "A place"} | OBJECT}
+    closed = {"additionalProperties": False, "description": "A place"} | OBJECT
+    theirs = {"type": "json_schema", "schema": closed}
     assert sent({"response_format": FORMAT}, schema=True) == PLAIN | {"output_config": {"format": theirs}}
     found = sent({"response_format": FORMAT, "tools": [TIME], "reasoning_effort": "low"}, schema=True, adaptive=True)
     assert (found["tools"], found["tool_choice"]) == ([THEIR_TIME], {"type": "auto"})
     assert found["output_config"] == {"format": theirs, "effort": "low"}
+
+
+def test_objects_are_closed_where_they_name_their_properties() -> None:
+    inner = {"type": "object", "properties": {"type": {"type": "string"}}}
+    free = {"type": "object", "default": inner}
+    kept = inner | {"additionalProperties": True}
+    schema = {
+        "type": "object",
+        "properties": {"a": inner, "b": {"anyOf": [inner, {"type": "null"}]}, "c": free, "d": kept},
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    found = sent({"response_format": wanted}, schema=True)["output_config"]["format"]["schema"]
+    closed = inner | {"additionalProperties": False}
+    assert found == {
+        "type": "object",
+        "properties": {"a": closed, "b": {"anyOf": [closed, {"type": "null"}]}, "c": free, "d": kept},
+        "additionalProperties": False,
+    }
 
 
 # --- thinking ------------------------------------------------------------------------------------------------------
