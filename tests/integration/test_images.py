@@ -1,5 +1,6 @@
 """`/v1/images/generations` of a whole worker, with a scripted server behind it: each rule, and each field's fate."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from tests.images import PNG, TRAITS, USED, event, streamed, whole
-from tests.raw_asgi import Caller
+from tests.raw_asgi import Caller, until
 from tests.validation_rows import Row
 from tests.validation_rows_images import CHATTING, IMAGES, NEWER, OLD, PICTURES, rows
 
@@ -22,7 +23,7 @@ from narthex.http.openapi_answers import SCHEMAS
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.routing.route import Named
 from narthex.storage.sqlite.control import open_control
-from narthex.testing.scripted import Reply, ScriptedUpstream, response
+from narthex.testing.scripted import HANG, Reply, ScriptedUpstream, response, stream_head
 from narthex.wire.sse import SseDecoder
 
 pytestmark = pytest.mark.anyio
@@ -36,19 +37,22 @@ class World:
     """A worker whose models are made elsewhere, but for one that chats; and keys by the names of their profiles."""
 
     def __init__(self, application: Any, upstream: ScriptedUpstream, *, secrets: dict[str, str]) -> None:
-        self._application = application
+        self.application = application
         self._secrets = secrets
         self.upstream = upstream
 
-    async def post(self, body: bytes, reply: Reply, *, key: str = "openai") -> Caller:
+    def caller(self, body: bytes, reply: Reply, *, key: str = "openai") -> Caller:
         self.upstream._replies[:] = [reply]
         headers = {"x-api-key": self._secrets[key], "host": "localhost:8080"}
-        return await Caller(body, path=PATH, headers=headers).call(self._application)
+        return Caller(body, path=PATH, headers=headers)
+
+    async def post(self, body: bytes, reply: Reply, *, key: str = "openai") -> Caller:
+        return await self.caller(body, reply, key=key).call(self.application)
 
     async def get(self, path: str, *, query: str = "") -> Caller:
         caller = Caller(method="GET", path=path, headers={"x-api-key": self._secrets["openai"]})
         caller.scope["query_string"] = query.encode()
-        return await caller.call(self._application)
+        return await caller.call(self.application)
 
 
 async def _keys(data: Path) -> dict[str, str]:
@@ -266,3 +270,21 @@ async def test_images_of_before_are_swept_at_the_start(tmp_path: Path) -> None:
     os.utime(folder / f"{'A' * 32}.png", (0, 0))
     async with _world(tmp_path):
         assert list(folder.iterdir()) == []
+
+
+# --- callers who leave -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{}, {"response_format": "b64_json"}, {"stream": True}])
+@pytest.mark.parametrize("begun", [(), (stream_head(),)])
+async def test_a_caller_who_leaves_ends_the_making(
+    fields: dict[str, Any], begun: tuple[bytes, ...], world: World, tmp_path: Path
+) -> None:
+    caller = world.caller(IMAGES.body(**fields), Reply(*begun, HANG))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(caller.call(world.application))
+        await until(lambda: bool(world.upstream.requests) and world.upstream.requests[-1].complete)
+        caller.left.set()
+    async with asyncio.timeout(5):
+        await world.upstream.peers[-1].closed.wait()
+    assert list((tmp_path / "images").iterdir()) == []
