@@ -116,20 +116,20 @@ class ImageTraits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ImagePartial(msgspec.Struct, frozen=True, kw_only=True):
-    """An image as far as it is drawn; `index` counts these from 0."""
+    """An image as far as it is drawn, in base64; `index` counts these from 0."""
 
     index: int
-    data: bytes
+    b64: str
     traits: ImageTraits = ImageTraits()
 
 
 class ImageReady(msgspec.Struct, frozen=True, kw_only=True):
-    """One image, whole: its bytes, or where we keep them (`url`, and then no bytes).
+    """One image, whole: in base64, or where we keep it (`url`, and then nothing in base64).
 
     `usage`: of this image alone, where a stream tells it.
     """
 
-    data: bytes = b""
+    b64: str = ""
     url: str = ""
     revised_prompt: str | None = None
     traits: ImageTraits = ImageTraits()

@@ -3,7 +3,6 @@
 Streams use named events and have no end mark; each image is told by one `completed`.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -132,18 +131,18 @@ class ImagesStream:
     def _event(self, event: Event) -> bytes:
         match event:
             case ImagePartial():
-                return self._written(STEP, event.data, event.traits, partial_image_index=event.index)
+                return self._written(STEP, event.b64, event.traits, partial_image_index=event.index)
             case ImageReady():
                 usage = _usage(event.usage or Usage(prompt_tokens=0))
-                return self._written(DONE, event.data, event.traits, usage=usage)
+                return self._written(DONE, event.b64, event.traits, usage=usage)
             case _:
                 return b""
 
-    def _written(self, name: str, data: bytes, traits: ImageTraits, **more: Any) -> bytes:
+    def _written(self, name: str, b64: str, traits: ImageTraits, **more: Any) -> bytes:
         asked = self._request
         content = {
             "type": name,
-            "b64_json": base64.b64encode(data).decode(),
+            "b64_json": b64,
             "created_at": self._created,
             "size": traits.size or asked.size,
             "quality": traits.quality or asked.quality,
@@ -192,7 +191,7 @@ def _response_format(fields: Mapping[str, Any], model: str) -> ResponseFormat:
 
 
 def _image(image: ImageReady) -> dict[str, str]:
-    content = {"url": image.url} if image.url else {"b64_json": base64.b64encode(image.data).decode()}
+    content = {"url": image.url} if image.url else {"b64_json": image.b64}
     return content if image.revised_prompt is None else content | {"revised_prompt": image.revised_prompt}
 
 

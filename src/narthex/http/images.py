@@ -4,6 +4,7 @@ Source: contract section 1.8. Rule: a name is 192 random bits and as good as a k
 """
 
 import asyncio
+import binascii
 import contextlib
 import errno
 import os
@@ -154,7 +155,7 @@ class KeptImages:
     async def _with_address(self, event: Event, origin: str) -> Event:
         if not isinstance(event, ImageReady):
             return event
-        name = await asyncio.to_thread(self._files.write, event.data)
+        name = await asyncio.to_thread(lambda: self._files.write(binascii.a2b_base64(event.b64)))
         return ImageReady(url=f"{origin}{PATH}{name}", revised_prompt=event.revised_prompt, traits=event.traits)
 
 

@@ -6,7 +6,7 @@ Rule: the image always comes as data. An answer that only says where it lies is 
 server names.
 """
 
-import binascii
+import string
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -119,20 +119,29 @@ class _Event(_Traits, kw_only=True):
     partial_image_index: int | None = None
 
 
+_ALPHABET = (string.ascii_letters + string.digits + "+/").encode()
+
 _answer = msgspec.json.Decoder(_Answer).decode
 _event = msgspec.json.Decoder(_Event).decode
 
 
-def _data(b64: str | None, url: str | None = None) -> bytes:
-    """The bytes of an image."""
+def _image(b64: str | None, url: str | None = None) -> str:
+    """An image in base64, as it came: it is large, and most often passed on as it is."""
     if not b64 and url is not None and url.startswith("data:"):
         b64 = url.partition(";base64,")[2]
     if not b64:
         raise UpstreamProtocolError("The model's server answered without the image itself.")
-    try:
-        return binascii.a2b_base64(b64, strict_mode=True)
-    except ValueError as error:
-        raise UpstreamProtocolError("The model's server sent an image that can't be read.") from error
+    if not _is_base64(b64):
+        raise UpstreamProtocolError("The model's server sent an image that can't be read.")
+    return b64
+
+
+def _is_base64(text: str) -> bool:
+    """A tenth of the time that decoding takes."""
+    if not text.isascii() or len(text) % 4:
+        return False
+    content = text.encode().removesuffix(b"=").removesuffix(b"=")
+    return not content.translate(None, _ALPHABET)
 
 
 def _read(usage: _Usage) -> Usage:
@@ -199,7 +208,7 @@ class WholeDecoder:
             raise UpstreamProtocolError(f"The model's server made {len(images)} images instead of {self._images}.")
         ready = [
             ImageReady(
-                data=_data(image.b64_json, image.url),
+                b64=_image(image.b64_json, image.url),
                 revised_prompt=image.revised_prompt,
                 traits=answer.told(),
             )
@@ -253,7 +262,7 @@ class StreamDecoder:
         if event.type == "image_generation.partial_image":
             index = self._partials if event.partial_image_index is None else event.partial_image_index
             self._partials = index + 1
-            return Frame.of(ImagePartial(index=index, data=_data(event.b64_json), traits=event.told()))
+            return Frame.of(ImagePartial(index=index, b64=_image(event.b64_json), traits=event.told()))
         if event.type == "image_generation.completed":
             return Frame.of(self._completed(event))
         return None
@@ -268,4 +277,4 @@ class StreamDecoder:
         usage = None if event.usage is None else _read(event.usage)
         if usage is not None:
             self._usage = _sum(self._usage, usage)
-        return ImageReady(data=_data(event.b64_json), traits=event.told(), usage=usage)
+        return ImageReady(b64=_image(event.b64_json), traits=event.told(), usage=usage)

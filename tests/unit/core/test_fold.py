@@ -56,8 +56,8 @@ def test_vectors_are_kept() -> None:
 
 
 def test_images_are_kept_in_their_order_and_parts_of_them_are_not() -> None:
-    one, two = ImageReady(data=b"1"), ImageReady(url="http://x/2")
-    assert folded([Frame.of(ImagePartial(index=0, data=b"0"), one), Frame.of(two)]).images == [one, two]
+    one, two = ImageReady(b64="1"), ImageReady(url="http://x/2")
+    assert folded([Frame.of(ImagePartial(index=0, b64="0"), one), Frame.of(two)]).images == [one, two]
 
 
 @pytest.mark.parametrize(

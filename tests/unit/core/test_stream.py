@@ -116,7 +116,7 @@ def test_vectors_are_an_answer() -> None:
 
 
 def test_a_whole_image_is_an_answer_and_a_part_of_one_is_none() -> None:
-    partial, ready = ImagePartial(index=0, data=b"i"), ImageReady(data=b"image")
+    partial, ready = ImagePartial(index=0, b64="i"), ImageReady(b64="image")
     check(partial, ready, partial, ready, UsageReported(USAGE)).end()
     with pytest.raises(OutOfOrder, match="without an answer"):
         check(partial, UsageReported(USAGE)).end()
@@ -153,7 +153,7 @@ def test_a_frame_is_decoded_once_and_only_when_asked() -> None:
     ("events", "output"),
     [((), False), ((ChoiceStarted(0),), False), ((ChoiceStarted(0), TextDelta(0, "a")), True),
      ((ChoiceFinished(0, "stop"),), True), ((EmbeddingsReady(()),), True),
-     ((ImagePartial(index=0, data=b""),), True), ((ImageReady(),), True)],
+     ((ImagePartial(index=0, b64=""),), True), ((ImageReady(),), True)],
 )  # fmt: skip
 def test_output_is_what_a_caller_would_see(events: tuple[Event, ...], output: bool) -> None:
     assert Frame.of(*events).has_output is output

@@ -157,7 +157,7 @@ def test_one_profile_streams_one_image(refuse: Refuse) -> None:
 
 
 def test_an_answer_with_all_that_was_told(make_call: MakeCall) -> None:
-    images = (ImageReady(data=PNG, traits=TRAITS, revised_prompt="A black cat"), ImageReady(url="http://h/i.png"))
+    images = (ImageReady(b64=b64(PNG), traits=TRAITS, revised_prompt="A black cat"), ImageReady(url="http://h/i.png"))
     frames = [Frame.of(images[0]), Frame.of(msgspec.structs.replace(images[1], traits=TRAITS))]
     frames.append(Frame.of(UsageReported(USED)))
     assert json.loads(DIALECT.encode_answer(make_call("images"), frames, created=7)) == {
@@ -178,11 +178,11 @@ def test_an_answer_with_all_that_was_told(make_call: MakeCall) -> None:
 
 
 def test_an_answer_does_not_say_what_nobody_told(make_call: MakeCall) -> None:
-    answer = json.loads(DIALECT.encode_answer(make_call("images"), [Frame.of(ImageReady(data=PNG))], created=7))
+    answer = json.loads(DIALECT.encode_answer(make_call("images"), [Frame.of(ImageReady(b64=b64(PNG)))], created=7))
     assert answer == {"created": 7, "data": [{"b64_json": b64(PNG)}]}
 
 
-@pytest.mark.parametrize("frames", [[], [Frame.of(ImagePartial(index=0, data=PNG))]])
+@pytest.mark.parametrize("frames", [[], [Frame.of(ImagePartial(index=0, b64=b64(PNG)))]])
 def test_no_image_is_no_answer(frames: list[Frame], make_call: MakeCall) -> None:
     with pytest.raises(OutOfOrder):
         DIALECT.encode_answer(make_call("images"), frames, created=7)
@@ -205,10 +205,10 @@ def written(data: bytes) -> tuple[str, dict[str, Any]]:
 def test_a_stream_of_named_events(make_call: MakeCall) -> None:
     encoder = DIALECT.encoder(make_call("images", {"stream": True, "partial_images": 1}), created=7)
     traits = {"size": "1024x1024", "quality": "low", "background": "opaque", "output_format": "webp"}
-    name, content = written(encoder.encode(Frame.of(ImagePartial(index=0, data=b"half", traits=TRAITS))))
+    name, content = written(encoder.encode(Frame.of(ImagePartial(index=0, b64=b64(b"half"), traits=TRAITS))))
     head = {"type": name, "b64_json": b64(b"half"), "created_at": 7}
     assert (name, content) == ("image_generation.partial_image", head | traits | {"partial_image_index": 0})
-    name, content = written(encoder.encode(Frame.of(ImageReady(data=PNG, traits=TRAITS, usage=USED))))
+    name, content = written(encoder.encode(Frame.of(ImageReady(b64=b64(PNG), traits=TRAITS, usage=USED))))
     usage = {
         "input_tokens": 11,
         "output_tokens": 7,
@@ -225,7 +225,7 @@ def test_what_a_server_does_not_tell_is_what_was_asked_for(make_call: MakeCall) 
     asked = {"size": "512x512", "quality": "high", "background": "opaque", "output_format": "jpeg"}
     for fields, told in ((asked, asked), ({}, dict.fromkeys(asked, "auto") | {"output_format": "png"})):
         encoder = DIALECT.encoder(make_call("images", fields | {"stream": True}), created=7)
-        _, content = written(encoder.encode(Frame.of(ImageReady(data=PNG))))
+        _, content = written(encoder.encode(Frame.of(ImageReady(b64=b64(PNG)))))
         assert content.items() >= told.items()
         assert content["usage"]["total_tokens"] == 0
 

@@ -224,7 +224,7 @@ class Making:
 
     async def _frames(self) -> AsyncIterator[Frame]:
         for image in self._images:
-            yield Frame.of(ImageReady(data=image, revised_prompt="A black cat"))
+            yield Frame.of(ImageReady(b64=b64(image), revised_prompt="A black cat"))
         yield Frame.of(UsageReported(Usage(prompt_tokens=1)))
 
 

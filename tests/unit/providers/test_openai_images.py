@@ -104,14 +104,14 @@ def test_an_answer_in_any_pieces(cut: int) -> None:
     data = answer(*images, usage=USED, **TRAITS)
     events = read(request(n=2), *(data[at : at + cut] for at in range(0, len(data), cut)))
     assert events == [
-        ImageReady(data=PNG, revised_prompt="A black cat", traits=TOLD),
-        ImageReady(data=WEBP, traits=TOLD),
+        ImageReady(b64=b64(PNG), revised_prompt="A black cat", traits=TOLD),
+        ImageReady(b64=b64(WEBP), traits=TOLD),
         UsageReported(READ),
     ]
 
 
 def test_an_answer_that_tells_nothing_more() -> None:
-    assert read(request(), answer({"b64_json": b64(PNG)}, size="", error=None)) == [ImageReady(data=PNG)]
+    assert read(request(), answer({"b64_json": b64(PNG)}, size="", error=None)) == [ImageReady(b64=b64(PNG))]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_usage_is_read_as_far_as_it_goes(used: dict[str, Any], usage: Usage) -> 
 
 
 def test_an_address_that_holds_the_image_is_read() -> None:
-    assert read(request(), answer({"url": f"data:image/png;base64,{b64(PNG)}"})) == [ImageReady(data=PNG)]
+    assert read(request(), answer({"url": f"data:image/png;base64,{b64(PNG)}"})) == [ImageReady(b64=b64(PNG))]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,12 @@ def test_an_address_that_holds_the_image_is_read() -> None:
         answer({"b64_json": ""}),
         answer({"b64_json": "a"}),
         answer({"b64_json": "a*bc"}),
-        answer({"b64_json": "ä"}),
+        answer({"b64_json": "abcde"}),
+        answer({"b64_json": "a==="}),
+        answer({"b64_json": "===="}),
+        answer({"b64_json": "ab==ab=="}),
+        answer({"b64_json": "ab\ncd\nef"}),
+        answer({"b64_json": "äbcd"}),
         answer({"b64_json": 1}),
         answer({"url": "https://elsewhere.example/i.png"}),
         answer({"url": "http://127.0.0.1/i.png"}),
@@ -189,9 +194,9 @@ def test_a_stream_in_any_pieces(cut: int) -> None:
     data += event("partial_image", b"more", partial_image_index=1) + event("completed", PNG, usage=USED)
     events = read(request(stream=True, partial_images=2), *(data[at : at + cut] for at in range(0, len(data), cut)))
     assert events == [
-        ImagePartial(index=0, data=b"half", traits=TOLD),
-        ImagePartial(index=1, data=b"more", traits=TOLD),
-        ImageReady(data=PNG, traits=TOLD, usage=READ),
+        ImagePartial(index=0, b64=b64(b"half"), traits=TOLD),
+        ImagePartial(index=1, b64=b64(b"more"), traits=TOLD),
+        ImageReady(b64=b64(PNG), traits=TOLD, usage=READ),
         UsageReported(READ),
     ]
 
@@ -207,7 +212,7 @@ def test_the_usage_of_several_images_is_their_sum() -> None:
     events = read(
         stream_of(3), event("completed", PNG, usage=USED), event("completed", WEBP), event("completed", PNG, usage=USED)
     )
-    assert [event.data for event in events if isinstance(event, ImageReady)] == [PNG, WEBP, PNG]
+    assert [event.b64 for event in events if isinstance(event, ImageReady)] == [b64(PNG), b64(WEBP), b64(PNG)]
     assert events[-1] == UsageReported(
         Usage(prompt_tokens=22, completion_tokens=14, prompt_image_tokens=2, completion_image_tokens=14)
     )
