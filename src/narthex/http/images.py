@@ -56,7 +56,7 @@ class ImageFiles:
             oldest = self._clock() - self._kept_s
             size = 0
             with os.scandir(self._folder) as entries:
-                for entry in entries:
+                for entry in filter(lambda entry: _NAME(entry.name), entries):
                     with contextlib.suppress(FileNotFoundError):  # another worker was first
                         status = entry.stat(follow_symlinks=False)
                         if status.st_mtime <= oldest:

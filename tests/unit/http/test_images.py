@@ -96,6 +96,15 @@ def test_what_was_kept_before_we_started_is_still_there(files: ImageFiles, clock
     assert again.read(name)[0] == PNG
 
 
+def test_what_is_not_ours_is_left_alone(files: ImageFiles, clock: Clock, tmp_path: Path) -> None:
+    (tmp_path / "images" / "lost+found").mkdir()
+    (tmp_path / "images" / "note.txt").write_text("mine")
+    files.write(PNG)
+    clock.now_s += 1e9
+    assert files.sweep() == 0
+    assert sorted(each.name for each in (tmp_path / "images").iterdir()) == ["lost+found", "note.txt"]
+
+
 def test_no_call_is_taken_where_there_is_no_room(files: ImageFiles, clock: Clock) -> None:
     files.write(bytes(999))
     files.make_room()
