@@ -43,6 +43,7 @@ HONOURED: Rules = native(
 """What OpenAI itself honours. `best_of` it does only without a stream, and we always ask for one."""
 
 _BYTES = "bytes:"
+_ESCAPE = "\\x"
 
 
 class OpenAICompletions:
@@ -219,7 +220,7 @@ def _entry(name: str, logprob: float | None, top: Mapping[str, float]) -> TokenL
 def _token(name: str, logprob: float | None, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
     r"""A token by its name. What is no text is written as `bytes:\xf0\x9f`."""
     data = name.encode()
-    if name.startswith(_BYTES):
+    if name.startswith(_BYTES) and _ESCAPE in name:
         token = name.removeprefix(_BYTES)
         with contextlib.suppress(ValueError):  # a text may happen to begin so
             data, name = token.encode("latin-1").decode("unicode_escape").encode("latin-1"), token

@@ -5,7 +5,6 @@ field; lists of numbers are read as well. What the caller asked for is written b
 """
 
 import base64
-import binascii
 import math
 import struct
 from collections.abc import Iterable, Iterator
@@ -147,7 +146,7 @@ def _floats(embedding: str | list[float]) -> bytes:
         else:
             vector = struct.pack(f"<{len(embedding)}f", *embedding)
         total = sum(struct.unpack(f"<{len(vector) // 4}f", vector))
-    except (binascii.Error, struct.error, OverflowError) as error:
+    except (ValueError, struct.error, OverflowError) as error:  # of base64, of bytes, of numbers
         raise UpstreamProtocolError from error
     if not vector or not math.isfinite(total):  # one that is no number spoils the sum
         raise UpstreamProtocolError("The model's server sent a vector that is none.")

@@ -1,0 +1,131 @@
+"""What single rows of the table say, beyond what all of them have to do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from narthex.core.capabilities import State, refusal, state_of
+from narthex.core.ports import Request, Surface
+from narthex.dialects.openai_chat import ChatDialect
+from narthex.dialects.openai_completions import CompletionsDialect
+from narthex.dialects.openai_embeddings import EmbeddingsDialect
+from narthex.providers.codec import AnyCodec
+from narthex.providers.presets import PRESETS, codecs, headers
+from narthex.providers.traits import ModelTraits
+
+DIALECTS = {"chat": ChatDialect(), "completions": CompletionsDialect(), "embeddings": EmbeddingsDialect()}
+BASE = {
+    "chat": {"messages": [{"role": "user", "content": "Hi"}]},
+    "completions": {"prompt": "Once"},
+    "embeddings": {"input": "text"},
+}
+TOOL = {"type": "function", "function": {"name": "add"}}
+CUSTOM = {"type": "custom", "custom": {"name": "add"}}
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {}}}
+NAMED = {"type": "function", "function": {"name": "add"}}
+ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [NAMED]}}
+
+
+def made(name: str, surface: Surface = "chat", traits: ModelTraits | None = None) -> AnyCodec:
+    return codecs(PRESETS[name], traits or PRESETS[name].traits)[surface]
+
+
+def decoded(surface: str, **fields: Any) -> Request:
+    body = json.dumps({"model": "m"} | BASE[surface] | fields).encode()
+    return DIALECTS[surface].decode(body, profile="openai", strict=True).request
+
+
+def built(name: str, surface: Surface = "chat", **fields: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(made(name, surface).build(decoded(surface, **fields), model="theirs"))
+    return body
+
+
+@pytest.mark.parametrize(
+    ("name", "surface", "fields", "param"),
+    [
+        ("groq", "chat", {"logprobs": True}, "logprobs"),
+        ("groq", "chat", {"logit_bias": {"1": 1}}, "logit_bias"),
+        ("groq", "chat", {"n": 2}, "n"),
+        ("groq", "chat", {"messages": [{"role": "user", "content": "Hi", "name": "me"}]}, "messages[0].name"),
+        ("groq", "chat", {"tools": [TOOL, CUSTOM]}, "tools[1].type"),
+        ("groq", "chat", {"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice.type"),
+        ("deepseek", "chat", {"response_format": SCHEMA}, "response_format.type"),
+        ("deepseek", "chat", {"seed": 7}, "seed"),
+        ("lm-studio", "chat", {"response_format": {"type": "json_object"}}, "response_format.type"),
+        ("lm-studio", "chat", {"tools": [TOOL], "tool_choice": NAMED}, "tool_choice"),
+        ("ollama", "chat", {"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        ("ollama", "completions", {"prompt": ["a", "b"]}, "prompt"),
+        ("ollama", "completions", {"prompt": [1, 2]}, "prompt"),
+        ("ollama", "completions", {"best_of": 2}, "best_of"),
+        ("llama.cpp", "completions", {"logprobs": 1}, "logprobs"),
+        ("azure", "chat", {"web_search_options": {}}, "web_search_options"),
+        ("mistral", "chat", {"logit_bias": {"1": 1}}, "logit_bias"),
+        ("vllm", "chat", {"tools": [CUSTOM]}, "tools[0].type"),
+        ("openai", "chat", {"guided_json": {}}, "guided_json"),
+        ("openai-compatible", "chat", {"top_k": 4}, "top_k"),
+        ("gemini", "chat", {"presence_penalty": 1}, "presence_penalty"),
+    ],
+)
+def test_what_a_server_can_t_do_is_refused(name: str, surface: Surface, fields: dict[str, Any], param: str) -> None:
+    error = refusal(decoded(surface, **fields).fields, made(name, surface).capabilities(), model="m")
+    assert error is not None
+    assert error.param == param
+
+
+@pytest.mark.parametrize(
+    ("name", "surface", "fields"),
+    [
+        ("groq", "chat", {"logprobs": False, "n": 1, "tools": [TOOL], "tool_choice": NAMED}),
+        ("deepseek", "chat", {"response_format": {"type": "json_object"}}),
+        ("lm-studio", "chat", {"response_format": SCHEMA, "tools": [TOOL], "tool_choice": "required"}),
+        ("ollama", "completions", {"prompt": ["a"]}),
+        ("ollama", "completions", {"prompt": None}),
+        ("openai", "completions", {"best_of": 3, "logprobs": 2}),
+    ],
+)
+def test_what_it_can_passes(name: str, surface: Surface, fields: dict[str, Any]) -> None:
+    assert refusal(decoded(surface, **fields).fields, made(name, surface).capabilities(), model="m") is None
+
+
+def test_mistral_has_names_of_its_own() -> None:
+    body = built("mistral", seed=7, max_completion_tokens=5, stream=True, stream_options={"include_usage": True})
+    assert (body["random_seed"], body["max_tokens"]) == (7, 5)
+    assert not {"seed", "max_completion_tokens", "stream_options"} & set(body)
+    assert built("mistral", "embeddings", dimensions=8)["output_dimension"] == 8
+
+
+def test_openrouter_is_to_ask_only_those_who_know_all_fields() -> None:
+    assert built("openrouter")["provider"] == {"require_parameters": True}
+
+
+def test_numbers_are_asked_for_as_text_where_that_is_known() -> None:
+    assert built("ollama", "embeddings")["encoding_format"] == "base64"
+    assert "encoding_format" not in built("together", "embeddings", encoding_format="base64")
+
+
+def test_openai_takes_the_newer_limit_and_others_as_it_was_sent() -> None:
+    assert built("openai", max_tokens=5)["max_completion_tokens"] == 5
+    assert built("openai-compatible", max_tokens=5)["max_tokens"] == 5
+
+
+def test_where_the_key_goes() -> None:
+    assert headers(PRESETS["openai"], "sk-1") == {"authorization": "Bearer sk-1"}
+    assert headers(PRESETS["azure"], "sk-1") == {"api-key": "sk-1"}
+    assert headers(PRESETS["anthropic"], "sk-1")["x-api-key"] == "sk-1"
+    assert "anthropic-version" in headers(PRESETS["anthropic"], None)
+    assert headers(PRESETS["ollama"], None) == {}
+
+
+def test_anthropic_s_models_differ_by_their_traits() -> None:
+    plain = json.loads(made("anthropic").build(decoded("chat"), model="claude"))
+    assert plain["max_tokens"] == 4096
+    told = made("anthropic", traits=ModelTraits(answer_tokens=99, reasoning=False, refused=frozenset(("stop",))))
+    assert json.loads(told.build(decoded("chat"), model="claude"))["max_tokens"] == 99
+    assert state_of("stop", told.capabilities()) is State.REFUSED
+    assert refusal({"reasoning_effort": "high"}, told.capabilities(), model="m") is not None
+
+
+def test_what_an_image_model_refuses_is_refused() -> None:
+    codec = codecs(PRESETS["openai"], ModelTraits(refused=frozenset(("style",))))["images"]
+    assert "style" not in codec.capabilities()

@@ -1,0 +1,267 @@
+"""vLLM: what its own fields become, and what it dropped, ignores and refuses."""
+
+import json
+from typing import Any
+
+import pytest
+
+from narthex.core.capabilities import refusal, without_effect
+from narthex.core.chat import ChatRequest
+from narthex.core.completions import CompletionRequest
+from narthex.core.errors import InvalidRequest
+from narthex.core.fold import Fold, folded
+from narthex.core.stream import EmbeddingsReady, Frame
+from narthex.dialects.openai_chat import ChatDialect
+from narthex.dialects.openai_completions import CompletionsDialect
+from narthex.providers.presets import PRESETS
+from narthex.providers.repeated import Repeated
+from narthex.providers.traits import ModelTraits
+from narthex.providers.vllm import VllmChat, VllmCompletions
+from narthex.wire.sse import encode
+
+CHAT = VllmChat(PRESETS["vllm"].traits)
+COMPLETIONS = VllmCompletions(PRESETS["vllm"].traits)
+HI = {"role": "user", "content": "Hi"}
+TOOL = {"type": "function", "function": {"name": "add"}}
+NAMED = {"type": "function", "function": {"name": "add"}}
+
+
+def chat(**fields: Any) -> ChatRequest:
+    body = json.dumps({"model": "m", "messages": [HI]} | fields).encode()
+    request = ChatDialect().decode(body, profile="openai", strict=True).request
+    assert isinstance(request, ChatRequest)
+    return request
+
+
+def completion(**fields: Any) -> CompletionRequest:
+    body = json.dumps({"model": "m", "prompt": "Once"} | fields).encode()
+    request = CompletionsDialect().decode(body, profile="openai", strict=True).request
+    assert isinstance(request, CompletionRequest)
+    return request
+
+
+def built(**fields: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(CHAT.build(chat(**fields), model="theirs"))
+    return body
+
+
+def completed(**fields: Any) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(COMPLETIONS.build(completion(**fields), model="theirs"))
+    return body
+
+
+# --- constrained output ----------------------------------------------------------------------------------------------
+
+GUIDED = [
+    ({"guided_json": {"type": "object"}}, {"json": {"type": "object"}}),
+    ({"guided_json": '{"type":"string"}'}, {"json": '{"type":"string"}'}),
+    ({"guided_regex": "a+"}, {"regex": "a+"}),
+    ({"guided_choice": ["a", "b"]}, {"choice": ["a", "b"]}),
+    ({"guided_grammar": 'root ::= "a"'}, {"grammar": 'root ::= "a"'}),
+    ({"guided_json": {}, "guided_whitespace_pattern": " ?"}, {"json": {}, "whitespace_pattern": " ?"}),
+    ({"structured_outputs": {"json_object": True, "disable_any_whitespace": True}},) * 2,
+    ({"guided_decoding_backend": "xgrammar"}, None),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), GUIDED)
+def test_older_fields_become_today_s(fields: dict[str, Any], expected: dict[str, Any] | None) -> None:
+    expected = expected.get("structured_outputs", expected) if expected else None
+    for body in (built(**fields), completed(**fields)):
+        assert body.get("structured_outputs") == expected
+        assert not any(name.startswith("guided") for name in body)
+    assert refusal(chat(**fields).fields, CHAT.capabilities(), model="m") is None
+
+
+def test_the_choice_of_a_backend_has_no_effect() -> None:
+    assert without_effect({"guided_decoding_backend": "auto"}, CHAT.capabilities()) == ("guided_decoding_backend",)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"guided_json": {}, "guided_regex": "a"},
+        {"guided_whitespace_pattern": " "},
+        {"guided_regex": "a", "guided_whitespace_pattern": " "},
+        {"guided_regex": "a", "structured_outputs": {"regex": "b"}},
+        {"guided_regex": "a", "response_format": {"type": "json_object"}},
+        {"structured_outputs": {"regex": "a"}, "response_format": {"type": "json_object"}},
+        {"guided_regex": "a", "tools": [TOOL], "tool_choice": NAMED},
+        {"guided_regex": "a", "functions": [{"name": "add"}], "function_call": {"name": "add"}},
+    ],
+)
+def test_contradictions_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        built(**fields)
+    assert caught.value.param in fields
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"response_format": {"type": "text"}},
+        {"tools": [TOOL], "tool_choice": "required"},
+        {"tools": [TOOL], "tool_choice": "none"},
+    ],
+)
+def test_what_does_not_contradict_passes(fields: dict[str, Any]) -> None:
+    assert built(guided_regex="a", **fields)["structured_outputs"] == {"regex": "a"}
+
+
+DEEP: dict[str, Any] = {}
+for _ in range(40):
+    DEEP = {"items": DEEP}
+
+REFUSED = [
+    ("guided_json", 7),
+    ("guided_json", "{"),
+    ("guided_json", "[]"),
+    ("guided_json", {"title": "x" * 70_000}),
+    ("guided_json", {"enum": [[] for _ in range(2001)]}),
+    ("guided_json", DEEP),
+    ("guided_json", {"type": "strin"}),
+    ("guided_json", {"properties": {"a": {"type": ["string", "nil"]}}}),
+    ("guided_json", {"pattern": "a" * 1025}),
+    ("guided_regex", ""),
+    ("guided_regex", 7),
+    ("guided_regex", "a" * 1025),
+    ("guided_choice", []),
+    ("guided_choice", "ab"),
+    ("guided_choice", ["a", ""]),
+    ("guided_choice", ["a"] * 1001),
+    ("guided_grammar", "x" * 16_385),
+    ("guided_grammar", "(" * 201),
+    ("guided_whitespace_pattern", ""),
+    ("guided_decoding_backend", "mine"),
+    ("structured_outputs", []),
+    ("structured_outputs", {}),
+    ("structured_outputs", {"regex": "a", "json": {}}),
+    ("structured_outputs", {"regex": "a", "disable_any_whitespace": True}),
+    ("structured_outputs", {"json": {}, "disable_any_whitespace": 1}),
+    ("structured_outputs", {"json_object": False}),
+    ("structured_outputs", {"structural_tag": "x"}),
+    ("chat_template_kwargs", []),
+    ("chat_template_kwargs", {str(number): 1 for number in range(17)}),
+    ("chat_template_kwargs", {"a": "x" * 5000}),
+    ("chat_template_kwargs", {"chat_template": "x"}),
+    ("chat_template_kwargs", {"tokenize": True}),
+    ("chat_template_kwargs", {"a": {"b": 1}}),
+    ("chat_template_kwargs", {"a": [[1]]}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED)
+def test_values_that_could_harm_the_server_are_refused(name: str, value: Any) -> None:
+    error = refusal({name: value}, CHAT.capabilities(), model="m")
+    assert error is not None
+    assert (error.param or "").startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("guided_json", {"type": ["string", "null"], "pattern": "a+", "properties": {"type": {"const": 1}}}),
+        ("guided_json", {"properties": {"type": {"type": "string"}, "pattern": {"type": "string"}}}),
+        ("guided_grammar", 'root ::= ("a" | "b")*'),
+        ("chat_template_kwargs", {"enable_thinking": False, "tags": ["a", "b"]}),
+        ("structured_outputs", {"json": {}, "whitespace_pattern": " ?", "disable_additional_properties": False}),
+    ],
+)
+def test_usual_values_pass(name: str, value: Any) -> None:
+    assert refusal({name: value}, CHAT.capabilities(), model="m") is None
+
+
+def test_a_template_of_the_caller_s_is_refused() -> None:
+    assert refusal({"chat_template": "{{ 1 }}"}, CHAT.capabilities(), model="m") is not None
+
+
+def test_a_format_without_a_schema_is_any_object() -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "a"}}
+    assert built(response_format=wanted)["response_format"] == {"type": "json_object"}
+    wanted["json_schema"] = {"name": "a", "schema": {"type": "object"}}
+    assert built(response_format=wanted)["response_format"] == wanted
+    assert "structured_outputs" not in built(response_format=wanted)
+
+
+# --- sampling --------------------------------------------------------------------------------------------------------
+
+
+def test_its_own_fields_are_sent_as_they_are() -> None:
+    own = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "stop_token_ids": [2], "ignore_eos": True}
+    for body in (built(**own), completed(**own)):
+        assert {name: body[name] for name in own} == own
+
+
+@pytest.mark.parametrize("fields", [{"top_p": 0}, {"top_p": 0, "temperature": 1.5}, {"temperature": 1e-6}])
+def test_only_the_top_token(fields: dict[str, Any]) -> None:
+    for body in (built(**fields), completed(**fields)):
+        assert body["temperature"] == 0
+        assert "top_p" not in body
+
+
+def test_other_sampling_is_left_alone() -> None:
+    assert built(temperature=0.005, top_p=0.5, n=3)["n"] == 3
+    assert built(temperature=0.005)["temperature"] == 0.005
+
+
+def test_a_model_may_be_told_to_continue() -> None:
+    codec = VllmChat(ModelTraits(prefill=True))
+    open_ended = chat(messages=[HI, {"role": "assistant", "content": "The"}])
+    body = json.loads(codec.build(open_ended, model="m"))
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert "continue_final_message" not in json.loads(codec.build(chat(), model="m"))
+    asked = chat(messages=[HI, {"role": "assistant", "content": "The"}], add_generation_prompt=True)
+    assert "continue_final_message" not in json.loads(codec.build(asked, model="m"))
+    assert "continue_final_message" not in json.loads(CHAT.build(open_ended, model="m"))
+
+
+# --- greedy requests for several choices -----------------------------------------------------------------------------
+
+
+def told(frames: list[Frame]) -> Fold:
+    return folded(frames)
+
+
+def test_a_greedy_chat_is_asked_once_and_told_as_often() -> None:
+    assert "n" not in built(n=3, temperature=0)
+    decoder = CHAT.decoder(chat(n=3, temperature=0))
+    used = {"prompt_tokens": 4, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 2}}
+    answer = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}], "usage": used}
+    fold = told([*decoder.feed(encode(json.dumps(answer).encode())), *decoder.end()])
+    assert [(choice.index, choice.text) for choice in fold.choices] == [(index, ["Hi"]) for index in range(3)]
+    assert fold.usage is not None
+    assert (fold.usage.prompt_tokens, fold.usage.completion_tokens, fold.usage.reasoning_tokens) == (4, 15, 6)
+
+
+def test_one_greedy_answer_is_passed_on_as_it_is() -> None:
+    for request in (chat(temperature=0), chat(n=2, temperature=0.5)):
+        assert not isinstance(CHAT.decoder(request), Repeated)
+    for other in (completion(temperature=0), completion(n=2)):
+        assert not isinstance(COMPLETIONS.decoder(other), Repeated)
+
+
+@pytest.mark.parametrize("fields", [{"n": 2}, {"n": 2, "best_of": 3}])
+def test_greedy_completions_of_several_prompts(fields: dict[str, Any]) -> None:
+    body = completed(prompt=["a", "b"], temperature=0, **fields)
+    assert not {"n", "best_of", "logprobs"} & set(body)
+    decoder = COMPLETIONS.decoder(completion(prompt=["a", "b"], temperature=0, **fields))
+    answer = {"choices": [{"index": index, "text": text, "finish_reason": "stop"} for index, text in enumerate("AB")]}
+    fold = told([*decoder.feed(encode(json.dumps(answer).encode())), *decoder.end()])
+    assert ["".join(choice.text) for choice in fold.choices] == ["A", "A", "B", "B"]
+
+
+def test_what_belongs_to_no_choice_is_not_repeated() -> None:
+    class OneFrame:
+        def feed(self, data: bytes) -> Any:
+            del data
+            return iter((Frame.of(EmbeddingsReady((b"1234",))),))
+
+        def end(self) -> Any:
+            return iter(())
+
+    assert [frame.events for frame in Repeated(OneFrame(), times=2).feed(b"")] == [()]
+
+
+def test_it_never_learns_what_it_would_ignore() -> None:
+    body = built(user="me", metadata={"a": "b"}, prompt_cache_key="k", service_tier="flex")
+    assert set(body) == {"model", "messages", "stream", "stream_options"}
