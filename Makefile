@@ -6,7 +6,7 @@ PYTHON ?= python3.11
 PIN := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make pin"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test serve test check bench soak interop docs pin clean
+.PHONY: help setup setup-test serve test coverage check bench soak interop docs pin clean
 
 help:  ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ serve: setup  ## set up and serve on http://127.0.0.1:8000 (ARGS="--port 9000" a
 
 test: setup-test  ## set up and run every test
 	@scripts/test $(ARGS)
+
+coverage: setup-test  ## the same, with the branch coverage of every process
+	@COVERAGE=all scripts/test
 
 check: setup-test  ## format, lint, types, layers
 	@scripts/check

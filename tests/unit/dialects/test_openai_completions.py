@@ -9,7 +9,16 @@ import pytest
 from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest
 from narthex.core.errors import InvalidRequest, NarthexError
 from narthex.core.ports import Call, Decoded
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, OutOfOrder, TextDelta, Usage, UsageReported
+from narthex.core.stream import (
+    ChoiceFinished,
+    ChoiceStarted,
+    Frame,
+    OutOfOrder,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+    UsageReported,
+)
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.wire.sse import SseDecoder
 
@@ -140,6 +149,15 @@ def test_a_stream_folds_to_the_whole_answer(with_usage: bool, make_call: MakeCal
         own = [choice for choice in choices if choice["index"] == expected["index"]]
         assert "".join(choice["text"] for choice in own) == expected["text"]
         assert [choice["finish_reason"] for choice in own] == [None] * (len(own) - 1) + [expected["finish_reason"]]
+
+
+def test_log_probabilities_go_with_their_chunk(make_call: MakeCall) -> None:
+    entry = TokenLogprob(token="A", logprob=-0.5, bytes_=b"A", top=(TokenLogprob(token="B", logprob=-0.1),))
+    encoder = DIALECT.encoder(make_call("completions", {"stream": True, "logprobs": 1}), created=7)
+    (event,) = SseDecoder().feed(encoder.encode(Frame.of(ChoiceStarted(0), TextDelta(0, "A", (entry,)))))
+    assert json.loads(event.data)["choices"][0]["logprobs"] == {
+        "tokens": ["A"], "token_logprobs": [-0.5], "top_logprobs": [{"B": -0.1, "A": -0.5}], "text_offset": [0],
+    }  # fmt: skip
 
 
 def test_a_broken_stream_ends_with_an_error(make_call: MakeCall) -> None:

@@ -62,6 +62,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"tools": []}, "empty_array", "tools"),
     ({"tools": [function(f"f{i}") for i in range(129)]}, "array_above_max_length", "tools"),
     ({"tools": ["f"]}, TYPE, "tools[0]"),
+    ({"tools": [F, G, F]}, VALUE, "tools[2].function.name"),
     ({"tools": [{}]}, MISSING, "tools[0].type"),
     ({"tools": [{"type": "function"}]}, MISSING, "tools[0].function"),
     ({"tools": [{"type": "search"}]}, VALUE, "tools[0].type"),
