@@ -182,14 +182,16 @@ def _in_seconds(value: Any) -> Any:
     return value
 
 
-Seconds = Annotated[PositiveFloat, pydantic.BeforeValidator(_in_seconds)]
+Seconds = Annotated[PositiveFloat, Field(allow_inf_nan=False), pydantic.BeforeValidator(_in_seconds)]
 
 
 class Weighted(Part):
     """A deployment with its weight."""
 
     to: str = Field(min_length=1, description="Who may answer: local/<model>, <provider>/<model>.")
-    weight: float = Field(1.0, ge=0, description="Its share of the requests; 0: only when the others fail.")
+    weight: float = Field(
+        1.0, ge=0, allow_inf_nan=False, description="Its share of the requests; 0: only when the others fail."
+    )
 
 
 class Timeouts(Part):

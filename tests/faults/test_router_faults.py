@@ -132,16 +132,19 @@ BEFORE_OUTPUT = {
 
 @pytest.mark.parametrize("fault", BEFORE_OUTPUT)
 async def test_before_the_first_output_the_next_answers(fault: str, stream: bool, tmp_path: Path) -> None:
-    async with ScriptedUpstream(BEFORE_OUTPUT[fault]) as one, ScriptedUpstream(whole("two")) as two:
-        async with gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server:
-            caller = await server.ask(stream=stream)
-            assert (caller.status, said(caller)) == (200, "two")
-            assert (caller.headers["x-narthex-deployment"], caller.headers["x-narthex-attempts"]) == ("two/model", "2")
-            assert b"canary" not in caller.body
-            assert (len(one.requests), len(two.requests)) == (1, 1)
-            assert one.requests[0].body == two.requests[0].body
-            if HANG in BEFORE_OUTPUT[fault].steps:
-                await until(lambda: all(peer.closed.is_set() for peer in one.peers))
+    async with (
+        ScriptedUpstream(BEFORE_OUTPUT[fault]) as one,
+        ScriptedUpstream(whole("two")) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=stream)
+        assert (caller.status, said(caller)) == (200, "two")
+        assert (caller.headers["x-narthex-deployment"], caller.headers["x-narthex-attempts"]) == ("two/model", "2")
+        assert b"canary" not in caller.body
+        assert (len(one.requests), len(two.requests)) == (1, 1)
+        assert one.requests[0].body == two.requests[0].body
+        if HANG in BEFORE_OUTPUT[fault].steps:
+            await until(lambda: all(peer.closed.is_set() for peer in one.peers))
 
 
 async def test_a_refused_connection_goes_to_the_next(stream: bool, tmp_path: Path) -> None:
@@ -172,45 +175,57 @@ async def test_if_nobody_answers_the_last_error_is_a_status(
     fault: str, status: int, code: str, stream: bool, tmp_path: Path
 ) -> None:
     """In a stream too: nothing of it was sent yet."""
-    async with ScriptedUpstream(BEFORE_OUTPUT[fault]) as one, ScriptedUpstream(BEFORE_OUTPUT[fault]) as two:
-        async with gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server:
-            caller = await server.ask(stream=stream)
-            assert (caller.status, caller.json()["error"]["code"]) == (status, code)
-            assert (caller.headers["x-narthex-deployment"], caller.headers["x-narthex-attempts"]) == ("two/model", "2")
-            assert b"canary" not in caller.body
-            assert ("retry-after" in caller.headers) == (status == 429 or fault == "503")
-            assert (len(one.requests), len(two.requests)) == (1, 1)
+    async with (
+        ScriptedUpstream(BEFORE_OUTPUT[fault]) as one,
+        ScriptedUpstream(BEFORE_OUTPUT[fault]) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=stream)
+        assert (caller.status, caller.json()["error"]["code"]) == (status, code)
+        assert (caller.headers["x-narthex-deployment"], caller.headers["x-narthex-attempts"]) == ("two/model", "2")
+        assert b"canary" not in caller.body
+        assert ("retry-after" in caller.headers) == (status == 429 or fault == "503")
+        assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
 async def test_500_once_is_tried_again_on_the_same(stream: bool, tmp_path: Path) -> None:
-    async with ScriptedUpstream(refused(500), whole("again")) as one:
-        async with gateway(tmp_path, {"one": one.url}, rules=QUICK) as server:
-            caller = await server.ask(stream=stream)
-            assert (said(caller), caller.headers["x-narthex-attempts"], len(one.requests)) == ("again", "2", 2)
+    async with (
+        ScriptedUpstream(refused(500), whole("again")) as one,
+        gateway(tmp_path, {"one": one.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=stream)
+        assert (said(caller), caller.headers["x-narthex-attempts"], len(one.requests)) == ("again", "2", 2)
 
 
 async def test_a_told_wait_is_kept(stream: bool, tmp_path: Path) -> None:
-    async with ScriptedUpstream(refused(429, "retry-after-ms: 200"), whole("again")) as one:
-        async with gateway(tmp_path, {"one": one.url}, rules=QUICK) as server:
-            began_s = time.monotonic()
-            caller = await server.ask(stream=stream)
-            assert said(caller) == "again"
-            assert time.monotonic() - began_s >= 0.2
+    async with (
+        ScriptedUpstream(refused(429, "retry-after-ms: 200"), whole("again")) as one,
+        gateway(tmp_path, {"one": one.url}, rules=QUICK) as server,
+    ):
+        began_s = time.monotonic()
+        caller = await server.ask(stream=stream)
+        assert said(caller) == "again"
+        assert time.monotonic() - began_s >= 0.2
 
 
 async def test_a_told_wait_beyond_the_total_clock_is_passed_on(stream: bool, tmp_path: Path) -> None:
-    async with ScriptedUpstream(refused(429, "retry-after: 30")) as one:
-        async with gateway(tmp_path, {"one": one.url}, rules=QUICK) as server:
-            caller = await server.ask(stream=stream)
-            assert (caller.status, caller.headers["retry-after"], len(one.requests)) == (429, "30", 1)
+    async with (
+        ScriptedUpstream(refused(429, "retry-after: 30")) as one,
+        gateway(tmp_path, {"one": one.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=stream)
+        assert (caller.status, caller.headers["retry-after"], len(one.requests)) == (429, "30", 1)
 
 
 async def test_a_refused_request_is_final(stream: bool, tmp_path: Path) -> None:
-    async with ScriptedUpstream(refused(400, code="invalid_value")) as one, ScriptedUpstream(whole("two")) as two:
-        async with gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server:
-            caller = await server.ask(stream=stream)
-            assert (caller.status, caller.json()["error"]["code"]) == (400, "invalid_value")
-            assert (caller.headers["x-narthex-attempts"], len(two.requests)) == ("1", 0)
+    async with (
+        ScriptedUpstream(refused(400, code="invalid_value")) as one,
+        ScriptedUpstream(whole("two")) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=stream)
+        assert (caller.status, caller.json()["error"]["code"]) == (400, "invalid_value")
+        assert (caller.headers["x-narthex-attempts"], len(two.requests)) == ("1", 0)
 
 
 async def test_a_prompt_that_is_too_long_goes_to_its_fallback(stream: bool, tmp_path: Path) -> None:
@@ -252,65 +267,79 @@ AFTER_OUTPUT = {
 @pytest.mark.parametrize("fault", AFTER_OUTPUT)
 async def test_after_the_first_output_the_error_is_the_callers(fault: str, stream: bool, tmp_path: Path) -> None:
     """Never a silent end, and never a second beginning."""
-    async with ScriptedUpstream(AFTER_OUTPUT[fault]) as one, ScriptedUpstream(whole("two")) as two:
-        async with gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server:
-            caller = await server.ask(stream=stream)
-            code = "timeout" if fault == "silence" else "upstream_error"
-            if stream:
-                *_, last = caller.events()
-                assert (caller.status, json.loads(last)["error"]["code"]) == (200, code)
-                assert '"par"' in caller.events()[1]
-            else:
-                assert (caller.status, caller.json()["error"]["code"]) == (504 if fault == "silence" else 502, code)
-            assert caller.ended
-            assert b"canary" not in caller.body
-            assert (caller.headers["x-narthex-attempts"], len(one.requests), len(two.requests)) == ("1", 1, 0)
-            await until(lambda: HANG not in AFTER_OUTPUT[fault].steps or one.peers[0].closed.is_set())
+    async with (
+        ScriptedUpstream(AFTER_OUTPUT[fault]) as one,
+        ScriptedUpstream(whole("two")) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=stream)
+        code = "timeout" if fault == "silence" else "upstream_error"
+        if stream:
+            *_, last = caller.events()
+            assert (caller.status, json.loads(last)["error"]["code"]) == (200, code)
+            assert '"par"' in caller.events()[1]
+        else:
+            assert (caller.status, caller.json()["error"]["code"]) == (504 if fault == "silence" else 502, code)
+        assert caller.ended
+        assert b"canary" not in caller.body
+        assert (caller.headers["x-narthex-attempts"], len(one.requests), len(two.requests)) == ("1", 1, 0)
+        await until(lambda: HANG not in AFTER_OUTPUT[fault].steps or one.peers[0].closed.is_set())
 
 
 async def test_an_answer_without_a_done_is_whole_if_it_finished(stream: bool, tmp_path: Path) -> None:
-    async with ScriptedUpstream(Reply(stream_head(), sse(ROLE, chunk("Hi"), chunk(finish="stop")), END)) as one:
-        async with gateway(tmp_path, {"one": one.url}, rules=QUICK) as server:
-            assert said(await server.ask(stream=stream)) == "Hi"
+    async with (
+        ScriptedUpstream(Reply(stream_head(), sse(ROLE, chunk("Hi"), chunk(finish="stop")), END)) as one,
+        gateway(tmp_path, {"one": one.url}, rules=QUICK) as server,
+    ):
+        assert said(await server.ask(stream=stream)) == "Hi"
 
 
 async def test_after_the_caller_has_left_nothing_is_tried(stream: bool, tmp_path: Path) -> None:
     rules = Rules(attempts=4, backoff_s=0.01, total_s=5.0)
-    async with ScriptedUpstream(Reply(HANG)) as one, ScriptedUpstream(whole("two")) as two:
-        async with gateway(tmp_path, {"one": one.url, "two": two.url}, rules=rules) as server:
-            caller = server.asking(stream=stream)
-            call = asyncio.ensure_future(server.call(caller))
-            await until(lambda: bool(one.requests))
-            caller.left.set()
-            await call
-            await until(one.peers[0].closed.is_set)
-            assert (caller.sent, len(one.requests), len(two.requests)) == ([], 1, 0)
+    async with (
+        ScriptedUpstream(Reply(HANG)) as one,
+        ScriptedUpstream(whole("two")) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=rules) as server,
+    ):
+        caller = server.asking(stream=stream)
+        call = asyncio.ensure_future(server.call(caller))
+        await until(lambda: bool(one.requests))
+        caller.left.set()
+        await call
+        await until(one.peers[0].closed.is_set)
+        assert (caller.sent, len(one.requests), len(two.requests)) == ([], 1, 0)
 
 
 async def test_a_deployment_that_fails_is_left_alone_until_it_may_try_again(tmp_path: Path) -> None:
     rules = Rules(attempts=2, backoff_s=0.01, cooldown_s=0.3)
-    async with ScriptedUpstream(*[refused(500)] * 5, whole("one")) as one, ScriptedUpstream(whole("two")) as two:
-        async with gateway(tmp_path, {"one": one.url, "two": two.url}, rules=rules) as server:
-            for _ in range(8):
-                assert said(await server.ask(stream=False)) == "two"
-            assert len(one.requests) == 5
+    async with (
+        ScriptedUpstream(*[refused(500)] * 5, whole("one")) as one,
+        ScriptedUpstream(whole("two")) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=rules) as server,
+    ):
+        for _ in range(8):
+            assert said(await server.ask(stream=False)) == "two"
+        assert len(one.requests) == 5
 
-            async def answers() -> bool:
-                return said(await server.ask(stream=False)) == "one"
+        async def answers() -> bool:
+            return said(await server.ask(stream=False)) == "one"
 
-            async with asyncio.timeout(5):
-                while not await answers():
-                    await asyncio.sleep(0.02)
-            assert len(one.requests) == 6
+        async with asyncio.timeout(5):
+            while not await answers():
+                await asyncio.sleep(0.02)
+        assert len(one.requests) == 6
 
 
 async def test_a_connection_that_is_never_made_costs_no_longer_than_its_clock(stream: bool, tmp_path: Path) -> None:
     """A listener whose queue is full: connections to it are neither taken nor refused."""
     rules = Rules(attempts=2, connect_s=0.2, total_s=5.0)
-    async with ScriptedUpstream(whole("two")) as two, full_listener() as address:
-        async with gateway(tmp_path, {"one": address, "two": two.url}, rules=rules) as server:
-            caller = await server.ask(stream=stream)
-            assert (said(caller), caller.headers["x-narthex-attempts"]) == ("two", "2")
+    async with (
+        ScriptedUpstream(whole("two")) as two,
+        full_listener() as address,
+        gateway(tmp_path, {"one": address, "two": two.url}, rules=rules) as server,
+    ):
+        caller = await server.ask(stream=stream)
+        assert (said(caller), caller.headers["x-narthex-attempts"]) == ("two", "2")
 
 
 @asynccontextmanager
@@ -333,6 +362,8 @@ async def full_listener() -> AsyncIterator[str]:
 
 async def test_an_answer_whose_head_says_nothing_of_its_length_is_read_to_the_end(stream: bool, tmp_path: Path) -> None:
     events = b"".join(b"data: " + each + b"\n\n" for each in (ROLE, chunk("Hi"), chunk(finish="stop"), DONE))
-    async with ScriptedUpstream(Reply(head("content-type: text/event-stream"), events, CUT)) as one:
-        async with gateway(tmp_path, {"one": one.url}, rules=QUICK) as server:
-            assert said(await server.ask(stream=stream)) == "Hi"
+    async with (
+        ScriptedUpstream(Reply(head("content-type: text/event-stream"), events, CUT)) as one,
+        gateway(tmp_path, {"one": one.url}, rules=QUICK) as server,
+    ):
+        assert said(await server.ask(stream=stream)) == "Hi"

@@ -74,9 +74,8 @@ class _Record:
 
     def close(self) -> None:
         """All is well again; what was before is forgotten."""
-        if self.open_until_s is not None:
-            self.open_until_s, self.in_a_row = None, 0
-            self.outcomes.clear()
+        self.open_until_s, self.in_a_row = None, 0
+        self.outcomes.clear()
 
     def open(self, until_s: float) -> None:
         """Rest until then, or longer if that was decided already."""

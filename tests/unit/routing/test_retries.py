@@ -276,6 +276,18 @@ async def test_a_caller_who_reads_slowly_is_not_the_deployments_silence():
     assert read == 4
 
 
+async def test_a_foreign_timeout_is_not_taken_for_ours():
+    call = a_call()
+    with pytest.raises(TimeoutError):
+        await told(routed(Played("a/1", (TimeoutError(),)), Played("b/2", says())), call)
+    assert outcomes(call) == [("a/1", "left")]
+
+
+async def test_an_answer_of_nothing_is_passed_on():
+    async with routed(Played("a/1", ())).open(a_call()) as frames:
+        assert [frame async for frame in frames] == []
+
+
 # --- who leaves ------------------------------------------------------------------------------------------------------
 
 
