@@ -85,6 +85,29 @@ def test_an_environment_that_can_t_be_read(monkeypatch: pytest.MonkeyPatch) -> N
         load()
 
 
+def test_a_provider_is_of_a_known_type_and_somewhere(elsewhere: Path) -> None:
+    file = write(
+        elsewhere,
+        "providers: {a: {type: opanai}, b: {type: vllm}, c: {api_key: x}, d: {type: openai, base_url: 'http://h'}}\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    told = caught.value.message
+    assert "no provider type 'opanai'; there are anthropic, azure" in told
+    assert "providers.b: Value error, providers of the type 'vllm' need a `base_url`" in told
+    assert "the type 'openai-compatible' need a `base_url`" in told
+    assert "providers.d" not in told
+
+
+def test_what_a_provider_s_model_can_do(elsewhere: Path) -> None:
+    text = "providers: {a: {type: groq, models: {m: {refused: [seed], reasoning: false, answer_tokens: 9}, n: {}}}}\n"
+    models = load(write(elsewhere, text)).providers["a"].models
+    assert models["m"].given() == {"refused": frozenset(("seed",)), "reasoning": False, "answer_tokens": 9}
+    assert models["n"].given() == {}
+    with pytest.raises(ConfigError, match="no request field 'sed'"):
+        load(write(elsewhere, "providers: {a: {type: groq, models: {m: {refused: [sed]}}}}\n"))
+
+
 def test_a_wrong_secret_is_not_repeated(elsewhere: Path) -> None:
     file = write(elsewhere, "providers: {far: {base_url: 'http://h', api_key: [sk-canary]}}\n")
     with pytest.raises(ConfigError) as caught:
