@@ -1,5 +1,6 @@
 """Copies of the chat model with another chat template or other tokens: the same weights as another kind of model."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ def rewritten(source: Path, target: Path, *, template: str | None = None, **numb
 
     Example: `rewritten(a, b, tokenizer__ggml__fim_pre_token_id=5)`.
     """
-    read = gguf.GGUFReader(source)
+    read = _read(source)
     writer = gguf.GGUFWriter(target, "llama")
     for name, field in read.fields.items():
         if name.startswith("GGUF.") or name in {"general.architecture", "tokenizer.chat_template"}:
@@ -29,6 +30,12 @@ def rewritten(source: Path, target: Path, *, template: str | None = None, **numb
     writer.write_tensors_to_file()
     writer.close()
     return target
+
+
+@functools.cache
+def _read(source: Path) -> gguf.GGUFReader:
+    """Takes seconds, for all the vocabulary's words."""
+    return gguf.GGUFReader(source)
 
 
 def _data(tensor: Any) -> Any:
