@@ -10,6 +10,7 @@ import capabilities_page
 import cli_page
 import errors_page
 import http_page
+import providers_page
 import settings_page
 import structlog
 
@@ -19,6 +20,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page.page,
     "errors.md": errors_page.page,
     "http-api.md": http_page.page,
+    "providers.md": providers_page.page,
     "settings.md": settings_page.page,
 }
 

@@ -8,7 +8,7 @@ from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.ports import Surface
 from narthex.engine.local import capabilities as local
 from narthex.http.capabilities import KNOWN, Fate, fates
-from narthex.providers import openai_images
+from narthex.providers import openai_completions, openai_embeddings, openai_images
 from narthex.providers.openai_codec import HONOURED
 
 INTRO = """\
@@ -21,7 +21,9 @@ Nothing that a caller sets is dropped in silence. What becomes of a field depend
   the field in `param`. A value after "except" asks for nothing and passes.
 
 Behind the colon are the limits: which values are honoured. A model with several deployments is answered by the first
-that can honour the whole request. A field that stands in none of these tables is a 400 `unknown_parameter`."""
+that can honour the whole request. A field that stands in none of these tables is a 400 `unknown_parameter`.
+
+Each kind of provider has a column of its own on the [providers' page](providers.md)."""
 
 RUNNING = """\
 A running server tells the same of its own models, for the key that asks: `GET /v1/capabilities`, or of one model with
@@ -40,8 +42,8 @@ EXCEPT = "except "
 EMBEDDED, ELSEWHERE = "embedded models", "OpenAI-compatible providers"
 BY_SURFACE: Mapping[Surface, Mapping[str, Capabilities]] = {
     "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: HONOURED},
-    "completions": {EMBEDDED: local.BY_SURFACE["completions"]},
-    "embeddings": {EMBEDDED: EMBEDDINGS},
+    "completions": {EMBEDDED: local.BY_SURFACE["completions"], ELSEWHERE: openai_completions.HONOURED},
+    "embeddings": {EMBEDDED: EMBEDDINGS, ELSEWHERE: openai_embeddings.HONOURED},
     "images": {ELSEWHERE: openai_images.HONOURED},
 }
 """Every row of capabilities there is, by the heading of its column."""

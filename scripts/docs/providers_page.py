@@ -1,0 +1,65 @@
+"""`providers.md`: the servers that are known by name, and what becomes of each request field at each."""
+
+import capabilities_page
+import markdown
+
+from narthex.core.capabilities import State
+from narthex.core.ports import Surface
+from narthex.http.capabilities import KNOWN, Fate, fates
+from narthex.providers.presets import PRESETS, codecs
+
+INTRO = """\
+A provider's `type` in the [settings](settings.md) is one of these. A type knows where its server is, how it wants its
+key, which requests it takes and which of their fields; `openai-compatible` is any other server that speaks OpenAI's
+format, and is sent what the caller wrote.
+
+```yaml
+providers:
+  openai: {type: openai, api_key: "${OPENAI_API_KEY}", models: {o4-mini: {reasoning: true}}}
+  gpu:    {type: vllm, base_url: http://gpu-1:8000/v1}
+```
+
+What a server does not take is never sent to it. Where models of one server differ, `models` says so by the model's
+name; a field that a model refuses is then refused here, or another deployment answers."""
+
+MARKS = """\
+`yes`: sent as it is. `by us`: brought about by other means. `no effect`: not sent, and named in the answer's
+`x-narthex-ignored`. An empty cell: refused by name, values apart that ask for nothing. Behind the colon are the values
+that are honoured. Fields that no server takes are left out."""
+
+_WORDS = {State.NATIVE: "yes", State.EMULATED: "by us", State.NO_EFFECT: "no effect", State.REFUSED: ""}
+
+
+def page() -> str:
+    """The whole page."""
+    head = ("type", "address", "key", "requests")
+    rows = [
+        (
+            markdown.code(name),
+            markdown.code(preset.base_url) if preset.base_url else "to be given",
+            markdown.code(preset.key_header),
+            ", ".join(preset.surfaces),
+        )
+        for name, preset in PRESETS.items()
+    ]
+    return markdown.page("Providers", INTRO, markdown.table(head, rows), MARKS, *map(_section, KNOWN))
+
+
+def _section(surface: Surface) -> str:
+    columns = {
+        name: fates(surface, codecs(preset, preset.traits)[surface].capabilities())
+        for name, preset in PRESETS.items()
+        if surface in preset.surfaces
+    }
+    rows = [
+        (markdown.code(field), *cells)
+        for field in KNOWN[surface]
+        if any(cells := [_told(column[field]) for column in columns.values()])
+    ]
+    table = markdown.table(("field", *map(markdown.code, columns)), rows)
+    return f"## `POST {capabilities_page.PATHS[surface]}`\n\n{table}"
+
+
+def _told(fate: Fate) -> str:
+    word = _WORDS[fate.state]
+    return f"{word}: {fate.limits}" if word and fate.limits else word
