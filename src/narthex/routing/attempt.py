@@ -1,8 +1,8 @@
 """One attempt at a call: opened, held back until its first output, watched by its clocks, and accounted for."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import msgspec
 import structlog
@@ -21,55 +21,76 @@ class Filtered(Exception):
     """A content filter ended the answer before anything of it could be seen; somebody else may be asked."""
 
 
-async def answer(
+class Answering(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt whose first output is here, or which ended without any: what was held back, and what follows."""
+
+    held: list[Frame]
+    rest: Stream
+
+
+@asynccontextmanager
+async def attempt(
     call: Call, deployment: Deployment, *, rules: Rules, health: Health, deadline_s: float, refuse_filtered: bool
-) -> AsyncGenerator[Frame, None]:
-    """The frames of one deployment; the first comes with its first output, and ending the iteration stops its work.
+) -> AsyncIterator[Answering]:
+    """Ask one deployment; the block begins with its first output, and leaving it stops its work.
 
     `deadline_s`: the end of the total clock, which is the caller's to keep. `refuse_filtered`: an answer that consists
-    of nothing but a filter's verdict is not to be passed on.
+    of nothing but a filter's verdict is not to be passed on. Errors that the block raises count as the deployment's.
 
     Raises:
         Filtered: see there.
-        NarthexError: what the deployment raises.
+        NarthexError: what the deployment raises, at the end of the block too.
         UpstreamTimeout: one of the attempt's own clocks ran out.
     """
-    with _accounted(call, deployment, rules=rules, health=health, deadline_s=deadline_s) as watch:
-        timer = asyncio.timeout_at(watch.first_s)
+    with _accounted(call, deployment, rules=rules, health=health, deadline_s=deadline_s) as (turn, now):
+        ends_s = None if rules.attempt_s is None else now() + rules.attempt_s
+        timer = asyncio.timeout_at(_earlier(_after(now, rules.first_token_s), ends_s))
         try:
             async with timer, deployment.open(call) as frames:
                 held = await _first_output(frames)
                 timer.reschedule(None)
-                watch.turn.answered()
+                turn.answered()
                 if refuse_filtered and _is_filtered(held):
                     raise Filtered
-                for frame in held:
-                    yield frame
-                timer.reschedule(watch.next_s())
-                async for frame in frames:
-                    timer.reschedule(None)  # while the caller reads, nobody waits for the deployment
-                    yield frame
-                    timer.reschedule(watch.next_s())
+                clocked = rules.idle_s is not None or ends_s is not None
+                rest = _Clocked(frames, timer, idle_s=rules.idle_s, ends_s=ends_s, now=now) if clocked else frames
+                yield Answering(held=held, rest=rest)
         except TimeoutError:
             if not timer.expired():
                 raise
             raise UpstreamTimeout from None
 
 
-class _Watch:
-    """The clocks of one attempt, as times of the loop; None: none runs."""
+class _Clocked:
+    """Frames under the attempt's clocks, which run only while somebody waits for the next one."""
 
-    def __init__(self, rules: Rules, turn: Turn, now: Callable[[], float]) -> None:
-        began_s = now()
-        self.turn = turn
+    def __init__(
+        self,
+        frames: Stream,
+        timer: asyncio.Timeout,
+        *,
+        idle_s: float | None,
+        ends_s: float | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._frames = frames
+        self._timer = timer
+        self._idle_s = idle_s
+        self._ends_s = ends_s
         self._now = now
-        self._idle_s = rules.idle_s
-        self._ends_s = None if rules.attempt_s is None else began_s + rules.attempt_s
-        self.first_s = _earlier(None if rules.first_token_s is None else began_s + rules.first_token_s, self._ends_s)
 
-    def next_s(self) -> float | None:
-        """When the next frame must be here."""
-        return _earlier(None if self._idle_s is None else self._now() + self._idle_s, self._ends_s)
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        return self
+
+    async def __anext__(self) -> Frame:
+        self._timer.reschedule(_earlier(_after(self._now, self._idle_s), self._ends_s))
+        frame = await anext(self._frames)
+        self._timer.reschedule(None)
+        return frame
+
+
+def _after(now: Callable[[], float], seconds: float | None) -> float | None:
+    return None if seconds is None else now() + seconds
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:
@@ -81,8 +102,8 @@ def _earlier(one: float | None, other: float | None) -> float | None:
 @contextmanager
 def _accounted(
     call: Call, deployment: Deployment, *, rules: Rules, health: Health, deadline_s: float
-) -> Iterator[_Watch]:
-    """Count the attempt in the deployment's health and on the call, whichever way it ends."""
+) -> Iterator[tuple[Turn, Callable[[], float]]]:
+    """Count the attempt in the deployment's health and on the call, whichever way it ends. Gives the loop's clock."""
     now = asyncio.get_running_loop().time
     began_s = now()
     call.deployment, call.fingerprint = deployment.name, deployment.fingerprint
@@ -91,7 +112,7 @@ def _accounted(
     turn = health.begin(deployment.name)
     outcome = LEFT
     try:
-        yield _Watch(rules, turn, now)
+        yield turn, now
         outcome = ANSWERED
         turn.done()
     except Filtered:
@@ -112,7 +133,7 @@ def _accounted(
         )
         raise
     except BaseException:
-        if now() >= deadline_s:  # who lets the total clock run out is at fault, whoever keeps it
+        if now() >= deadline_s and not turn.has_answered:  # who let the total clock run out is at fault
             outcome = UpstreamTimeout.__name__
             turn.failed(UpstreamTimeout(), cooldown_s=rules.cooldown_s)
         else:

@@ -102,6 +102,7 @@ class Turn:
         self._record = record
         self._clock = clock
         self._began_s = now_s
+        self.has_answered = False
         self._is_probe = record.open_until_s is not None and record.open_until_s <= now_s and not record.probing
         record.probing |= self._is_probe
         record.in_flight += 1
@@ -109,6 +110,7 @@ class Turn:
 
     def answered(self) -> None:
         """Its first output is here."""
+        self.has_answered = True
         took_s, before_s = self._clock() - self._began_s, self._record.first_output_s
         mean_s = took_s if before_s is None else before_s + _NEWEST_COUNTS * (took_s - before_s)
         self._record.first_output_s = mean_s

@@ -37,9 +37,11 @@ class Journey:
         able = self._able(route.deployments)
         if not able:
             raise self._refusal()
-        weights = dict(zip(route.deployments, route.weights, strict=False))
-        weighted = [(deployment, weights.get(deployment, 1.0)) for deployment in able]
-        self._itinerary = self._way(ordered(weighted, strategy=route.rules.strategy, health=health, rng=rng))
+        if len(able) > 1 and route.rules.strategy != "order":
+            weights = dict(zip(route.deployments, route.weights, strict=False))
+            weighted = [(deployment, weights.get(deployment, 1.0)) for deployment in able]
+            able = ordered(weighted, strategy=route.rules.strategy, health=health, rng=rng)
+        self._itinerary = self._way(able)
 
     @property
     def asks_past_filters(self) -> bool:

@@ -11,12 +11,16 @@ from random import Random
 from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, Opened, Stream
 from narthex.core.stream import Frame
-from narthex.routing.attempt import Filtered, answer
+from narthex.routing.attempt import Filtered, attempt
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
 from narthex.routing.route import ANY, Route
 
 __all__ = ["ANY", "Route", "Router"]
+
+
+_COMMITTED = Frame()
+"""Never told to anybody."""
 
 
 class Router:
@@ -70,31 +74,32 @@ class Router:
         total = asyncio.timeout_at(deadline_s)
         try:
             async with total, aclosing(self._frames(call, journey)) as frames:
-                first = await anext(frames, None)
-                async with aclosing(_begun(first, frames)) as stream:
-                    yield stream
+                await anext(frames)
+                yield frames
         except TimeoutError:
             if not total.expired():
                 raise
             raise UpstreamTimeout(f"The request took longer than {total_s:g} s.") from None
 
     async def _frames(self, call: Call, journey: Journey) -> AsyncGenerator[Frame, None]:
-        """The frames of whichever attempt comes as far as its first output."""
+        """The frames of whichever attempt comes as far as its first output, which is announced by `_COMMITTED`."""
         while True:
             deployment = await journey.next()
-            attempt = answer(
-                call,
-                deployment,
-                rules=journey.rules,
-                health=self.health,
-                deadline_s=journey.deadline_s,
-                refuse_filtered=journey.asks_past_filters,
-            )
             committed = False
             try:
-                async with aclosing(attempt) as frames:
-                    async for frame in frames:
-                        committed = True
+                async with attempt(
+                    call,
+                    deployment,
+                    rules=journey.rules,
+                    health=self.health,
+                    deadline_s=journey.deadline_s,
+                    refuse_filtered=journey.asks_past_filters,
+                ) as answering:
+                    committed = True
+                    yield _COMMITTED
+                    for frame in answering.held:
+                        yield frame
+                    async for frame in answering.rest:
                         yield frame
                 return
             except Filtered:
@@ -103,13 +108,6 @@ class Router:
                 if committed:
                     raise
                 journey.failed(deployment, error)
-
-
-async def _begun(first: Frame | None, rest: AsyncGenerator[Frame, None]) -> AsyncGenerator[Frame, None]:
-    if first is not None:
-        yield first
-    async for frame in rest:
-        yield frame
 
 
 def _loop_time() -> float:
