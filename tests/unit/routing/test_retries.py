@@ -246,6 +246,16 @@ async def test_no_output_in_time_goes_to_the_next(clock, before):
     assert one.closed == 1
 
 
+async def test_a_reader_who_lets_the_total_clock_run_out_is_not_the_deployments_fault():
+    call, router = a_call(), routed(Played("a/1", says()), total_s=5.0)
+    with pytest.raises(UpstreamTimeout):  # noqa: PT012 - the block is what is tested
+        async with router.open(call) as frames:
+            async for _ in frames:
+                await asyncio.sleep(3.0)
+    assert outcomes(call) == [("a/1", "left")]
+    assert router.health.snapshot()["a/1"].failures == 0
+
+
 async def test_the_clock_for_the_first_output_ends_with_it():
     one = Played("a/1", (START, text("Hi"), 60.0, *says(" there")[1:]))
     assert await told(routed(one, rules=Rules(attempts=1, first_token_s=3.0))) == "Hi there"
