@@ -42,7 +42,7 @@ from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, listening_fds, run_until_stopped
 from narthex.ipc.client import Client
 from narthex.policy.auth import Authenticator
-from narthex.providers.presets import PRESETS, codecs, headers
+from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
 from narthex.routing.catalogue import cards, local_routes, named_routes
@@ -221,7 +221,7 @@ class _Deployments:
         row = self._settings.providers[provider]
         preset = PRESETS[row.type]
         if provider not in self._clients:
-            self._clients[provider] = self._connect(row.base_url, headers=headers(preset, row.api_key))
+            self._clients[provider] = self._connect(row.base_url, headers=request_headers(preset, row.api_key))
         return RemoteDeployment(
             provider,
             model,

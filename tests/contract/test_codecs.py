@@ -25,7 +25,7 @@ from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.dialects.openai_images import ImagesDialect
 from narthex.http.capabilities import KNOWN
 from narthex.providers.codec import AnyCodec
-from narthex.providers.presets import PRESETS, codecs, headers
+from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.providers.traits import ModelTraits
 
 DIALECTS = {
@@ -241,8 +241,8 @@ def test_a_field_that_a_model_refuses_is_refused(traits: ModelTraits, surface: S
 
 def test_keys_are_sent_as_each_wants_them() -> None:
     for preset in PRESETS.values():
-        assert headers(preset, None) == dict(preset.headers)
-        sent = headers(preset, "sk-canary")
+        assert request_headers(preset, None) == dict(preset.headers)
+        sent = request_headers(preset, "sk-canary")
         assert sent[preset.key_header] in {"sk-canary", "Bearer sk-canary"}
         assert preset.base_url is None or preset.base_url.startswith(("https://", "http://127.0.0.1:"))
 

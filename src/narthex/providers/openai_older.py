@@ -3,6 +3,7 @@
 Source: contract sections 1.2.1, 1.2.3 and 11. Whatever need not be touched stays the caller's own bytes.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ _Members = dict[str, msgspec.Raw]
 _members = msgspec.json.Decoder(list[_Members]).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _map = msgspec.json.Decoder(_Members).decode
+_ALONE = re.compile(rb'"content"\s*:\s*\{').search
 _OF_ANSWERS = ("reasoning_content", "annotations")
 
 
@@ -33,7 +35,7 @@ class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
     def messages(self, request: ChatRequest) -> msgspec.Raw:
         """The conversation as the server takes it."""
         sent = request.sent["messages"]
-        single = any(_is_single(message) for message in request.messages)
+        single = any(_is_single(message) for message in request.messages) and _ALONE(memoryview(sent)) is not None
         older = not self.functions and any(message.role == "function" for message in request.messages)
         older |= not self.functions and any(message.function_call is not None for message in request.messages)
         newer = not self.developer and any(message.role == "developer" for message in request.messages)

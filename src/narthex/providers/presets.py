@@ -308,7 +308,6 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "vllm": Preset(
-        traits=ModelTraits(max_tokens_field="max_completion_tokens"),
         surfaces={
             "chat": vllm.VllmChat,
             "completions": vllm.VllmCompletions,
@@ -324,7 +323,7 @@ def codecs(preset: Preset, traits: ModelTraits) -> dict[Surface, AnyCodec]:
     return {surface: make(traits) for surface, make in preset.surfaces.items()}
 
 
-def headers(preset: Preset, key: str | None) -> dict[str, str]:
+def request_headers(preset: Preset, key: str | None) -> dict[str, str]:
     """What is sent with every request. Secret."""
     if key is None:
         return dict(preset.headers)

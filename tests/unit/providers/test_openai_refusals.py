@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from narthex.core.errors import UpstreamRejected, UpstreamUnavailable
+from narthex.core.errors import UpstreamCredentials, UpstreamRejected, UpstreamUnavailable
 from narthex.providers.openai_refusals import refusal
 
 
@@ -40,6 +40,17 @@ def test_other_refusals_stay_as_they_are(error: Any, code: str | None) -> None:
     found = parsed(error)
     assert isinstance(found, UpstreamRejected)
     assert (found.code, found.message) == (code, "No.")
+
+
+def test_an_array_of_errors_is_its_first() -> None:
+    found = refusal(400, [], b'[{"error": {"code": 400, "message": "No.", "status": "INVALID_ARGUMENT"}}]')
+    assert isinstance(found, UpstreamRejected)
+    assert (found.message, found.code) == ("No.", None)
+    assert isinstance(refusal(400, [], b"[]"), UpstreamRejected)
+
+
+def test_a_bill_is_not_the_caller_s() -> None:
+    assert isinstance(refusal(402, [], b'{"error": {"message": "Top up at sk-canary."}}'), UpstreamCredentials)
 
 
 def test_failures_are_no_refusals() -> None:

@@ -11,7 +11,7 @@ from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.providers.codec import AnyCodec
-from narthex.providers.presets import PRESETS, codecs, headers
+from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.providers.traits import ModelTraits
 
 DIALECTS = {"chat": ChatDialect(), "completions": CompletionsDialect(), "embeddings": EmbeddingsDialect()}
@@ -110,11 +110,11 @@ def test_openai_takes_the_newer_limit_and_others_as_it_was_sent() -> None:
 
 
 def test_where_the_key_goes() -> None:
-    assert headers(PRESETS["openai"], "sk-1") == {"authorization": "Bearer sk-1"}
-    assert headers(PRESETS["azure"], "sk-1") == {"api-key": "sk-1"}
-    assert headers(PRESETS["anthropic"], "sk-1")["x-api-key"] == "sk-1"
-    assert "anthropic-version" in headers(PRESETS["anthropic"], None)
-    assert headers(PRESETS["ollama"], None) == {}
+    assert request_headers(PRESETS["openai"], "sk-1") == {"authorization": "Bearer sk-1"}
+    assert request_headers(PRESETS["azure"], "sk-1") == {"api-key": "sk-1"}
+    assert request_headers(PRESETS["anthropic"], "sk-1")["x-api-key"] == "sk-1"
+    assert "anthropic-version" in request_headers(PRESETS["anthropic"], None)
+    assert request_headers(PRESETS["ollama"], None) == {}
 
 
 def test_anthropic_s_models_differ_by_their_traits() -> None:
