@@ -24,8 +24,9 @@ The running server has the same as a document for programs, with every schema, a
 * Keys are sent as `Authorization: Bearer <key>` or `x-api-key: <key>`. Two different ones in one request are a 401.
 * Bodies are JSON in UTF-8, at most `http.body_limit_bytes` long. Unknown and duplicate names are a 400.
 * `null` in a field that is not required means that the field was not sent.
-* Every answer bears `x-request-id`. Answers of models also bear `x-narthex-deployment` (who answered), and
-  `x-narthex-ignored` where fields of the request had no effect.
+* Every answer bears `x-request-id`. Answers of models also bear `x-narthex-deployment` (who answered, or was asked
+  last), `x-narthex-attempts` (how many attempts that took), and `x-narthex-ignored` where fields of the request had no
+  effect.
 * Streams are server-sent events. They end with `data: [DONE]`, or with an error object and nothing after it.
   After 15 seconds of silence a stream carries a comment line. Streams of images have named events and no `[DONE]`.
 * Images that are answered as `url` are kept on this server for 60 minutes, under an address that nobody can guess and
