@@ -46,6 +46,7 @@ from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
 from narthex.routing.catalogue import cards, local_routes, named_routes
+from narthex.routing.fanout import FanOut
 from narthex.routing.router import Router
 from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
 from narthex.storage.sqlite.control import open_control
@@ -222,13 +223,14 @@ class _Deployments:
         preset = PRESETS[row.type]
         if provider not in self._clients:
             self._clients[provider] = self._connect(row.base_url, headers=request_headers(preset, row.api_key))
-        return RemoteDeployment(
+        remote = RemoteDeployment(
             provider,
             model,
             codecs={**codecs(preset, row.models.get(model, preset.traits))},
             send=self._sends(provider, connect_s),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
+        return FanOut(remote)
 
     def _sends(self, provider: str, connect_s: float | None) -> Send:
         send = self._clients[provider].send

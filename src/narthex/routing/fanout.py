@@ -1,0 +1,148 @@
+"""`n` choices from a server that gives one at a time: as many requests side by side, merged into one answer.
+
+Source: ARCHITECTURE D3; contract section 1.3 (the prompt counts once, and the answers' tokens add up).
+
+A seed counts up from choice to choice: equal seeds would give equal answers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from msgspec import UNSET
+
+from narthex.core.capabilities import Capabilities, State
+from narthex.core.chat import ChatRequest
+from narthex.core.completions import CompletionRequest
+from narthex.core.ports import Call, Deployment, Opened, Stream, Surface
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Delta, Event, Frame, Usage, UsageReported
+from narthex.ipc.tasks import TaskSet
+
+AT_ONCE = 8
+"""Requests of one fan-out that run side by side."""
+
+_HELD_FRAMES = 64
+_OfAChoice = ChoiceStarted | Delta | ChoiceFinished
+_SEEDS = 2**64
+
+_Item = tuple[int, Frame] | BaseException | None
+
+
+def with_choices(honoured: Capabilities, surface: Surface) -> Capabilities:
+    """What a deployment honours when `FanOut` stands before it."""
+    if surface not in {"chat", "completions"} or honoured.get("n") in {State.NATIVE, State.EMULATED}:
+        return honoured
+    return {**honoured, "n": State.EMULATED}
+
+
+class FanOut:
+    """A deployment that emulates `n` where the one within does not honour it by itself."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    @property
+    def name(self) -> str:
+        """See `Deployment.name`."""
+        return self._deployment.name
+
+    @property
+    def fingerprint(self) -> str | None:
+        """See `Deployment.fingerprint`."""
+        return self._deployment.fingerprint
+
+    def capabilities(self, surface: Surface) -> Capabilities | None:
+        """See `Deployment.capabilities`."""
+        honoured = self._deployment.capabilities(surface)
+        return None if honoured is None else with_choices(honoured, surface)
+
+    def open(self, call: Call) -> Opened:
+        """See `Deployment.open`."""
+        request = call.request
+        if isinstance(request, ChatRequest | CompletionRequest) and self._emulates(request, call.surface):
+            return self._open(call, request)
+        return self._deployment.open(call)
+
+    def _emulates(self, request: ChatRequest | CompletionRequest, surface: Surface) -> bool:
+        if request.sampling.n == 1:
+            return False
+        honoured = self._deployment.capabilities(surface)
+        return honoured is not None and with_choices(honoured, surface) is not honoured
+
+    @asynccontextmanager
+    async def _open(self, call: Call, request: ChatRequest | CompletionRequest) -> AsyncIterator[Stream]:
+        tasks = TaskSet(awaited=True)
+        try:
+            yield self._merged(call, request, tasks)
+        finally:
+            await tasks.aclose()
+
+    async def _merged(
+        self, call: Call, request: ChatRequest | CompletionRequest, tasks: TaskSet
+    ) -> AsyncIterator[Frame]:
+        count = request.sampling.n
+        items: asyncio.Queue[_Item] = asyncio.Queue(_HELD_FRAMES)
+        gate = asyncio.Semaphore(AT_ONCE)
+        for number in range(count):
+            tasks.start(self._answer(_part(call, request, number), number, items, gate))
+        used: dict[int, Usage] = {}
+        running = count
+        while running:
+            item = await items.get()
+            if item is None:
+                running -= 1
+            elif isinstance(item, BaseException):
+                raise item
+            else:
+                number, frame = item
+                if frame.usage is not None:
+                    used[number] = frame.usage
+                if events := _renumbered(frame.events, number, count):
+                    yield Frame.of(*events)
+        if used:
+            yield Frame.of(UsageReported(_together(list(used.values()))))
+
+    async def _answer(self, part: Call, number: int, items: asyncio.Queue[_Item], gate: asyncio.Semaphore) -> None:
+        """One request; whatever ends it reaches the reader."""
+        try:
+            async with gate, self._deployment.open(part) as frames:
+                async for frame in frames:
+                    await items.put((number, frame))
+        except Exception as error:  # noqa: BLE001 - carried over to the reader's task, which raises it
+            await items.put(error)
+        else:
+            await items.put(None)
+
+
+def _part(call: Call, request: ChatRequest | CompletionRequest, number: int) -> Call:
+    """The call for one choice."""
+    fields = {name: value for name, value in request.fields.items() if name != "n"}
+    sent = {name: value for name, value in request.sent.items() if name != "n"}
+    sampling = msgspec.structs.replace(request.sampling, n=1)
+    if sampling.seed is not UNSET:
+        seed = (sampling.seed + number + _SEEDS // 2) % _SEEDS - _SEEDS // 2
+        sampling = msgspec.structs.replace(sampling, seed=seed)
+        fields["seed"], sent["seed"] = seed, msgspec.Raw(b"%d" % seed)
+    alone = msgspec.structs.replace(request, sampling=sampling, fields=fields, sent=sent)
+    return Call(alone, id=call.id, surface=call.surface, principal=call.principal, started_s=call.started_s)
+
+
+def _renumbered(events: tuple[Event, ...], number: int, count: int) -> tuple[Event, ...]:
+    """Those of choices. The choices of one prompt stand together: those of prompt k begin at k * n."""
+    return tuple(
+        msgspec.structs.replace(event, choice=event.choice * count + number)
+        for event in events
+        if isinstance(event, _OfAChoice)
+    )
+
+
+def _together(parts: list[Usage]) -> Usage:
+    """The prompt as one of them counted it, everything that was generated added up."""
+    return msgspec.structs.replace(
+        parts[0],
+        completion_tokens=sum(part.completion_tokens for part in parts),
+        reasoning_tokens=sum(part.reasoning_tokens for part in parts),
+        accepted_prediction_tokens=sum(part.accepted_prediction_tokens for part in parts),
+        rejected_prediction_tokens=sum(part.rejected_prediction_tokens for part in parts),
+    )
