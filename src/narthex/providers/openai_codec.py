@@ -12,7 +12,17 @@ from narthex.providers.codec import AnswerDecoder
 from narthex.providers.openai import PATH, ChatDecoder
 from narthex.providers.openai_older import FunctionAnswer, Rewriting
 from narthex.providers.openai_refusals import refusal
-from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, without, without_choice
+from narthex.providers.openai_rows import (
+    Row,
+    Rules,
+    body,
+    for_model,
+    native,
+    native_fields,
+    native_names,
+    without,
+    without_choice,
+)
 from narthex.providers.traits import ModelTraits
 
 HONOURED: Rules = native(
@@ -41,6 +51,7 @@ class OpenAIChat:
         self._row = row or Row(honoured=HONOURED)
         self._traits = traits
         self._honoured = _emulations(for_model(self._row.honoured, traits), traits)
+        self._native = native_names(self._honoured)
         self._rewriting = Rewriting(
             developer=traits.developer,
             functions=traits.functions,
@@ -54,17 +65,16 @@ class OpenAIChat:
 
     def members(self, request: ChatRequest) -> dict[str, Any]:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
-        members = native_fields(request, self._honoured)
+        members = native_fields(request, self._native)
         members["messages"] = self._rewriting.messages(request)
         field = self._traits.max_tokens_field
-        limits = [request.sent[name] for name in _LIMITS if name in request.sent]
-        if field is not None and limits:
+        if field is not None and (limits := [request.sent[name] for name in _LIMITS if name in request.sent]):
             members[field] = limits[0]
         if not self._traits.functions and (older := openai_older.tools(request)):
             members |= older
-            if state_of("parallel_tool_calls", self._honoured) is State.NATIVE:
+            if "parallel_tool_calls" in self._native:
                 members["parallel_tool_calls"] = False
-        if state_of("tool_choice", self._honoured) is not State.NATIVE:
+        if "tool_choice" not in self._native:
             self._choose(members, request)
         return members
 

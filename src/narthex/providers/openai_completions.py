@@ -31,7 +31,7 @@ from narthex.providers.openai import FINISH_REASONS, UNREADABLE, WireUsage, usag
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
-from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields
+from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
 from narthex.providers.traits import ModelTraits
 from narthex.wire.sse import SseDecoder
 
@@ -55,6 +55,7 @@ class OpenAICompletions:
         """`row`: of the server; None: OpenAI's own."""
         self._row = row or Row(honoured=HONOURED)
         self._honoured = for_model(self._row.honoured, traits)
+        self._native = native_names(self._honoured)
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`. The caller's own fields, always as a stream with usage."""
@@ -62,7 +63,7 @@ class OpenAICompletions:
 
     def members(self, request: CompletionRequest) -> dict[str, Any]:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
-        members = native_fields(request, self._honoured)
+        members = native_fields(request, self._native)
         members["max_tokens"] = request.sampling.max_tokens
         if request.fields["prompt"] is None:
             members["prompt"] = DEFAULT_PROMPT

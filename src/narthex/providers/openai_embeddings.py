@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from narthex.core.capabilities import Capabilities, State, state_of
+from narthex.core.capabilities import Capabilities
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import NarthexError, UpstreamError, UpstreamProtocolError
 from narthex.core.ports import Request
@@ -21,7 +21,7 @@ from narthex.providers.openai import UNREADABLE, WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
-from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields
+from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
 from narthex.providers.traits import ModelTraits
 
 PATH = "/embeddings"
@@ -41,11 +41,12 @@ class OpenAIEmbeddings:
         """`row`: of the server; None: OpenAI's own. Numbers are asked for where it knows no `encoding_format`."""
         self._row = row or Row(honoured=HONOURED)
         self._honoured = for_model(self._row.honoured, traits)
+        self._native = native_names(self._honoured)
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`."""
-        members: dict[str, Any] = native_fields(_embeddings(request), self._honoured)
-        if state_of("encoding_format", self._honoured) is State.NATIVE:
+        members: dict[str, Any] = native_fields(_embeddings(request), self._native)
+        if "encoding_format" in self._native:
             members["encoding_format"] = "base64"
         return body(members, self._row, model=model, streams=False)
 

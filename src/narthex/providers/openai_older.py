@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from narthex.core.chat import ChatRequest, Message
+from narthex.core.chat import ChatRequest
 from narthex.core.stream import ChoiceFinished, Event, Frame, ToolCallDelta
 from narthex.providers.openai import ChatDecoder
 
@@ -18,46 +18,56 @@ _Members = dict[str, msgspec.Raw]
 _members = msgspec.json.Decoder(list[_Members]).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _map = msgspec.json.Decoder(_Members).decode
-_ALONE = re.compile(rb'"content"\s*:\s*\{').search
 _OF_ANSWERS = ("reasoning_content", "annotations")
+_OWN = re.compile("|".join(f'"{name}"' for name in _OF_ANSWERS).encode()).search
+_ALONE = re.compile(rb'"content"\s*:\s*\{').search
 
 
-class Rewriting(msgspec.Struct, frozen=True, kw_only=True):
+class Rewriting:
     """What to do to messages. `developer`, `functions`: the server knows these; `continues`: the mark of a message to
     be continued, "" for none; `own_members`: it takes back what only answers hold.
     """
 
-    developer: bool
-    functions: bool
-    continues: str
-    own_members: bool
+    def __init__(self, *, developer: bool, functions: bool, continues: str, own_members: bool) -> None:
+        self._developer = developer
+        self._functions = functions
+        self._continues = continues
+        self._own_members = own_members
+        unknown = {"developer": developer, "function": functions}
+        self._unknown_roles = frozenset(role for role, known in unknown.items() if not known)
 
     def messages(self, request: ChatRequest) -> msgspec.Raw:
         """The conversation as the server takes it."""
         sent = request.sent["messages"]
-        single = any(_is_single(message) for message in request.messages) and _ALONE(memoryview(sent)) is not None
-        older = not self.functions and any(message.role == "function" for message in request.messages)
-        older |= not self.functions and any(message.function_call is not None for message in request.messages)
-        newer = not self.developer and any(message.role == "developer" for message in request.messages)
-        marked = bool(self.continues) and continued(request)
-        told = not self.own_members and any(message.role == "assistant" for message in request.messages)
-        if not (single or older or newer or marked or told):
+        marked = bool(self._continues) and continued(request)
+        if not (marked or self._touches(request, sent)):
             return sent
         messages = _members(sent)
         for message in messages:
             self._rewrite(message)
-        if older:
+        if not self._functions:
             _with_tools(messages)
         if marked:
-            messages[-1][self.continues] = msgspec.Raw(b"true")
+            messages[-1][self._continues] = msgspec.Raw(b"true")
         return _raw(messages)
 
+    def _touches(self, request: ChatRequest, sent: msgspec.Raw) -> bool:
+        """Whether anything has to be rewritten: this is asked of every request."""
+        parted = False
+        for message in request.messages:
+            if message.role in self._unknown_roles or (message.function_call is not None and not self._functions):
+                return True
+            parted |= isinstance(message.content, tuple)
+        if parted and _ALONE(memoryview(sent)) is not None:
+            return True
+        return not self._own_members and _OWN(memoryview(sent)) is not None
+
     def _rewrite(self, message: _Members) -> None:
-        if not self.developer and _text(message["role"]) == "developer":
+        if not self._developer and _text(message["role"]) == "developer":
             message["role"] = _raw("system")
         if bytes(message.get("content", b"")).startswith(b"{"):  # a part that stands alone
             message["content"] = _raw([message["content"]])
-        if not self.own_members:
+        if not self._own_members:
             for name in _OF_ANSWERS:
                 message.pop(name, None)
 
@@ -121,10 +131,6 @@ def _with_tools(messages: list[_Members]) -> None:
             message |= {"role": _raw("tool"), "tool_call_id": _raw(last)}
             if not _is_set(message, "content"):
                 message["content"] = _raw("")
-
-
-def _is_single(message: Message) -> bool:
-    return isinstance(message.content, tuple) and len(message.content) == 1
 
 
 def _is_set(message: _Members, name: str) -> bool:

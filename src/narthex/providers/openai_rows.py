@@ -144,15 +144,23 @@ def for_model(honoured: Capabilities, traits: ModelTraits) -> Rules:
     return without(left, traits.refused)
 
 
-def native_fields(request: Request, honoured: Capabilities) -> dict[str, Any]:
-    """The caller's own bytes of every field that the server takes as it is."""
-    return {name: raw for name, raw in request.sent.items() if state_of(name, honoured) is State.NATIVE}
+def native_names(honoured: Capabilities) -> frozenset[str]:
+    """The fields that the server takes as they are."""
+    return frozenset(name for name in honoured if state_of(name, honoured) is State.NATIVE)
+
+
+def native_fields(request: Request, names: frozenset[str]) -> dict[str, Any]:
+    """The caller's own bytes of these."""
+    return {name: raw for name, raw in request.sent.items() if name in names}
+
+
+_STREAM = {"stream": True}
+_STREAM_WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 def body(members: Mapping[str, Any], row: Row, *, model: str, streams: bool = True) -> bytes:
     """A body: the members under the server's names, and what is the same in every request."""
-    ours: dict[str, Any] = {"model": model, **({"stream": True} if streams else {})}
-    if streams and row.asks_usage:
-        ours["stream_options"] = {"include_usage": True}
-    theirs = {row.renamed.get(name, name): value for name, value in members.items()}
-    return msgspec.json.encode({**theirs, **row.constant, **ours})
+    if row.renamed:
+        members = {row.renamed.get(name, name): value for name, value in members.items()}
+    ours = (_STREAM_WITH_USAGE if row.asks_usage else _STREAM) if streams else {}
+    return msgspec.json.encode({**members, **row.constant, "model": model, **ours})
