@@ -104,6 +104,19 @@ async def test_a_deployment_that_always_cuts_its_streams_is_left_in_the_end(heal
     assert await told(router) == "two"
 
 
+async def test_a_caller_who_leaves_does_not_speak_for_the_deployment(health):
+    silent = (*says()[:2], 1e9)
+    one, two = Played("a/1", DOWN, DOWN, DOWN, DOWN, silent, DOWN, says("one")), Played("b/2", says("two"))
+    for turn in range(6):
+        if turn == 4:
+            async with routed(one, rules=ONCE, health=health).open(a_call()) as frames:
+                await anext(frames)
+        else:
+            with pytest.raises(UpstreamUnavailable):
+                await told(routed(one, rules=ONCE, health=health))
+    assert await told(routed(one, two, rules=ONCE, health=health)) == "two"
+
+
 async def test_who_told_a_wait_is_left_alone_by_the_next_request(health):
     one = Played("a/1", (UpstreamRateLimited(retry_after_s=20.0),), says("one"))
     two = Played("b/2", says("two"))

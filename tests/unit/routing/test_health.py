@@ -108,7 +108,9 @@ def test_a_limit_without_a_told_wait_counts_like_any_failure(health):
 
 
 def test_an_outage_with_a_told_wait_rests_for_so_long_once_it_counts(health):
-    fail(health, UpstreamUnavailable(retry_after_s=90.0), times=3)
+    fail(health, UpstreamUnavailable(retry_after_s=90.0), times=2)
+    assert health.rest_s("a/1") == 0.0
+    fail(health, UpstreamUnavailable(retry_after_s=90.0))
     assert health.rest_s("a/1") == 90.0
 
 
