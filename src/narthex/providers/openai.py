@@ -94,8 +94,15 @@ class _ToolCall(msgspec.Struct):
     function: _Function = msgspec.field(default_factory=_Function)
 
 
+class _Part(msgspec.Struct):
+    """Of a content that is no text: some servers write what the model thinks there."""
+
+    text: str | None = None
+    thinking: "str | list[_Part] | None" = None
+
+
 class _Delta(msgspec.Struct):
-    content: str | None = None
+    content: str | list[_Part] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
@@ -247,11 +254,13 @@ def _events(data: bytes, *, starts: tuple[int, ...], read: frozenset[int]) -> tu
 
 
 def _deltas(choice: int, delta: _Delta, logprobs: _Logprobs | None) -> Iterator[Event]:
-    if thought := delta.reasoning_content or delta.reasoning:
+    parts = delta.content if isinstance(delta.content, list) else ()
+    text = delta.content if isinstance(delta.content, str) else _joined(parts)
+    if thought := delta.reasoning_content or delta.reasoning or "".join(map(_thought, parts)):
         yield ReasoningDelta(choice, thought)
     entries = _token_logprobs(logprobs.content) if logprobs is not None and logprobs.content else None
-    if delta.content or entries:
-        yield TextDelta(choice, delta.content or "", entries)
+    if text or entries:
+        yield TextDelta(choice, text, entries)
     if delta.refusal:
         yield RefusalDelta(choice, delta.refusal)
     for position, call in enumerate(delta.tool_calls or ()):
@@ -264,6 +273,14 @@ def _deltas(choice: int, delta: _Delta, logprobs: _Logprobs | None) -> Iterator[
         )
     if (function := delta.function_call) is not None:
         yield ToolCallDelta(choice=choice, call=0, name=function.name or None, arguments=function.arguments or "")
+
+
+def _joined(parts: Iterable[_Part]) -> str:
+    return "".join(part.text or "" for part in parts)
+
+
+def _thought(part: _Part) -> str:
+    return _joined(part.thinking) if isinstance(part.thinking, list) else part.thinking or ""
 
 
 def _token_logprobs(entries: Iterable[_Logprob]) -> tuple[TokenLogprob, ...]:

@@ -23,6 +23,7 @@ from narthex.providers.openai_rows import (
     without,
     without_choice,
 )
+from narthex.providers.retold import Retold
 from narthex.providers.traits import ModelTraits
 
 HONOURED: Rules = native(
@@ -88,7 +89,9 @@ class OpenAIChat:
     def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
         asked = chat(request)
-        decoder = ChatDecoder(choices=asked.sampling.n)
+        decoder: AnswerDecoder = ChatDecoder(choices=asked.sampling.n)
+        if not self._row.relays:
+            decoder = Retold(decoder)
         older = "functions" in asked.fields and not self._traits.functions
         return FunctionAnswer(decoder) if older else decoder
 

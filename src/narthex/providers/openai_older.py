@@ -11,7 +11,7 @@ import msgspec
 
 from narthex.core.chat import ChatRequest
 from narthex.core.stream import ChoiceFinished, Event, Frame, ToolCallDelta
-from narthex.providers.openai import ChatDecoder
+from narthex.providers.codec import AnswerDecoder
 
 _Members = dict[str, msgspec.Raw]
 
@@ -95,15 +95,15 @@ def tools(request: ChatRequest) -> Mapping[str, Any]:
 class FunctionAnswer:
     """Decodes the answer to functions that were sent as tools: the first call of each choice, in the older form."""
 
-    def __init__(self, decoder: ChatDecoder) -> None:
+    def __init__(self, decoder: AnswerDecoder) -> None:
         self._decoder = decoder
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """See `ChatDecoder.feed`."""
+        """See the decoder that was given."""
         return map(_older, self._decoder.feed(data))
 
     def end(self) -> Iterator[Frame]:
-        """See `ChatDecoder.end`."""
+        """See the decoder that was given."""
         return self._decoder.end()
 
 

@@ -168,6 +168,7 @@ PRESETS: Mapping[str, Preset] = {
                 Row(
                     honoured=without(_CORE, ("seed", "frequency_penalty", "presence_penalty"))
                     | native("n", "reasoning_effort"),
+                    relays=False,
                     own_members=False,
                 ),
             ),
@@ -233,6 +234,7 @@ PRESETS: Mapping[str, Preset] = {
                     renamed={"seed": "random_seed"},
                     asks_usage=False,
                     continues="prefix",
+                    relays=False,
                     own_members=False,
                 ),
             ),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from narthex.core.capabilities import State, refusal, state_of
+from narthex.core.fold import Fold, folded
 from narthex.core.ports import Request, Surface
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
@@ -13,6 +14,7 @@ from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.providers.codec import AnyCodec
 from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.providers.traits import ModelTraits
+from narthex.wire.sse import encode
 
 DIALECTS = {"chat": ChatDialect(), "completions": CompletionsDialect(), "embeddings": EmbeddingsDialect()}
 BASE = {
@@ -93,6 +95,50 @@ def test_mistral_has_names_of_its_own() -> None:
     assert (body["random_seed"], body["max_tokens"]) == (7, 5)
     assert not {"seed", "max_completion_tokens", "stream_options"} & set(body)
     assert built("mistral", "embeddings", dimensions=8)["output_dimension"] == 8
+
+
+def answered(name: str, *deltas: dict[str, Any], finish: str = "stop") -> Fold:
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}], "usage": {"prompt_tokens": 3}})
+    decoder = made(name).decoder(decoded("chat", tools=[TOOL]))
+    sent = [encode(json.dumps(each).encode()) for each in chunks]
+    return folded([*(frame for each in sent for frame in decoder.feed(each)), *decoder.end()])
+
+
+def called(arguments: str, **fields: Any) -> dict[str, Any]:
+    return {"tool_calls": [{"function": {"arguments": arguments} | fields.pop("function", {})} | fields]}
+
+
+def test_gemini_s_calls_are_told_apart_by_their_ids() -> None:
+    fold = answered(
+        "gemini",
+        {"content": "Let me see."},
+        called("{", id="a", index=0, function={"name": "add"}),
+        called("}"),
+        called("{}", id="b", index=0, function={"name": "add"}),
+        called(" ", id="a", index=0),
+        called("[]", function={"name": "sub"}),
+    )
+    (choice,) = fold.choices
+    assert choice.finish_reason == "tool_calls"
+    assert [(call.id, call.name, call.arguments) for call in choice.calls.values()] == [
+        ("a", "add", "{} "),
+        ("b", "add", "{}"),
+        ("call_2", "sub", "[]"),
+    ]
+    assert fold.usage is not None
+
+
+def test_gemini_s_first_call_may_be_without_a_name() -> None:
+    assert [call.id for call in answered("gemini", called("{}")).choices[0].calls.values()] == ["call_0"]
+    assert answered("gemini", {"content": "No."}).choices[0].finish_reason == "stop"
+
+
+def test_mistral_thinks_in_parts() -> None:
+    thought = [{"type": "thinking", "thinking": [{"type": "text", "text": "2+2"}]}]
+    whole = [{"type": "thinking", "thinking": "!"}, {"type": "text", "text": "4"}, {"type": "reference"}]
+    (choice,) = answered("mistral", {"content": thought}, {"content": whole}, {"content": "."}).choices
+    assert ("".join(choice.reasoning), "".join(choice.text)) == ("2+2!", "4.")
 
 
 def test_openrouter_is_to_ask_only_those_who_know_all_fields() -> None:
