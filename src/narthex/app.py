@@ -129,6 +129,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             await supervisor.stop(children[name])
 
         metrics = Metrics(worker=settings.name, version=__version__)
+        metrics.watch(router.health.snapshot)
 
         def surface(dialect: Dialect, handler: Handler = router.open) -> ModelSurface:
             return ModelSurface(

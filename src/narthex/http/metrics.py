@@ -1,8 +1,14 @@
 """Counters of this worker, in Prometheus' text format."""
 
+from collections.abc import Callable, Iterator, Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from narthex.http.exchange import Exchange
+from narthex.routing.health import Condition
 
 _BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -30,6 +36,10 @@ class Metrics:
         build = Gauge("narthex_build_info", "The running version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
 
+    def watch(self, conditions: Callable[[], Mapping[str, Condition]]) -> None:
+        """Tell how the deployments fare, by name, as it is whenever somebody asks."""
+        self.registry.register(_Deployments(self._worker, conditions))
+
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request."""
         self._requests.labels(self._worker, route, method, status).inc()
@@ -43,3 +53,31 @@ class Metrics:
     async def endpoint(self, exchange: Exchange) -> None:
         """`GET /metrics`."""
         await exchange.reply(200, generate_latest(self.registry), [(b"content-type", CONTENT_TYPE)])
+
+
+class _Deployments(Collector):
+    """How each deployment fares in this worker."""
+
+    def __init__(self, worker: str, conditions: Callable[[], Mapping[str, Condition]]) -> None:
+        self._worker = worker
+        self._conditions = conditions
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        labels = ("worker", "deployment")
+        health = GaugeMetricFamily("narthex_deployment_open", "1: tried last, after failures.", labels=labels)
+        running = GaugeMetricFamily("narthex_deployment_in_flight", "Attempts that run.", labels=labels)
+        first = GaugeMetricFamily(
+            "narthex_deployment_first_output_seconds", "Moving mean of the time to the first output.", labels=labels
+        )
+        attempts = CounterMetricFamily("narthex_deployment_attempts", "Attempts.", labels=labels)
+        failures = CounterMetricFamily("narthex_deployment_failures", "Attempts that failed.", labels=labels)
+        for name, condition in self._conditions().items():
+            place = (self._worker, name)
+            health.add_metric(place, condition.state == "open")
+            running.add_metric(place, condition.in_flight)
+            attempts.add_metric(place, condition.attempts)
+            failures.add_metric(place, condition.failures)
+            if condition.first_output_s is not None:
+                first.add_metric(place, condition.first_output_s)
+        yield from (health, running, first, attempts, failures)

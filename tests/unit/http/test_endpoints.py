@@ -7,7 +7,7 @@ import pytest
 from tests.raw_asgi import Caller
 from tests.scripted_deployment import principal
 
-from narthex.core.errors import ModelNotFound, PermissionDenied, StorageError
+from narthex.core.errors import ModelNotFound, PermissionDenied, StorageError, UpstreamUnavailable
 from narthex.core.keys import Grants
 from narthex.core.models import ModelCard
 from narthex.dialects import openai_chat, openai_completions
@@ -19,6 +19,8 @@ from narthex.http.metrics import Metrics
 from narthex.http.models import Models
 from narthex.http.openapi import CHAT_BODY, COMPLETIONS_BODY, OPERATIONS, OpenApi, document
 from narthex.http.routes import Route
+from narthex.routing.health import Health as Routing
+from narthex.routing.health import Limits
 
 pytestmark = pytest.mark.anyio
 
@@ -74,6 +76,25 @@ async def test_metrics_are_text():
     assert caller.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert 'narthex_build_info{version="1.2"} 1.0' in caller.body.decode()
     assert 'narthex_request_seconds_count{route="/v1/models",worker="worker-0"} 1.0' in caller.body.decode()
+
+
+async def test_metrics_tell_how_deployments_fare():
+    now = [10.0]
+    fares = Routing(clock=lambda: now[0], limits=Limits(in_a_row=1))
+    metrics = Metrics(worker="worker-0", version="1.2")
+    metrics.watch(fares.snapshot)
+    good, bad = fares.begin("local/good"), fares.begin("far/bad")
+    now[0] += 0.5
+    good.answered()
+    bad.failed(UpstreamUnavailable(), cooldown_s=30.0)
+    told = (await asked(metrics.endpoint)).body.decode()
+    for name, deployment, value in (
+        ("open", "far/bad", 1), ("open", "local/good", 0), ("in_flight", "local/good", 1), ("in_flight", "far/bad", 0),
+        ("attempts_total", "far/bad", 1), ("failures_total", "far/bad", 1), ("failures_total", "local/good", 0),
+        ("first_output_seconds", "local/good", 0.5),
+    ):  # fmt: skip
+        assert f'narthex_deployment_{name}{{deployment="{deployment}",worker="worker-0"}} {float(value)}' in told
+    assert 'first_output_seconds{deployment="far/bad"' not in told
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
