@@ -7,6 +7,7 @@ from narthex.core.capabilities import State
 from narthex.core.ports import Surface
 from narthex.http.capabilities import KNOWN, Fate, fates
 from narthex.providers.presets import PRESETS, codecs
+from narthex.routing.fanout import with_choices
 
 INTRO = """\
 A provider's `type` in the [settings](settings.md) is one of these. A type knows where its server is, how it wants its
@@ -47,7 +48,7 @@ def page() -> str:
 
 def _section(surface: Surface) -> str:
     columns = {
-        name: fates(surface, codecs(preset, preset.traits)[surface].capabilities())
+        name: fates(surface, with_choices(codecs(preset, preset.traits)[surface].capabilities(), surface))
         for name, preset in PRESETS.items()
         if surface in preset.surfaces
     }
