@@ -26,6 +26,7 @@ def mean(choice: Any) -> float:
     return fmean(choice.logprobs.token_logprobs)
 
 
+@pytest.mark.direct
 def test_the_best_of_those_that_n_would_give(client: OpenAI) -> None:
     all_ = complete(client, n=5, logprobs=0, **RANDOM)
     order = [choice.text for choice in sorted(all_.choices, key=mean, reverse=True)]

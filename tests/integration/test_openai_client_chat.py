@@ -29,6 +29,7 @@ def text(answer: ChatCompletion, choice: int = 0) -> str:
     return answer.choices[choice].message.content or ""
 
 
+@pytest.mark.direct
 def test_an_answer_has_every_field(client: OpenAI) -> None:
     before = int(time.time())
     answer = ask(client)
@@ -65,6 +66,7 @@ async def test_async_client(aclient: AsyncOpenAI) -> None:
     assert [chunk.choices[0].finish_reason for chunk in chunks][-1] == "length"
 
 
+@pytest.mark.direct
 def test_headers_of_an_answer(client: OpenAI) -> None:
     raw = client.chat.completions.with_raw_response.create(model=CHAT_MODEL, messages=STORY, max_tokens=2)  # type: ignore[arg-type]
     answer = raw.parse()

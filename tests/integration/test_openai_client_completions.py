@@ -18,6 +18,7 @@ def complete(client: OpenAI, prompt: object = COUNT, **options: object) -> Any:
     return client.completions.create(prompt=prompt, **options)  # type: ignore[call-overload]
 
 
+@pytest.mark.direct
 def test_an_answer_has_every_field(client: OpenAI) -> None:
     answer = complete(client)
     assert answer.id.startswith("cmpl-")

@@ -145,6 +145,7 @@ def test_a_token_id_outside_the_vocabulary(http: httpx2.Client) -> None:
     assert answer.json()["error"]["param"].startswith("input")
 
 
+@pytest.mark.direct
 def test_the_user_has_no_effect(client: OpenAI) -> None:
     raw = client.embeddings.with_raw_response.create(model=EMBEDDING_MODEL, input="a", user="someone")
     assert raw.headers["x-narthex-ignored"] == "user"

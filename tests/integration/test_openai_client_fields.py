@@ -75,6 +75,7 @@ def test_honoured_or_refused_by_name(
             assert param not in answer.headers.get("x-narthex-ignored", "").split(", ")
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
@@ -95,6 +96,7 @@ def test_hints_without_effect_are_named(http: httpx2.Client, fields: dict[str, A
     assert streamed.headers["x-narthex-ignored"] == named
 
 
+@pytest.mark.direct
 def test_several_are_named_together(http: httpx2.Client) -> None:
     answer = ask(http, user="u", metadata={}, temperature=0)
     assert set(answer.headers["x-narthex-ignored"].split(", ")) == {"user", "metadata"}
@@ -105,6 +107,7 @@ def test_a_strict_key_refuses_unknown_fields(http: httpx2.Client) -> None:
     assert (error["code"], error["param"]) == ("unknown_parameter", "zzz")
 
 
+@pytest.mark.direct
 def test_a_lenient_key_drops_and_names_them(lenient: httpx2.Client) -> None:
     answer = ask(lenient, zzz=1, yyy={"a": []}, user="u")
     assert answer.status_code == 200, answer.text

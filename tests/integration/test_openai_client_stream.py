@@ -58,6 +58,7 @@ def test_the_usage_chunk(client: OpenAI) -> None:
     assert last.id == others[0].id
 
 
+@pytest.mark.direct
 def test_each_choice_starts_once_and_ends_once(client: OpenAI) -> None:
     chunks = chunks_of(client, n=4, temperature=1, seed=3, stream_options={"include_usage": True})
     seen = [chunk.choices[0] for chunk in chunks[:-1]]
