@@ -24,6 +24,16 @@ SILENT = 1e9
 FILTERED = (START, Frame.of(ChoiceFinished(0, "content_filter")))
 
 
+class Clock:
+    """Seconds that a test moves on by hand."""
+
+    def __init__(self, now_s: float = 0.0) -> None:
+        self.now_s = now_s
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
 def says(words: str = "Hi") -> tuple[Frame, ...]:
     """A whole answer."""
     return (START, text(words), STOP, USED)

@@ -21,7 +21,7 @@ from typing_extensions import override
 
 from narthex import __version__
 from narthex.core.errors import NarthexError
-from narthex.core.ports import Deployment, Dialect, Ensure, Grammars, Handler, Send, Templates
+from narthex.core.ports import Deployment, Dialect, Ensure, Grammars, Handler, Send, Surface, Templates
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
@@ -35,7 +35,7 @@ from narthex.http.images import ImageFiles, KeptImages
 from narthex.http.metrics import Metrics
 from narthex.http.models import Models
 from narthex.http.openapi import OpenApi
-from narthex.http.routes import Route, Routes
+from narthex.http.routes import Endpoint, Route, Routes
 from narthex.http.surface import ModelSurface
 from narthex.http.worker import WorkerSettings
 from narthex.ipc import logs
@@ -140,26 +140,17 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
                 lenient=settings.lenient,
             )
 
-        surfaces = {each.surface: surface(each) for each in (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())}
+        dialects: tuple[Dialect, ...] = (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())
+        surfaces: dict[Surface, Endpoint] = {each.surface: surface(each) for each in dialects}
         image_files = ImageFiles(data_dir / "images", clock=_now_s)
         await asyncio.to_thread(image_files.sweep)
-        images = KeptImages(image_files, handler=router.open, surface=partial(surface, ImagesDialect()))
+        surfaces["images"] = KeptImages(image_files, handler=router.open, surface=partial(surface, ImagesDialect()))
         models = Models(lambda: cards(routes), remove=remove)
         openapi = OpenApi(__version__)
         health = Health({"keys": control.keys.ping}, draining=lambda: application.draining)
         table = [
-            Route(path="/v1/chat/completions", endpoints={"POST": surfaces["chat"]}, surface="chat"),
-            Route(path="/v1/completions", endpoints={"POST": surfaces["completions"]}, surface="completions"),
-            Route(path="/v1/embeddings", endpoints={"POST": surfaces["embeddings"]}, surface="embeddings"),
-            Route(path="/v1/images/generations", endpoints={"POST": images}, surface="images"),
+            *_model_routes(surfaces, models=models, capabilities=ModelCapabilities(router)),
             Route(path="/v1/images/files/{name}", endpoints={"GET": image_files.endpoint}, access="open"),
-            Route(path="/v1/models", endpoints={"GET": models.list}, surface="models"),
-            Route(
-                path="/v1/models/{model}",
-                endpoints={"GET": models.retrieve, "DELETE": models.delete},
-                surface="models",
-            ),
-            Route(path="/v1/capabilities", endpoints={"GET": ModelCapabilities(router).list}, surface="models"),
             Route(path="/healthz", endpoints={"GET": health.alive}, access="open"),
             Route(path="/readyz", endpoints={"GET": health.ready}, access="open"),
             Route(path="/metrics", endpoints={"GET": metrics.endpoint}, access="admin"),
@@ -175,6 +166,24 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
             profile=settings.profile,
         )
         yield Worker(application, drain_s=settings.drain_s)
+
+
+def _model_routes(
+    surfaces: Mapping[Surface, Endpoint], *, models: Models, capabilities: ModelCapabilities
+) -> list[Route]:
+    """Where models are asked, and what is told of them."""
+    paths: dict[Surface, str] = {
+        "chat": "/v1/chat/completions",
+        "completions": "/v1/completions",
+        "embeddings": "/v1/embeddings",
+        "images": "/v1/images/generations",
+    }
+    return [
+        *(Route(path=path, endpoints={"POST": surfaces[name]}, surface=name) for name, path in paths.items()),
+        Route(path="/v1/models", endpoints={"GET": models.list}, surface="models"),
+        Route(path="/v1/models/{model}", endpoints={"GET": models.retrieve, "DELETE": models.delete}, surface="models"),
+        Route(path="/v1/capabilities", endpoints={"GET": capabilities.list}, surface="models"),
+    ]
 
 
 class _Deployments:

@@ -149,6 +149,7 @@ Event = (
     | ImageReady
 )
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
+OfAChoice = ChoiceStarted | Delta | ChoiceFinished
 OfNoChoice = UsageReported | EmbeddingsReady | ImagePartial | ImageReady
 
 _DELTAS: tuple[type[Any], ...] = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
@@ -170,6 +171,11 @@ ORDER: dict[str, dict[type[Any], str]] = {
     "running": dict.fromkeys(_WHILE_RUNNING, "running") | {UsageReported: "reported"},
     "reported": {},
 }
+
+
+def one_of(event: OfAChoice, number: int, *, count: int) -> Event:
+    """An event of a prompt's only choice as that of its choice `number`, of `count` that stand together."""
+    return msgspec.structs.replace(event, choice=event.choice * count + number)
 
 
 class OutOfOrder(Exception):

@@ -10,12 +10,13 @@ import msgspec
 
 from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
 from narthex.core.chat import ChatRequest
-from narthex.core.errors import NarthexError, UpstreamError
+from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
 from narthex.providers.anthropic_errors import parse_error
 from narthex.providers.anthropic_messages import conversation
 from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
 from narthex.providers.anthropic_stream import MessagesDecoder
+from narthex.providers.codec import of_kind
 
 PATH = "/messages"
 KEY_HEADER = "x-api-key"
@@ -62,11 +63,11 @@ class AnthropicChat:
         Raises:
             UnsupportedParameter: fields that the API does not take together.
         """
-        return build(_chat(request), model=model, options=self._options)
+        return build(of_kind(request, ChatRequest), model=model, options=self._options)
 
     def decoder(self, request: Request) -> MessagesDecoder:
         """See `Codec.decoder`."""
-        chat = _chat(request)
+        chat = of_kind(request, ChatRequest)
         return MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
@@ -76,12 +77,6 @@ class AnthropicChat:
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
         return self._capabilities
-
-
-def _chat(request: Request) -> ChatRequest:
-    if not isinstance(request, ChatRequest):
-        raise NarthexError("this codec is for chats")
-    return request
 
 
 # --- what is honoured ----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from narthex.core.errors import (
     UpstreamUnavailable,
 )
 from narthex.providers.openai_errors import Headers, retry_after_s
+from narthex.wire.json import UNREADABLE
 
 _MESSAGE_CHARACTERS = 2000
 _FAILED = "The model's server failed."
@@ -51,7 +52,7 @@ def parse_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
     """The error that a response without a stream stands for. `headers` have lower-case names."""
     try:
         document = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         document = None
     error = document.get("error") if isinstance(document, dict) else None
     return _error(status, _member(error, "message"), retry_after_s=retry_after_s(headers))

@@ -26,6 +26,7 @@ from narthex.core.stream import (
     UsageReported,
 )
 from narthex.providers.anthropic_errors import stream_error
+from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
 
 _FINISH: Mapping[str, FinishReason] = {
@@ -149,7 +150,7 @@ class MessagesDecoder:
     def _read(self, data: bytes) -> Iterator[Event]:
         try:
             event = _event(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             raise UpstreamProtocolError from error
         match event.type:
             case "error":

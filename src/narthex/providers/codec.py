@@ -1,12 +1,14 @@
 """What every codec here is. The deployments that use them say the same of what they take. No I/O."""
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from narthex.core.capabilities import Capabilities
-from narthex.core.errors import UpstreamError
+from narthex.core.errors import NarthexError, UpstreamError
 from narthex.core.ports import Request
 from narthex.core.stream import Frame
+
+_Kind = TypeVar("_Kind", bound=Request)
 
 
 class AnswerDecoder(Protocol):
@@ -41,3 +43,14 @@ class AnyCodec(Protocol):
     def capabilities(self) -> Capabilities:
         """What the server honours."""
         ...
+
+
+def of_kind(request: Request, kind: type[_Kind]) -> _Kind:
+    """The request of a codec's own kind.
+
+    Raises:
+        NarthexError: it is for another surface.
+    """
+    if not isinstance(request, kind):
+        raise NarthexError(f"this codec takes a {kind.__name__}")
+    return request

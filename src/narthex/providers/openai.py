@@ -32,6 +32,7 @@ from narthex.core.stream import (
     UsageReported,
 )
 from narthex.providers.openai_errors import stream_error
+from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
 
 FORMAT = "openai.chat"
@@ -46,8 +47,6 @@ FINISH_REASONS: Mapping[str, FinishReason] = {reason: reason for reason in get_a
     "tool_use": "tool_calls",
 }
 """Finish reasons that servers send, by the contract's name for each."""
-
-UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 # --- the wire, as far as we read it --------------------------------------------------------------------------------

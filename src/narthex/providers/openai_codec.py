@@ -5,10 +5,10 @@ from typing import Any
 
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.chat import ChatRequest
-from narthex.core.errors import NarthexError, UpstreamError
+from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
 from narthex.providers import openai_older
-from narthex.providers.codec import AnswerDecoder
+from narthex.providers.codec import AnswerDecoder, of_kind
 from narthex.providers.openai import PATH, ChatDecoder
 from narthex.providers.openai_older import FunctionAnswer, Rewriting
 from narthex.providers.openai_refusals import refusal
@@ -62,7 +62,7 @@ class OpenAIChat:
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`. The caller's own fields, always as a stream with usage."""
-        return body(self.members(chat(request)), self._row, model=model)
+        return body(self.members(of_kind(request, ChatRequest)), self._row, model=model)
 
     def members(self, request: ChatRequest) -> dict[str, Any]:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
@@ -88,7 +88,7 @@ class OpenAIChat:
 
     def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
-        asked = chat(request)
+        asked = of_kind(request, ChatRequest)
         decoder: AnswerDecoder = ChatDecoder(choices=asked.sampling.n)
         if not self._row.relays:
             decoder = Retold(decoder)
@@ -102,17 +102,6 @@ class OpenAIChat:
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
         return self._honoured
-
-
-def chat(request: Request) -> ChatRequest:
-    """The request of a chat.
-
-    Raises:
-        NarthexError: it is for another surface.
-    """
-    if not isinstance(request, ChatRequest):
-        raise NarthexError("this codec is for chats")
-    return request
 
 
 def _emulations(honoured: Capabilities, traits: ModelTraits) -> Capabilities:

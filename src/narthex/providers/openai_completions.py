@@ -13,7 +13,7 @@ import msgspec
 
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest
-from narthex.core.errors import NarthexError, UpstreamError, UpstreamProtocolError
+from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.ports import Request
 from narthex.core.stream import (
     ChoiceFinished,
@@ -26,13 +26,14 @@ from narthex.core.stream import (
     UsageReported,
 )
 from narthex.providers.best_of import BestOf
-from narthex.providers.codec import AnswerDecoder
-from narthex.providers.openai import FINISH_REASONS, UNREADABLE, WireUsage, usage_of
+from narthex.providers.codec import AnswerDecoder, of_kind
+from narthex.providers.openai import FINISH_REASONS, WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
 from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
 from narthex.providers.traits import ModelTraits
+from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
 
 PATH = "/completions"
@@ -59,7 +60,7 @@ class OpenAICompletions:
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`. The caller's own fields, always as a stream with usage."""
-        return body(self.members(completion(request)), self._row, model=model)
+        return body(self.members(of_kind(request, CompletionRequest)), self._row, model=model)
 
     def members(self, request: CompletionRequest) -> dict[str, Any]:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
@@ -77,7 +78,7 @@ class OpenAICompletions:
 
     def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
-        asked = completion(request)
+        asked = of_kind(request, CompletionRequest)
         sampling, prompts = asked.sampling, len(asked.prompts)
         if not self._ranks(asked):
             return CompletionsDecoder(choices=prompts * sampling.n)
@@ -97,17 +98,6 @@ class OpenAICompletions:
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
         return self._honoured
-
-
-def completion(request: Request) -> CompletionRequest:
-    """The request of a completion.
-
-    Raises:
-        NarthexError: it is for another surface.
-    """
-    if not isinstance(request, CompletionRequest):
-        raise NarthexError("this codec is for completions")
-    return request
 
 
 # --- the wire, as far as we read it --------------------------------------------------------------------------------

@@ -14,15 +14,18 @@ import msgspec
 
 from narthex.core.capabilities import Capabilities
 from narthex.core.embeddings import EmbeddingsRequest, shorten
-from narthex.core.errors import NarthexError, UpstreamError, UpstreamProtocolError
+from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.ports import Request
 from narthex.core.stream import EmbeddingsReady, Event, Frame, UsageReported
-from narthex.providers.openai import UNREADABLE, WireUsage, usage_of
+from narthex.providers.codec import of_kind
+from narthex.providers.openai import WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
 from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
 from narthex.providers.traits import ModelTraits
+from narthex.providers.whole import Collected
+from narthex.wire.json import UNREADABLE
 
 PATH = "/embeddings"
 HONOURED: Rules = native("model", "input", "encoding_format", "dimensions", "user")
@@ -45,14 +48,14 @@ class OpenAIEmbeddings:
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`."""
-        members: dict[str, Any] = native_fields(_embeddings(request), self._native)
+        members: dict[str, Any] = native_fields(of_kind(request, EmbeddingsRequest), self._native)
         if "encoding_format" in self._native:
             members["encoding_format"] = "base64"
         return body(members, self._row, model=model, streams=False)
 
     def decoder(self, request: Request) -> "EmbeddingsDecoder":
         """See `Codec.decoder`."""
-        asked = _embeddings(request)
+        asked = of_kind(request, EmbeddingsRequest)
         return EmbeddingsDecoder(vectors=len(asked.texts) + len(asked.tokens), dimensions=asked.dimensions)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
@@ -62,12 +65,6 @@ class OpenAIEmbeddings:
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
         return self._honoured
-
-
-def _embeddings(request: Request) -> EmbeddingsRequest:
-    if not isinstance(request, EmbeddingsRequest):
-        raise NarthexError("this codec is for embeddings")
-    return request
 
 
 class _Row(msgspec.Struct):
@@ -90,8 +87,7 @@ class EmbeddingsDecoder:
     def __init__(self, *, vectors: int, dimensions: int | None = None) -> None:
         self._vectors = vectors
         self._dimensions = dimensions
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._body = Collected(limit_bytes=MAX_BODY_BYTES)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Keeps what came: there is nothing to tell before the end.
@@ -99,10 +95,7 @@ class EmbeddingsDecoder:
         Raises:
             UpstreamProtocolError: the answer is too long.
         """
-        self._size += len(data)
-        if self._size > MAX_BODY_BYTES:
-            raise UpstreamProtocolError("The model's server sent an answer that is too long.")
-        self._pieces.append(data)
+        self._body.add(data)
         return iter(())
 
     def end(self) -> Iterator[Frame]:
@@ -113,7 +106,7 @@ class EmbeddingsDecoder:
             UpstreamProtocolError: what it sent can't be read or is not what was asked for.
         """
         try:
-            answer = _answer(b"".join(self._pieces))
+            answer = _answer(self._body.whole())
         except UNREADABLE as error:
             raise UpstreamProtocolError from error
         if answer.error:

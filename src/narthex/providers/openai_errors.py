@@ -20,6 +20,7 @@ from narthex.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from narthex.wire.json import UNREADABLE
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -43,7 +44,7 @@ def parse_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
     """The error that a response without a stream stands for. `headers` have lower-case names."""
     try:
         document = _decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         document = None
     return _error(status, _fault(document), retry_after_s=retry_after_s(headers))
 

@@ -13,11 +13,14 @@ from typing import Any
 import msgspec
 
 from narthex.core.capabilities import Capabilities, State
-from narthex.core.errors import NarthexError, UpstreamError, UpstreamProtocolError
+from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.images import ImagesRequest, is_gpt_image
 from narthex.core.ports import Request
 from narthex.core.stream import Frame, ImagePartial, ImageReady, ImageTraits, Usage, UsageReported
+from narthex.providers.codec import of_kind
 from narthex.providers.openai_errors import parse_error, stream_error
+from narthex.providers.whole import Collected
+from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
 
 PATH = "/images/generations"
@@ -33,8 +36,6 @@ HONOURED: Capabilities = dict.fromkeys(
 ) | {"response_format": State.EMULATED}  # fmt: skip
 """What OpenAI's own servers honour; `response_format` is ours, whatever the model knows of it."""
 
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-
 
 class OpenAIImages:
     """See `Codec`. `also`: further fields that the server honours, such as `negative_prompt`."""
@@ -46,7 +47,7 @@ class OpenAIImages:
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`."""
-        body: dict[str, Any] = {**_images(request).sent, "model": model}
+        body: dict[str, Any] = {**of_kind(request, ImagesRequest).sent, "model": model}
         body.pop("response_format", None)
         if not is_gpt_image(model):
             body["response_format"] = "b64_json"
@@ -54,7 +55,7 @@ class OpenAIImages:
 
     def decoder(self, request: Request) -> "WholeDecoder | StreamDecoder":
         """See `Codec.decoder`."""
-        images = _images(request)
+        images = of_kind(request, ImagesRequest)
         return StreamDecoder(images=images.n) if images.stream else WholeDecoder(images=images.n)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
@@ -64,12 +65,6 @@ class OpenAIImages:
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
         return self._honoured
-
-
-def _images(request: Request) -> ImagesRequest:
-    if not isinstance(request, ImagesRequest):
-        raise NarthexError("this codec is for images")
-    return request
 
 
 # --- the wire, as far as we read it --------------------------------------------------------------------------------
@@ -176,8 +171,7 @@ class WholeDecoder:
 
     def __init__(self, *, images: int) -> None:
         self._images = images
-        self._pieces: list[bytes] = []
-        self._size = 0
+        self._body = Collected(limit_bytes=MAX_ANSWER_BYTES)
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Nothing yet.
@@ -185,10 +179,7 @@ class WholeDecoder:
         Raises:
             UpstreamProtocolError: the answer is longer than `MAX_ANSWER_BYTES`.
         """
-        self._size += len(data)
-        if self._size > MAX_ANSWER_BYTES:
-            raise UpstreamProtocolError("The model's server sent an answer that is too long.")
-        self._pieces.append(data)
+        self._body.add(data)
         yield from ()
 
     def end(self) -> Iterator[Frame]:
@@ -198,8 +189,8 @@ class WholeDecoder:
             UpstreamProtocolError: it can't be read, or has not as many images as were asked for.
         """
         try:
-            answer = _answer(b"".join(self._pieces))
-        except _UNREADABLE as error:
+            answer = _answer(self._body.whole())
+        except UNREADABLE as error:
             raise UpstreamProtocolError from error
         if answer.error:
             raise stream_error(answer.error)
@@ -255,7 +246,7 @@ class StreamDecoder:
     def _frame(self, data: bytes) -> Frame | None:
         try:
             event = _event(data)
-        except _UNREADABLE as error:
+        except UNREADABLE as error:
             raise UpstreamProtocolError from error
         if event.error:
             raise stream_error(event.error)

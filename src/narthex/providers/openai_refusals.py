@@ -10,6 +10,7 @@ import msgspec
 
 from narthex.core.errors import ContextLengthExceeded, UpstreamCredentials, UpstreamError, UpstreamRejected
 from narthex.providers.openai_errors import parse_error
+from narthex.wire.json import UNREADABLE
 
 _TOO_LONG_TYPES = frozenset(("exceed_context_size_error",))
 _TOO_LONG_PARAMS = frozenset(("input_tokens",))
@@ -38,7 +39,7 @@ def refusal(status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) ->
         return error
     try:
         marks = _decode(body).error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         return error
     if marks.type in _TOO_LONG_TYPES or marks.param in _TOO_LONG_PARAMS:
         return UpstreamRejected(error.message, code=ContextLengthExceeded.default_code)
@@ -49,5 +50,5 @@ def _unwrapped(body: bytes) -> bytes:
     """The document, or the first of an array of them."""
     try:
         return bytes(_decode_array(body)[0])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, IndexError):
+    except (*UNREADABLE, IndexError):
         return body

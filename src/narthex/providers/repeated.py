@@ -7,10 +7,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Delta, Event, Frame, UsageReported
+from narthex.core.stream import Event, Frame, OfAChoice, UsageReported, one_of
 from narthex.providers.codec import AnswerDecoder
-
-_OF_A_CHOICE = ChoiceStarted | Delta | ChoiceFinished
 
 
 class Repeated:
@@ -36,6 +34,6 @@ class Repeated:
             used = event.usage
             tokens, thought = used.completion_tokens * self._times, used.reasoning_tokens * self._times
             yield UsageReported(msgspec.structs.replace(used, completion_tokens=tokens, reasoning_tokens=thought))
-        elif isinstance(event, _OF_A_CHOICE):
+        elif isinstance(event, OfAChoice):
             for number in range(self._times):
-                yield msgspec.structs.replace(event, choice=event.choice * self._times + number)
+                yield one_of(event, number, count=self._times)

@@ -16,9 +16,9 @@ from narthex.core.capabilities import Limited, State, Verdict
 from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import CompletionRequest
 from narthex.core.ports import Request
-from narthex.providers.codec import AnswerDecoder
-from narthex.providers.openai_codec import OpenAIChat, chat
-from narthex.providers.openai_completions import OpenAICompletions, completion
+from narthex.providers.codec import AnswerDecoder, of_kind
+from narthex.providers.openai_codec import OpenAIChat
+from narthex.providers.openai_completions import OpenAICompletions
 from narthex.providers.openai_older import continued
 from narthex.providers.openai_rows import Row, Rules, functions_only, native, one_function
 from narthex.providers.repeated import Repeated
@@ -108,7 +108,7 @@ class VllmChat(OpenAIChat):
     @override
     def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
-        asked = chat(request)
+        asked = of_kind(request, ChatRequest)
         if asked.sampling.n == 1 or not _greedy(asked.sampling):
             return super().decoder(asked)
         once = msgspec.structs.replace(asked, sampling=msgspec.structs.replace(asked.sampling, n=1))
@@ -130,7 +130,7 @@ class VllmCompletions(OpenAICompletions):
     @override
     def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
-        asked = completion(request)
+        asked = of_kind(request, CompletionRequest)
         if asked.best_of == 1 or not _greedy(asked.sampling):
             return super().decoder(asked)
         return Repeated(super().decoder(_once(asked)), times=asked.sampling.n)

@@ -8,6 +8,7 @@ A seed counts up from choice to choice: equal seeds would give equal answers.
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import get_args
 
 import msgspec
 from msgspec import UNSET
@@ -16,14 +17,13 @@ from narthex.core.capabilities import Capabilities, State
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.ports import Call, Deployment, Opened, Stream, Surface
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Delta, Event, Frame, Usage, UsageReported
+from narthex.core.stream import Frame, OfAChoice, Usage, UsageReported, one_of
 from narthex.ipc.tasks import TaskSet
 
 AT_ONCE = 8
 """Requests of one fan-out that run side by side."""
 
 _HELD_FRAMES = 64
-_OfAChoice = ChoiceStarted | Delta | ChoiceFinished
 _SEEDS = 2**64
 
 _Item = tuple[int, Frame] | BaseException | None
@@ -40,7 +40,15 @@ class FanOut:
     """A deployment that emulates `n` where the one within does not honour it by itself."""
 
     def __init__(self, deployment: Deployment) -> None:
+        """What the deployment honours must not change: it is asked now, and not with every request."""
         self._deployment = deployment
+        self._honoured: dict[Surface, Capabilities] = {}
+        self._emulated: set[Surface] = set()
+        for surface in get_args(Surface):
+            if (honoured := deployment.capabilities(surface)) is not None:
+                self._honoured[surface] = with_choices(honoured, surface)
+                if self._honoured[surface] is not honoured:
+                    self._emulated.add(surface)
 
     @property
     def name(self) -> str:
@@ -54,21 +62,14 @@ class FanOut:
 
     def capabilities(self, surface: Surface) -> Capabilities | None:
         """See `Deployment.capabilities`."""
-        honoured = self._deployment.capabilities(surface)
-        return None if honoured is None else with_choices(honoured, surface)
+        return self._honoured.get(surface)
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
         request = call.request
-        if isinstance(request, ChatRequest | CompletionRequest) and self._emulates(request, call.surface):
-            return self._open(call, request)
-        return self._deployment.open(call)
-
-    def _emulates(self, request: ChatRequest | CompletionRequest, surface: Surface) -> bool:
-        if request.sampling.n == 1:
-            return False
-        honoured = self._deployment.capabilities(surface)
-        return honoured is not None and with_choices(honoured, surface) is not honoured
+        if not isinstance(request, ChatRequest | CompletionRequest) or request.sampling.n == 1:
+            return self._deployment.open(call)
+        return self._open(call, request) if call.surface in self._emulated else self._deployment.open(call)
 
     @asynccontextmanager
     async def _open(self, call: Call, request: ChatRequest | CompletionRequest) -> AsyncIterator[Stream]:
@@ -98,7 +99,8 @@ class FanOut:
                 number, frame = item
                 if frame.usage is not None:
                     used[number] = frame.usage
-                if events := _renumbered(frame.events, number, count):
+                mine = (event for event in frame.events if isinstance(event, OfAChoice))
+                if events := tuple(one_of(event, number, count=count) for event in mine):
                     yield Frame.of(*events)
         if used:
             yield Frame.of(UsageReported(_together(list(used.values()))))
@@ -126,15 +128,6 @@ def _part(call: Call, request: ChatRequest | CompletionRequest, number: int) -> 
         fields["seed"], sent["seed"] = seed, msgspec.Raw(b"%d" % seed)
     alone = msgspec.structs.replace(request, sampling=sampling, fields=fields, sent=sent)
     return Call(alone, id=call.id, surface=call.surface, principal=call.principal, started_s=call.started_s)
-
-
-def _renumbered(events: tuple[Event, ...], number: int, count: int) -> tuple[Event, ...]:
-    """Those of choices. The choices of one prompt stand together: those of prompt k begin at k * n."""
-    return tuple(
-        msgspec.structs.replace(event, choice=event.choice * count + number)
-        for event in events
-        if isinstance(event, _OfAChoice)
-    )
 
 
 def _together(parts: list[Usage]) -> Usage:

@@ -29,6 +29,9 @@ _text = msgspec.json.Decoder(str)
 NOT_JSON = "We could not parse the JSON body of your request. (HINT: it must be one JSON object, encoded as UTF-8.)"
 TOO_DEEP = "The JSON body is nested too deeply."
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are no JSON, or not of the type that was asked for."""
+
 
 def top_level(body: bytes) -> dict[str, msgspec.Raw]:
     """The top-level fields of a JSON object, each as the bytes that were sent.

@@ -4,20 +4,13 @@ from collections import Counter
 from random import Random
 
 import pytest
-from tests.routing_parts import Played
+from tests.routing_parts import Clock, Played
 
 from narthex.core.errors import UpstreamUnavailable
 from narthex.routing.choice import EXPLORE, ordered
 from narthex.routing.health import Health
 
 NAMES = ("a/1", "b/2", "c/3")
-
-
-class Clock:
-    now_s = 0.0
-
-    def __call__(self) -> float:
-        return self.now_s
 
 
 @pytest.fixture

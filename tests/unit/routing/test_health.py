@@ -1,6 +1,7 @@
 """When a breaker opens, half opens and closes, and what is counted."""
 
 import pytest
+from tests.routing_parts import Clock
 
 from narthex.core.errors import (
     ContextLengthExceeded,
@@ -17,16 +18,9 @@ from narthex.core.errors import (
 from narthex.routing.health import Health, Limits
 
 
-class Clock:
-    now_s = 50.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(50.0)
 
 
 @pytest.fixture
