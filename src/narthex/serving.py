@@ -253,6 +253,7 @@ def _named(row: PublicModel) -> Named:
             idle_s=timeouts.idle,
             attempt_s=timeouts.attempt,
             total_s=timeouts.total,
+            rescue=row.rescues,
         ),
         context_window=row.fallbacks.context_window,
         content_filter=row.fallbacks.content_filter,

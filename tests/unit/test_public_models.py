@@ -36,6 +36,18 @@ def test_a_list_of_names_is_enough(elsewhere: Path) -> None:
     assert named == Named(deployments=("gpu/big", "far/small"), rules=Rules(attempts=3))
 
 
+def test_streams_are_continued_where_all_run_the_same_model_or_where_it_is_said(elsewhere: Path) -> None:
+    for row, rescues in {
+        "deployments: [gpu/big]": True,
+        "deployments: [gpu/big, far/big]": True,
+        "deployments: [gpu/big, far/big], rescue: false": False,
+        "deployments: [gpu/big, far/small]": False,
+        "deployments: [gpu/big, far/small], rescue: true": True,
+        "deployments: [gpu/big, far/Big]": False,
+    }.items():
+        assert planned(elsewhere, row).rules.rescue is rescues
+
+
 def test_everything_that_can_be_said(elsewhere: Path) -> None:
     named = planned(
         elsewhere,

@@ -22,6 +22,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     `cooldown_s`: how long a deployment that failed too often is tried last.
     `first_token_s`, `idle_s`: the longest wait for the first output, and between two frames.
     `attempt_s`: the longest that one attempt may take; `total_s`: all of them, None: as the server's.
+    `rescue`: a stream that breaks off is continued by the next deployment that can.
     """
 
     strategy: Strategy = "order"
@@ -33,6 +34,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     idle_s: float | None = None
     attempt_s: float | None = None
     total_s: float | None = None
+    rescue: bool = False
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):

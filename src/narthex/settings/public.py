@@ -77,11 +77,23 @@ class PublicModel(Part):
     timeouts: Timeouts = Field(Timeouts(), description="How long things may take.")
     retry: Retry = Field(Retry(), description="What happens when an attempt fails.")
     fallbacks: Fallbacks = Field(Fallbacks(), description="Who is asked instead when a request is refused.")
+    rescue: bool | None = Field(
+        None,
+        description="Let the next deployment continue a stream that breaks off, where it can continue a text; none: "
+        "where all deployments run a model of the same name.",
+    )
 
     @property
     def rows(self) -> tuple[Weighted, ...]:
         """The deployments, each with its weight."""
         return tuple(Weighted(to=each, weight=1.0) if isinstance(each, str) else each for each in self.deployments)
+
+    @property
+    def rescues(self) -> bool:
+        """Whether a stream that breaks off is continued."""
+        if self.rescue is not None:
+            return self.rescue
+        return len({row.to.partition("/")[2] for row in self.rows}) == 1
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> "PublicModel":
