@@ -1,0 +1,186 @@
+"""Images that a server of models would fetch from within our network: fetched by us instead, and sent as data.
+
+Source: ARCHITECTURE D10; contract section 1.2.1; docs/design/egress.md.
+
+Rule: what such a server gets is written anew from what was checked, so that nothing a second reader would read
+differently (a name that comes twice, say) can hide an address.
+"""
+
+import asyncio
+import base64
+import copy
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+
+from narthex.core.capabilities import Capabilities
+from narthex.core.chat import ChatRequest, ImagePart, Message
+from narthex.core.errors import InvalidRequest
+from narthex.core.ports import Call, Deployment, Opened, Stream, Surface
+from narthex.upstream.address import Address
+from narthex.upstream.egress import MIB, Allowance, Fetcher, Refused
+from narthex.upstream.reach import is_private, may_connect
+
+MOST_IMAGES = 50
+"""Addresses of images in one request."""
+TOGETHER_BYTES = 50 * MIB
+"""All images of one request."""
+
+_is_data = re.compile(r"data:", re.IGNORECASE).match
+_is_web = re.compile(r"https?://", re.IGNORECASE).match
+_may_name_image = re.compile(rb'"image_url"|\\u').search
+"""The name of the only member that holds an address, plain or perhaps escaped."""
+
+_decode = msgspec.json.Decoder().decode
+
+
+class Whereabouts:
+    """Whether a server of models is on a private network. Its name is looked up when that first matters."""
+
+    def __init__(self, address: Address, fetcher: Fetcher) -> None:
+        self._address = address
+        self._fetcher = fetcher
+        self._private = is_private(address)
+
+    async def private(self) -> bool:
+        """A name that can't be looked up counts as private, until it can."""
+        if self._private is None:
+            host, port = self._address.host, self._address.port
+            try:
+                addresses = await self._fetcher.resolve(host, port)
+            except OSError:
+                return True
+            # Its port is the operator's choice; only the addresses tell.
+            self._private = not may_connect(host, addresses, 443, allow=())
+        return self._private
+
+
+class ImagesAsData:
+    """A deployment whose server is to fetch nothing from where it stands. Others' requests pass untouched."""
+
+    def __init__(self, deployment: Deployment, fetcher: Fetcher, *, whereabouts: Whereabouts | None) -> None:
+        """`whereabouts` None: its server must never fetch, wherever it stands."""
+        self._deployment = deployment
+        self._fetcher = fetcher
+        self._whereabouts = whereabouts
+
+    @property
+    def name(self) -> str:
+        """See `Deployment.name`."""
+        return self._deployment.name
+
+    @property
+    def fingerprint(self) -> str | None:
+        """See `Deployment.fingerprint`."""
+        return self._deployment.fingerprint
+
+    def capabilities(self, surface: Surface) -> Capabilities | None:
+        """See `Deployment.capabilities`."""
+        return self._deployment.capabilities(surface)
+
+    def continues(self, call: Call) -> bool:
+        """See `Deployment.continues`."""
+        return self._deployment.continues(call)
+
+    def open(self, call: Call) -> Opened:
+        """See `Deployment.open`.
+
+        Raises:
+            InvalidRequest: an image can't be fetched, or is not to be.
+        """
+        request = call.request
+        if isinstance(request, ChatRequest) and _may_name_image(memoryview(request.sent["messages"])) is not None:
+            return self._open(call, request)
+        return self._deployment.open(call)
+
+    @asynccontextmanager
+    async def _open(self, call: Call, request: ChatRequest) -> AsyncIterator[Stream]:
+        if self._whereabouts is None or await self._whereabouts.private():
+            call = copy.copy(call)
+            call.request = await self._with_data(request)
+        async with self._deployment.open(call) as frames:
+            yield frames
+
+    async def _with_data(self, request: ChatRequest) -> ChatRequest:
+        """The same request with every image as data."""
+        asked: dict[str, str] = {}
+        for url, path in _addresses(request.messages):
+            asked.setdefault(url, path)
+        if len(asked) > MOST_IMAGES:
+            raise _invalid(f"there are more than {MOST_IMAGES} of them", "messages")
+        for url, path in asked.items():
+            if not _is_web(url):
+                raise _invalid("it is not a valid http(s) or data URL", path)
+            if not self._fetcher.fetches:
+                raise _invalid("images have to be sent to this model as data URLs", path)
+        return _rewritten(request, await self._fetched(asked))
+
+    async def _fetched(self, asked: Mapping[str, str]) -> dict[str, str]:
+        """A data URL for each URL; `asked` tells where in the request each stands."""
+        allowance = Allowance(max(TOGETHER_BYTES, self._fetcher.max_bytes))
+        data: dict[str, str] = {}
+
+        async def fetch(url: str, path: str) -> None:
+            try:
+                kind, image = await self._fetcher.fetch(url, allowance)
+            except Refused as refused:
+                raise _invalid(refused.why, path) from refused
+            data[url] = f"data:{kind};base64,{base64.b64encode(image).decode()}"
+
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for url, path in asked.items():
+                    tasks.create_task(fetch(url, path))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+        return data
+
+
+def _invalid(why: str, path: str) -> InvalidRequest:
+    return InvalidRequest(f"The image can't be fetched: {why}.", param=path, code="invalid_image_url")
+
+
+def _addresses(messages: tuple[Message, ...]) -> Iterator[tuple[str, str]]:
+    """The URL of every image that is no data yet, and where it stands."""
+    for index, message in enumerate(messages):
+        for place, part in enumerate(message.content if isinstance(message.content, tuple) else ()):
+            if isinstance(part, ImagePart) and not _is_data(part.url):
+                yield part.url, f"messages[{index}].content[{place}].image_url.url"
+
+
+# --- the request, written anew -------------------------------------------------------------------------------------
+
+
+def _rewritten(request: ChatRequest, data: Mapping[str, str]) -> ChatRequest:
+    messages = tuple(_message(each, data) for each in request.messages)
+    sent = _decode(request.sent["messages"])
+    for message in sent:
+        _replace(message.get("content"), data)
+    raw = msgspec.Raw(msgspec.json.encode(sent))
+    return msgspec.structs.replace(
+        request,
+        messages=messages,
+        fields={**request.fields, "messages": messages},
+        sent={**request.sent, "messages": raw},
+    )
+
+
+def _message(message: Message, data: Mapping[str, str]) -> Message:
+    if not isinstance(message.content, tuple):
+        return message
+    parts = tuple(
+        ImagePart(data[part.url], part.detail) if isinstance(part, ImagePart) and part.url in data else part
+        for part in message.content
+    )
+    return msgspec.structs.replace(message, content=parts)
+
+
+def _replace(content: Any, data: Mapping[str, str]) -> None:
+    """Put data where addresses stand in the parts of one message."""
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, dict) and part.get("type") == "image_url":
+            image = part["image_url"]
+            image["url"] = data.get(image["url"], image["url"])
