@@ -3,7 +3,7 @@
 import typer
 
 from narthex import __version__
-from narthex.cli import backup, config, keys, models
+from narthex.cli import backup, config, importing, keys, models
 from narthex.cli.chat import chat
 from narthex.cli.serve import serve
 from narthex.cli.status import status
@@ -22,6 +22,7 @@ app.command()(status)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
+app.add_typer(importing.app, name="import")
 app.command()(backup.backup)
 app.command()(backup.restore)
 
