@@ -21,7 +21,7 @@ from narthex.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from narthex.providers.openai_errors import Headers, retry_after_s
+from narthex.providers.retry_hints import Headers, retry_after_s
 from narthex.wire.json import UNREADABLE
 
 _MESSAGE_CHARACTERS = 2000
@@ -55,7 +55,8 @@ def parse_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
     except UNREADABLE:
         document = None
     error = document.get("error") if isinstance(document, dict) else None
-    return _error(status, _member(error, "message"), retry_after_s=retry_after_s(headers))
+    wait_s = retry_after_s(headers, document, limited=status == 429)
+    return _error(status, _member(error, "message"), retry_after_s=wait_s)
 
 
 def stream_error(error: Any) -> UpstreamError:

@@ -4,9 +4,6 @@ Source: contract section 1.9. Rule: only a refusal of the request itself (400, 4
 it is for the caller. The others' texts may name our key, our organisation or the server's insides, and stay here.
 """
 
-import math
-from collections.abc import Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import msgspec
@@ -20,9 +17,8 @@ from narthex.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
+from narthex.providers.retry_hints import Headers, retry_after_s
 from narthex.wire.json import UNREADABLE
-
-Headers = Sequence[tuple[bytes, bytes]]
 
 _MESSAGE_CHARACTERS = 2000
 _FAILED = "The model's server failed."
@@ -46,7 +42,8 @@ def parse_error(status: int, headers: Headers, body: bytes) -> UpstreamError:
         document = _decode(body)
     except UNREADABLE:
         document = None
-    return _error(status, _fault(document), retry_after_s=retry_after_s(headers))
+    wait_s = retry_after_s(headers, document, limited=status == 429)
+    return _error(status, _fault(document), retry_after_s=wait_s)
 
 
 def stream_error(error: Any) -> UpstreamError:
@@ -60,20 +57,7 @@ def stream_error(error: Any) -> UpstreamError:
         status = 400
     else:
         status = 500
-    return _error(status, fault, retry_after_s=None)
-
-
-def retry_after_s(headers: Headers) -> float | None:
-    """Seconds until a retry: `retry-after-ms`, else `retry-after`, which may be a date (held against the server's)."""
-    fields = dict(reversed(headers))
-    for name, unit_s in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        if (seconds := _number(fields.get(name))) is not None:
-            return seconds * unit_s
-    try:
-        at, now = (parsedate_to_datetime(fields[name].decode("latin-1")) for name in (b"retry-after", b"date"))
-        return max(0.0, (at - now).total_seconds())
-    except (KeyError, ValueError, TypeError):  # TypeError: one has a time zone and the other has none
-        return None
+    return _error(status, fault, retry_after_s=retry_after_s((), {"error": error}))
 
 
 def _error(status: int, fault: _Fault, *, retry_after_s: float | None) -> UpstreamError:
@@ -113,11 +97,3 @@ def _fault(document: Any) -> _Fault:
 
 def _text(value: Any) -> str | None:
     return value[:_MESSAGE_CHARACTERS] if isinstance(value, str) and value else None
-
-
-def _number(value: bytes | None) -> float | None:
-    try:
-        number = float(value or b"x")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None

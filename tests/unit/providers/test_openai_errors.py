@@ -14,7 +14,7 @@ from narthex.core.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
 )
-from narthex.providers.openai_errors import parse_error, retry_after_s
+from narthex.providers.openai_errors import parse_error
 
 
 def body(**error: Any) -> bytes:
@@ -74,28 +74,3 @@ def test_statuses(status: int, ours: type[UpstreamError]) -> None:
 def test_what_a_refusal_says(text: bytes, message: str, param: str | None, code: str | None) -> None:
     error = parse_error(400, [], text)
     assert (error.message, error.param, error.code) == (message, param, code)
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ([], None),
-        ([(b"retry-after", b"2")], 2.0),
-        ([(b"retry-after", b"0.5")], 0.5),
-        ([(b"retry-after-ms", b"250"), (b"retry-after", b"9")], 0.25),
-        ([(b"retry-after-ms", b"x"), (b"retry-after", b"9")], 9.0),
-        ([(b"retry-after", b"-1")], None),
-        ([(b"retry-after", b"inf")], None),
-        ([(b"retry-after", b"3"), (b"retry-after", b"4")], 3.0),
-        ([(b"date", b"Sat, 21 Nov 2026 08:00:00 GMT"), (b"retry-after", b"Sat, 21 Nov 2026 08:00:30 GMT")], 30.0),
-        ([(b"date", b"Sat, 21 Nov 2026 08:00:00 GMT"), (b"retry-after", b"Sat, 21 Nov 2026 07:00:30 GMT")], 0.0),
-        ([(b"date", b"Sat, 21 Nov 2026 08:00:00"), (b"retry-after", b"Sat, 21 Nov 2026 07:00:30 GMT")], None),
-        ([(b"date", b"x"), (b"retry-after", b"Sat, 21 Nov 2026 07:00:30 GMT")], None),
-        ([(b"retry-after", b"Sat, 21 Nov 2026 08:00:30 GMT")], None),
-        ([(b"retry-after", b"soon")], None),
-    ],
-)
-def test_when_to_come_back(headers: list[tuple[bytes, bytes]], seconds: float | None) -> None:
-    assert retry_after_s(headers) == seconds
-    assert parse_error(429, headers, b"").retry_after_s == seconds
-    assert parse_error(503, headers, b"").retry_after_s == seconds
