@@ -106,6 +106,7 @@ def a_call(**fields: object) -> Call:
         model="m",
         messages=(Message(role="user", content="Hello"),),
         sampling=Sampling(),
+        stream=True,
         fields={"model": "m", **fields},
         sent={},
     )

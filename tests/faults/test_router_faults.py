@@ -265,25 +265,51 @@ AFTER_OUTPUT = {
 
 
 @pytest.mark.parametrize("fault", AFTER_OUTPUT)
-async def test_after_the_first_output_the_error_is_the_callers(fault: str, stream: bool, tmp_path: Path) -> None:
+async def test_after_the_first_output_of_a_stream_the_error_is_the_callers(fault: str, tmp_path: Path) -> None:
     """Never a silent end, and never a second beginning."""
     async with (
         ScriptedUpstream(AFTER_OUTPUT[fault]) as one,
         ScriptedUpstream(whole("two")) as two,
         gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server,
     ):
-        caller = await server.ask(stream=stream)
+        caller = await server.ask(stream=True)
         code = "timeout" if fault == "silence" else "upstream_error"
-        if stream:
-            *_, last = caller.events()
-            assert (caller.status, json.loads(last)["error"]["code"]) == (200, code)
-            assert '"par"' in caller.events()[1]
-        else:
-            assert (caller.status, caller.json()["error"]["code"]) == (504 if fault == "silence" else 502, code)
+        *_, last = caller.events()
+        assert (caller.status, json.loads(last)["error"]["code"]) == (200, code)
+        assert '"par"' in caller.events()[1]
         assert caller.ended
         assert b"canary" not in caller.body
         assert (caller.headers["x-narthex-attempts"], len(one.requests), len(two.requests)) == ("1", 1, 0)
         await until(lambda: HANG not in AFTER_OUTPUT[fault].steps or one.peers[0].closed.is_set())
+
+
+@pytest.mark.parametrize("fault", AFTER_OUTPUT)
+async def test_an_answer_that_is_sent_whole_is_made_anew(fault: str, tmp_path: Path) -> None:
+    """Nothing of it has reached the caller, so nothing of the first attempt may be in it."""
+    async with (
+        ScriptedUpstream(AFTER_OUTPUT[fault]) as one,
+        ScriptedUpstream(whole("two")) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=False)
+        assert (caller.status, said(caller)) == (200, "two")
+        assert (caller.headers["x-narthex-deployment"], caller.headers["x-narthex-attempts"]) == ("two/model", "2")
+        assert b"canary" not in caller.body
+        assert one.requests[0].body == two.requests[0].body
+
+
+@pytest.mark.parametrize("fault", AFTER_OUTPUT)
+async def test_if_no_whole_answer_is_made_the_last_error_is_a_status(fault: str, tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream(AFTER_OUTPUT[fault]) as one,
+        ScriptedUpstream(AFTER_OUTPUT[fault]) as two,
+        gateway(tmp_path, {"one": one.url, "two": two.url}, rules=QUICK) as server,
+    ):
+        caller = await server.ask(stream=False)
+        status, code = (504, "timeout") if fault == "silence" else (502, "upstream_error")
+        assert (caller.status, caller.json()["error"]["code"]) == (status, code)
+        assert b"canary" not in caller.body
+        assert (caller.headers["x-narthex-attempts"], len(one.requests), len(two.requests)) == ("2", 1, 1)
 
 
 async def test_an_answer_without_a_done_is_whole_if_it_finished(stream: bool, tmp_path: Path) -> None:

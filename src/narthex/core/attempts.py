@@ -2,13 +2,22 @@
 
 import msgspec
 
+from narthex.core.stream import Usage
+
 RUNNING, ANSWERED, FILTERED, LEFT = "running", "answered", "filtered", "left"
 """Outcomes that are no error: under way, answered in full, refused by a content filter, nobody waits any more."""
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """One deployment that was asked. `outcome`: one of the words above, or the name of an error's class."""
+    """One deployment that was asked. `outcome`: one of the words above, or the name of an error's class.
+
+    `usage`: as it told it, with an answer's beginning that it went on with in its prompt; None: it told none.
+    `pieces`: how many pieces of output it sent, each of a token or a few: what is known where it told no usage.
+    Every attempt is billed by these, and not by the `usage` of the answer, in which the prompt counts once.
+    """
 
     deployment: str
     outcome: str = RUNNING
     seconds: float = 0.0
+    usage: Usage | None = None
+    pieces: int = 0

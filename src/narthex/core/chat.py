@@ -125,3 +125,5 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Every field that the caller set (null counts as unset), parsed; `capabilities` decides by these names."""
     sent: Mapping[str, msgspec.Raw]
     """The same fields as the caller's own bytes."""
+    begun: str = ""
+    """What there is of the answer already, from an attempt that broke off: this one has to go on right there."""

@@ -28,3 +28,5 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     suffix: str = ""
     fields: Mapping[str, Any]
     sent: Mapping[str, msgspec.Raw]
+    begun: str = ""
+    """As in `ChatRequest`; there is one prompt then, and it is a text."""

@@ -62,6 +62,10 @@ class Call:
         self.deployment = ""
         self.fingerprint: str | None = None
 
+    def asking(self, request: Request) -> "Call":
+        """The same call for something else, with an account of its own."""
+        return Call(request, id=self.id, surface=self.surface, principal=self.principal, started_s=self.started_s)
+
 
 Handler = Callable[[Call], Opened]
 Policy = Callable[[Call, Handler], Opened]
@@ -82,6 +86,10 @@ class Deployment(Protocol):
 
     def capabilities(self, surface: Surface) -> Capabilities | None:
         """What it honours on a surface; None where it doesn't serve that surface at all."""
+        ...
+
+    def continues(self, call: Call) -> bool:
+        """Whether it can go on with the beginning of an answer, which the call's request has (`ChatRequest.begun`)."""
         ...
 
     def open(self, call: Call) -> Opened:

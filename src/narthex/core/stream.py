@@ -31,6 +31,12 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
         return self.prompt_tokens + self.completion_tokens
 
 
+class UsageGoingOn(Usage, frozen=True, kw_only=True):
+    """Of an attempt that went on with an answer: `begun_tokens` of its prompt's are what there was of that."""
+
+    begun_tokens: int
+
+
 class TokenLogprob(msgspec.Struct, frozen=True, kw_only=True):
     r"""A chosen token with its log probability and its rivals, best first.
 

@@ -192,7 +192,8 @@ class ChatStream:
         self._usage = frame.usage or self._usage
         if frame.format == FORMAT:
             return self._relay(frame)
-        self._order.feed(frame.events)
+        if self._edits is None:  # what follows frames that were passed on is checked by whoever made it follow
+            self._order.feed(frame.events)
         return b"".join(map(self._chunks, frame.events))
 
     def end(self) -> bytes:

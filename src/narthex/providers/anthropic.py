@@ -16,7 +16,8 @@ from narthex.providers.anthropic_errors import parse_error
 from narthex.providers.anthropic_messages import conversation
 from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
 from narthex.providers.anthropic_stream import MessagesDecoder
-from narthex.providers.codec import of_kind
+from narthex.providers.beginning import Unrepeated, with_beginning
+from narthex.providers.codec import AnswerDecoder, of_kind
 
 PATH = "/messages"
 KEY_HEADER = "x-api-key"
@@ -63,16 +64,26 @@ class AnthropicChat:
         Raises:
             UnsupportedParameter: fields that the API does not take together.
         """
-        return build(of_kind(request, ChatRequest), model=model, options=self._options)
+        asked = with_beginning(of_kind(request, ChatRequest))
+        return build(asked, model=model, options=self._options)
 
-    def decoder(self, request: Request) -> MessagesDecoder:
+    def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
         chat = of_kind(request, ChatRequest)
-        return MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
+        decoder = MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
+        # White space at the end of a beginning is not sent, since the API refuses it: the model says it anew.
+        space = chat.begun[len(chat.begun.rstrip()) :]
+        return Unrepeated(decoder, told=space, partly=True) if space else decoder
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return parse_error(status, list(headers), body)
+
+    def continues(self, request: Request) -> bool:
+        """See `Codec.continues`. The API takes no beginning of white space alone, and none from a model that thinks."""
+        asked = of_kind(request, ChatRequest)
+        thinks = self._options.thinking and asked.fields.get("reasoning_effort", "none") != "none"
+        return self._options.prefill and not thinks and bool(asked.begun.strip())
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

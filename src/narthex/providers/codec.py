@@ -40,6 +40,10 @@ class AnyCodec(Protocol):
         """The error that an answer other than 200 stands for."""
         ...
 
+    def continues(self, request: Request) -> bool:
+        """Whether it can ask the server to go on with the beginning of an answer that the request has."""
+        ...
+
     def capabilities(self) -> Capabilities:
         """What the server honours."""
         ...

@@ -8,6 +8,7 @@ from narthex.core.chat import ChatRequest
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
 from narthex.providers import openai_older
+from narthex.providers.beginning import Unrepeated, with_beginning
 from narthex.providers.codec import AnswerDecoder, of_kind
 from narthex.providers.openai import PATH, ChatDecoder
 from narthex.providers.openai_older import FunctionAnswer, Rewriting
@@ -62,7 +63,8 @@ class OpenAIChat:
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`. The caller's own fields, always as a stream with usage."""
-        return body(self.members(of_kind(request, ChatRequest)), self._row, model=model)
+        asked = with_beginning(of_kind(request, ChatRequest))
+        return body(self.members(asked), self._row, model=model)
 
     def members(self, request: ChatRequest) -> dict[str, Any]:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
@@ -92,12 +94,18 @@ class OpenAIChat:
         decoder: AnswerDecoder = ChatDecoder(choices=asked.sampling.n)
         if not self._row.relays:
             decoder = Retold(decoder)
+        if asked.begun and self._row.repeats:
+            decoder = Unrepeated(decoder, told=asked.begun, partly=False)
         older = "functions" in asked.fields and not self._traits.functions
         return FunctionAnswer(decoder) if older else decoder
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return refusal(status, headers, body)
+
+    def continues(self, request: Request) -> bool:
+        """See `Codec.continues`."""
+        return self._traits.prefill
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

@@ -68,6 +68,8 @@ class OpenAICompletions:
         members["max_tokens"] = request.sampling.max_tokens
         if request.fields["prompt"] is None:
             members["prompt"] = DEFAULT_PROMPT
+        if request.begun:
+            members["prompt"] = f"{request.prompts[0]}{request.begun}"
         if self._ranks(request):
             members |= {"n": request.best_of, "logprobs": request.sampling.logprobs or 0}
         return members
@@ -94,6 +96,10 @@ class OpenAICompletions:
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return refusal(status, headers, body)
+
+    def continues(self, request: Request) -> bool:
+        """See `Codec.continues`."""
+        return True  # the prompt has grown
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

@@ -62,6 +62,10 @@ class OpenAIImages:
         """See `Codec.parse_error`."""
         return parse_error(status, list(headers), body)
 
+    def continues(self, request: Request) -> bool:
+        """See `Codec.continues`."""
+        return False
+
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
         return self._honoured

@@ -23,6 +23,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `honoured`: its capabilities. `renamed`: our name of a field to the server's. `constant`: members of every body.
     `asks_usage`: usage is asked for by `stream_options`; without, the server tells it unasked and knows no such field.
     `continues`: how a trailing assistant message is marked as one to continue, if it has to be.
+    `repeats`: it begins its answer with the message that it continues.
     `relays`: its chunks may be passed on as they are; without, they are told anew (see `Retold`).
     `own_members`: whether it takes back what only answers hold, `reasoning_content` and `annotations`.
     """
@@ -32,6 +33,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     constant: Mapping[str, Any] = {}
     asks_usage: bool = True
     continues: str = ""
+    repeats: bool = False
     relays: bool = True
     own_members: bool = True
 

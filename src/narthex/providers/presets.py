@@ -191,7 +191,7 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "llama.cpp": Preset(
-        traits=_LIMIT_IS_OLDER,
+        traits=ModelTraits(max_tokens_field="max_tokens", prefill=True),
         surfaces={
             "chat": partial(
                 OpenAIChat,
@@ -234,6 +234,7 @@ PRESETS: Mapping[str, Preset] = {
                     renamed={"seed": "random_seed"},
                     asks_usage=False,
                     continues="prefix",
+                    repeats=True,
                     relays=False,
                     own_members=False,
                 ),

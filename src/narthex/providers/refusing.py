@@ -16,6 +16,7 @@ class Refusing:
         self.build = codec.build
         self.decoder = codec.decoder
         self.parse_error = codec.parse_error
+        self.continues = codec.continues
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

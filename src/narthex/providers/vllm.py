@@ -98,12 +98,17 @@ class VllmChat(OpenAIChat):
     def members(self, request: ChatRequest) -> dict[str, Any]:
         """See `OpenAIChat.members`."""
         members = _sampled(super().members(request), request.sampling)
-        if self._traits.prefill and continued(request) and "add_generation_prompt" not in members:
+        if (request.begun or (self._traits.prefill and continued(request))) and "add_generation_prompt" not in members:
             members = {"continue_final_message": True, "add_generation_prompt": False, **members}
         wanted = request.fields.get("response_format", {})
         if "schema" not in wanted.get("json_schema", {"schema": None}):  # any object will do
             members["response_format"] = {"type": "json_object"}
         return members | _constrained(request)
+
+    @override
+    def continues(self, request: Request) -> bool:
+        """See `Codec.continues`. Of a model that thinks first the server takes what it continues for thoughts."""
+        return not self._traits.reasoning
 
     @override
     def decoder(self, request: Request) -> AnswerDecoder:

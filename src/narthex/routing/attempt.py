@@ -10,7 +10,7 @@ import structlog
 from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
 from narthex.core.errors import NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, Deployment, Stream
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage
 from narthex.routing.health import Health, Turn
 from narthex.routing.route import Rules
 
@@ -21,40 +21,68 @@ class Filtered(Exception):
     """A content filter ended the answer before anything of it could be seen; somebody else may be asked."""
 
 
+class Spent:
+    """What an attempt has used so far; see `Attempt`."""
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.pieces = 0
+
+    def add(self, frame: Frame) -> None:
+        """It sent this frame of output."""
+        if frame.usage is not None:
+            self.usage = frame.usage
+        elif not frame.finishes:
+            self.pieces += 1
+
+
 class Answering(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt whose first output is here, or which ended without any: what was held back, and what follows."""
+    """An attempt whose first output is here, or which ended without any: what was held back, and what follows.
+
+    Whoever takes a frame of `rest` adds it to `spent`.
+    """
 
     held: list[Frame]
     rest: Stream
+    spent: Spent
 
 
 @asynccontextmanager
 async def attempt(
-    call: Call, deployment: Deployment, *, rules: Rules, health: Health, deadline_s: float, refuse_filtered: bool
+    call: Call,
+    deployment: Deployment,
+    *,
+    asked: Call,
+    rules: Rules,
+    health: Health,
+    deadline_s: float,
+    refuse_filtered: bool,
 ) -> AsyncIterator[Answering]:
     """Ask one deployment; the block begins with its first output, and leaving it stops its work.
 
-    `deadline_s`: the end of the total clock, which is the caller's to keep. `refuse_filtered`: an answer that consists
-    of nothing but a filter's verdict is not to be passed on. Errors that the block raises count as the deployment's.
+    `asked`: what it is asked, which is accounted for on `call`. `deadline_s`: the end of the total clock, which is the
+    caller's to keep. `refuse_filtered`: an answer that consists of nothing but a filter's verdict is not to be passed
+    on. Errors that the block raises count as the deployment's.
 
     Raises:
         Filtered: see there.
         NarthexError: what the deployment raises, at the end of the block too.
         UpstreamTimeout: one of the attempt's own clocks ran out.
     """
-    with _accounted(call, deployment, rules=rules, health=health, deadline_s=deadline_s) as (turn, now):
+    spent = Spent()
+    with _accounted(call, deployment, spent, rules=rules, health=health, deadline_s=deadline_s) as (turn, now):
         ends_s = None if rules.attempt_s is None else now() + rules.attempt_s
         timer = asyncio.timeout_at(_earlier(_after(now, rules.first_token_s), ends_s))
         try:
-            async with timer, deployment.open(call) as frames:
-                held = await _first_output(frames)
+            async with timer, deployment.open(asked) as frames:
+                held = await _first_output(frames, spent)
                 timer.reschedule(None)
                 turn.answered()
                 if refuse_filtered and _is_filtered(held):
                     raise Filtered
                 clocked = rules.idle_s is not None or ends_s is not None
                 rest = _Clocked(frames, timer, idle_s=rules.idle_s, ends_s=ends_s, now=now) if clocked else frames
-                yield Answering(held=held, rest=rest)
+                yield Answering(held=held, rest=rest, spent=spent)
         except TimeoutError:
             if not timer.expired():
                 raise
@@ -101,7 +129,7 @@ def _earlier(one: float | None, other: float | None) -> float | None:
 
 @contextmanager
 def _accounted(
-    call: Call, deployment: Deployment, *, rules: Rules, health: Health, deadline_s: float
+    call: Call, deployment: Deployment, spent: Spent, *, rules: Rules, health: Health, deadline_s: float
 ) -> Iterator[tuple[Turn, Callable[[], float]]]:
     """Count the attempt in the deployment's health and on the call, whichever way it ends. Gives the loop's clock."""
     now = asyncio.get_running_loop().time
@@ -140,15 +168,19 @@ def _accounted(
             turn.left()
         raise
     finally:
-        call.attempts = (*before, msgspec.structs.replace(attempt, outcome=outcome, seconds=now() - began_s))
+        ended = msgspec.structs.replace(
+            attempt, outcome=outcome, seconds=now() - began_s, usage=spent.usage, pieces=spent.pieces
+        )
+        call.attempts = (*before, ended)
 
 
-async def _first_output(frames: Stream) -> list[Frame]:
+async def _first_output(frames: Stream, spent: Spent) -> list[Frame]:
     """The frames up to the first that a caller would see; before it the attempt can still be replaced."""
     held: list[Frame] = []
     async for frame in frames:
         held.append(frame)
         if frame.has_output:
+            spent.add(frame)
             break
     return held
 

@@ -64,6 +64,10 @@ class FanOut:
         """See `Deployment.capabilities`."""
         return self._honoured.get(surface)
 
+    def continues(self, call: Call) -> bool:
+        """See `Deployment.continues`."""
+        return self._deployment.continues(call)
+
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
         request = call.request
@@ -127,7 +131,7 @@ def _part(call: Call, request: ChatRequest | CompletionRequest, number: int) -> 
         sampling = msgspec.structs.replace(sampling, seed=seed)
         fields["seed"], sent["seed"] = seed, msgspec.Raw(b"%d" % seed)
     alone = msgspec.structs.replace(request, sampling=sampling, fields=fields, sent=sent)
-    return Call(alone, id=call.id, surface=call.surface, principal=call.principal, started_s=call.started_s)
+    return call.asking(alone)
 
 
 def _together(parts: list[Usage]) -> Usage:

@@ -34,6 +34,7 @@ class Journey:
         self._ignored = tuple(call.ignored)
         self._last: NarthexError | None = None
         self._turned = False
+        self._goes_on = False
         able = self._able(route.deployments)
         if not able:
             raise self._refusal()
@@ -46,6 +47,8 @@ class Journey:
     @property
     def asks_past_filters(self) -> bool:
         """Whether there is somebody else to ask when a content filter ends an answer before it began."""
+        if self._goes_on:
+            return False
         return self._itinerary.untried if self._turned else bool(self._able(self._route.content_filter))
 
     async def next(self) -> Deployment:
@@ -71,6 +74,9 @@ class Journey:
         Raises:
             NarthexError: the same error, where another attempt could end no better.
         """
+        if self._goes_on:  # whoever refuses to is not asked again; the caller is told what broke the answer off
+            self._itinerary.failed(deployment, error, now_s=_now())
+            return
         self._last = error
         if too_long(error):
             turned = self._turn(self._route.context_window)
@@ -82,6 +88,18 @@ class Journey:
             if not moves_on(error) and not self._fallback_left(error):
                 raise error
             self._itinerary.failed(deployment, error, now_s=_now())
+
+    def broke_off(self, deployment: Deployment, error: NarthexError, *, asked: Call) -> None:
+        """An attempt ended after its commit point; from now on those are asked that can go on as `asked` says.
+
+        Raises:
+            NarthexError: the same error, where another attempt could end no better.
+        """
+        if not moves_on(error):
+            raise error
+        self._last, self._goes_on = error, True
+        self._itinerary.failed(deployment, error, now_s=_now())
+        self._itinerary.keep(lambda each: each.continues(asked))
 
     def filtered(self, deployment: Deployment) -> None:
         """A content filter ended an answer before it began, and somebody else is to be asked."""

@@ -1,6 +1,6 @@
 """Whether an error is worth another attempt, at which deployment, and after what wait. Decides; does nothing itself."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 from narthex.core.errors import (
@@ -98,6 +98,11 @@ class Itinerary:
     def dismissed(self, deployment: Deployment) -> None:
         """This one is not to be asked again."""
         self._stop(deployment).gone = True
+
+    def keep(self, may_be_asked: Callable[[Deployment], bool]) -> None:
+        """Only these are to be asked from now on."""
+        for stop in self._stops:
+            stop.gone |= not may_be_asked(stop.deployment)
 
     def _stop(self, deployment: Deployment) -> _Stop:
         return next(each for each in self._stops if each.deployment is deployment)

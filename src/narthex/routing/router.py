@@ -1,23 +1,29 @@
-"""From a model's name to the deployment that answers; nothing is sent on before its first output (the commit point).
+"""From a model's name to the deployment that answers; nothing is sent on before its commit point.
 
-Source: ARCHITECTURE D3 and D4.
+Source: ARCHITECTURE D3 and D4. The commit point of a stream is its first output; of an answer that is sent whole, its
+end. A stream that breaks off after it may be gone on with elsewhere (`rescue.py`).
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from random import Random
 
+import structlog
+
+from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
-from narthex.core.ports import Call, Opened, Stream
+from narthex.core.ports import Call, Deployment, Opened, Stream
 from narthex.core.stream import Frame
-from narthex.routing.attempt import Filtered, attempt
+from narthex.routing.attempt import Answering, Filtered, attempt
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
+from narthex.routing.rescue import Told, can_be_rescued
 from narthex.routing.route import ANY, Route
 
 __all__ = ["ANY", "Route", "Router"]
 
+log = structlog.get_logger(__name__)
 
 _COMMITTED = Frame()
 """Never told to anybody."""
@@ -55,7 +61,7 @@ class Router:
         return route
 
     def open(self, call: Call) -> Opened:
-        """The `Handler` at the end of all policies: the block begins with the first output.
+        """The `Handler` at the end of all policies: the block begins at the commit point.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -82,32 +88,74 @@ class Router:
             raise UpstreamTimeout(f"The request took longer than {total_s:g} s.") from None
 
     async def _frames(self, call: Call, journey: Journey) -> AsyncGenerator[Frame, None]:
-        """The frames of whichever attempt comes as far as its first output, which is announced by `_COMMITTED`."""
+        """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`."""
+        request = call.request
+        told = Told(request) if journey.rules.rescue and can_be_rescued(request) else None
+        streams = not isinstance(request, EmbeddingsRequest) and request.stream
+        asked = call
         while True:
             deployment = await journey.next()
             committed = False
             try:
-                async with attempt(
-                    call,
-                    deployment,
-                    rules=journey.rules,
-                    health=self.health,
-                    deadline_s=journey.deadline_s,
-                    refuse_filtered=journey.asks_past_filters,
-                ) as answering:
+                async with self._attempt(call, deployment, journey, asked=asked) as answering:
+                    held = await _seen(answering, told, whole=not streams)
                     committed = True
-                    yield _COMMITTED
-                    for frame in answering.held:
+                    if asked is call:
+                        yield _COMMITTED
+                    for frame in held:
                         yield frame
                     async for frame in answering.rest:
-                        yield frame
+                        answering.spent.add(frame)
+                        yield frame if told is None else told.next(frame)
                 return
             except Filtered:
                 journey.filtered(deployment)
             except NarthexError as error:
-                if committed:
-                    raise
-                journey.failed(deployment, error)
+                if not committed:
+                    journey.failed(deployment, error)
+                elif told is not None and (end := told.at_its_limit) is not None:
+                    yield end
+                    return
+                else:
+                    asked = _goes_on(call, told, error)
+                    journey.broke_off(deployment, error, asked=asked)
+
+    def _attempt(
+        self, call: Call, deployment: Deployment, journey: Journey, *, asked: Call
+    ) -> AbstractAsyncContextManager[Answering]:
+        if asked is not call:
+            log.info("an answer goes on", broke_off=call.deployment, deployment=deployment.name, request_id=call.id)
+        return attempt(
+            call,
+            deployment,
+            asked=asked,
+            rules=journey.rules,
+            health=self.health,
+            deadline_s=journey.deadline_s,
+            refuse_filtered=journey.asks_past_filters,
+        )
+
+
+async def _seen(answering: Answering, told: Told | None, *, whole: bool) -> list[Frame]:
+    """What the caller sees of an attempt at once: its first output, or all of an answer that is sent whole."""
+    held = answering.held
+    if whole:
+        async for frame in answering.rest:
+            answering.spent.add(frame)
+            held.append(frame)
+    return held if told is None else [told.next(frame) for frame in held]
+
+
+def _goes_on(call: Call, told: Told | None, error: NarthexError) -> Call:
+    """The call for the rest of an answer that an error broke off.
+
+    Raises:
+        NarthexError: the same error, where the answer can't be gone on with.
+    """
+    continuation = told.continuation() if told is not None else None
+    if continuation is None:
+        raise error
+    return call.asking(continuation)
 
 
 def _loop_time() -> float:

@@ -45,6 +45,10 @@ class Codec(Protocol):
         """The error that an answer other than 200 stands for."""
         ...
 
+    def continues(self, request: Request) -> bool:
+        """Whether it can ask the server to go on with the beginning of an answer that the request has."""
+        ...
+
     def capabilities(self) -> Capabilities:
         """What the server honours."""
         ...
@@ -81,6 +85,10 @@ class RemoteDeployment:
         """See `Deployment.capabilities`."""
         codec = self._codecs.get(surface)
         return None if codec is None else codec.capabilities()
+
+    def continues(self, call: Call) -> bool:
+        """See `Deployment.continues`."""
+        return self._codecs[call.surface].continues(call.request)
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""

@@ -35,6 +35,7 @@ def call(model: str = "m", **fields: object) -> Call:
         model=model,
         messages=(Message(role="user", content="Hello"),),
         sampling=Sampling(),
+        stream=True,
         fields={"model": model, **fields},
         sent={},
     )

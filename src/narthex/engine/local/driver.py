@@ -66,6 +66,10 @@ class LocalDeployment:
         """See `Deployment.capabilities`."""
         return self._honoured.get(surface)
 
+    def continues(self, call: Call) -> bool:
+        """See `Deployment.continues`."""
+        return True
+
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
         return self._open(call)
@@ -89,7 +93,7 @@ class LocalDeployment:
         sampling = generated(call.request)
         jobs = _jobs(sampling, ready, attempt=number)
         scored = bool(ready.echoes) and sampling.logprobs is not None
-        tally = Tally(sum(map(len, ready.prompts)), scored=scored)
+        tally = Tally(sum(map(len, ready.prompts)), scored=scored, begun=ready.begun)
         owner = Owner(key=call.principal.key.id, account=call.principal.account.id, seeded=sampling.seed is not UNSET)
         generation = Generation(
             self._server,
@@ -130,6 +134,9 @@ class LocalDeployment:
 
 
 def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:
+    limit = sampling.max_tokens
+    if limit is not None and ready.begun:  # the prompt has grown by what was taken off the limit, or a little more
+        limit = min(limit, max(0, ready.window - len(ready.prompts[0])))
     seed = secrets.randbits(31) if sampling.seed is UNSET else engine_seed(sampling.seed)
     repeat = sampling.n if is_greedy(sampling) else 1
     return [
@@ -138,7 +145,7 @@ def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:
             first=number * sampling.n,
             n=sampling.n // repeat,
             seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % SEEDS,
-            max_new=_room(len(prompt), sampling.max_tokens, window=ready.window, param=ready.param),
+            max_new=_room(len(prompt), limit, window=ready.window, param=ready.param),
             repeat=repeat,
         )
         for number, prompt in enumerate(ready.prompts)

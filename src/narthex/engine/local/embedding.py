@@ -40,6 +40,10 @@ class GgufEmbeddings:
         """See `Deployment.capabilities`."""
         return EMBEDDINGS if surface == "embeddings" else None
 
+    def continues(self, call: Call) -> bool:
+        """See `Deployment.continues`."""
+        return False
+
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
         return self._open(call)

@@ -13,7 +13,16 @@ import msgspec
 from narthex.core.chat import Sampling
 from narthex.core.errors import EngineCrashed
 from narthex.core.ports import Lease, Slots, Want
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, TokenLogprob, Usage
+from narthex.core.stream import (
+    ChoiceFinished,
+    ChoiceStarted,
+    Event,
+    FinishReason,
+    Frame,
+    TokenLogprob,
+    Usage,
+    UsageGoingOn,
+)
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
 from narthex.engine.local.probabilities import Trace, Vocabulary
 from narthex.engine.local.reading import Form, Reader
@@ -57,12 +66,14 @@ batch depend on who else is in it."""
 class Tally:
     """Counts what a request uses, while it runs.
 
-    `scored`: the request's own scoring has just left the prompts in the cache, which is no saving.
+    `scored`: the request's own scoring has just left the prompts in the cache, which is no saving. `begun`: how many of
+    the prompt's tokens are an answer's beginning.
     """
 
-    def __init__(self, prompt_tokens: int, *, scored: bool = False) -> None:
+    def __init__(self, prompt_tokens: int, *, scored: bool = False, begun: int = 0) -> None:
         self._prompt_tokens = prompt_tokens
         self._scored = scored
+        self._begun = begun
         self._completion_tokens = 0
         self._cached_tokens = 0
         self._reasoning_tokens = 0
@@ -79,12 +90,13 @@ class Tally:
     @property
     def usage(self) -> Usage:
         """So far."""
-        return Usage(
+        usage = Usage(
             prompt_tokens=self._prompt_tokens,
             completion_tokens=self._completion_tokens,
             cached_tokens=min(self._cached_tokens, self._prompt_tokens),
             reasoning_tokens=self._reasoning_tokens,
         )
+        return UsageGoingOn(**msgspec.structs.asdict(usage), begun_tokens=self._begun) if self._begun else usage
 
 
 class Generation:

@@ -15,11 +15,11 @@ from narthex.core.ports import Ensure, Grammars, Request, Templates
 from narthex.engine.local.completion import generated, prompt_tokens
 from narthex.engine.local.echo import Echo
 from narthex.engine.local.form.request import form_of
-from narthex.engine.local.form.thinking import unheeded
+from narthex.engine.local.form.thinking import answer_begins, unheeded
 from narthex.engine.local.infill import FillIn
 from narthex.engine.local.llama import LlamaServer, Props
 from narthex.engine.local.probabilities import Vocabulary
-from narthex.engine.local.prompt import Marks, chat_variables
+from narthex.engine.local.prompt import Marks, Span, chat_variables
 from narthex.engine.local.reading import ANY_TEXT, Form
 
 _PAUSES_S = (0.05, 0.25)
@@ -58,6 +58,7 @@ class LocalModel(msgspec.Struct, frozen=True, kw_only=True):
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the engine needs it. `param`: the field that the prompts came from.
 
+    `begun`: how many tokens at the prompt's end are the answer's beginning.
     `vocabulary`: where log probabilities or an echo are asked for; `echoes`: one for each prompt, where asked for.
     """
 
@@ -67,6 +68,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     form: Form = ANY_TEXT
     vocabulary: Vocabulary | None = None
     echoes: Sequence[Echo] = ()
+    begun: int = 0
 
 
 class Preparation:
@@ -146,12 +148,21 @@ class Preparation:
         for prompt in request.prompts:
             await self._check_ids(prompt if isinstance(prompt, tuple) else (), param="prompt")
         prompts = await prompt_tokens(request, self._server, props=props, fill_in=self._facts.fill_in)
+        if request.begun:
+            return await self._completion_begun(request, prompts, window=window)
         vocabulary = await self._spelled(request)
         echoes: Sequence[Echo] = ()
         if request.echo and vocabulary is not None:
             pairs = zip(request.prompts, prompts, strict=True)
             echoes = [Echo.of(prompt, tokens, vocabulary) for prompt, tokens in pairs]
         return Prepared(prompts=prompts, param="prompt", window=window, vocabulary=vocabulary, echoes=echoes)
+
+    async def _completion_begun(
+        self, request: CompletionRequest, prompts: Sequence[Sequence[int]], *, window: int
+    ) -> Prepared:
+        grown = await self._server.tokenize(f"{request.prompts[0]}{request.begun}", control=False, begin=True)
+        begun = max(0, len(grown) - len(prompts[0]))
+        return Prepared(prompts=[grown], param="prompt", window=window, begun=begun)
 
     async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
@@ -167,16 +178,26 @@ class Preparation:
         special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
         variables = chat_variables(request, template, bracket=marks.bracket, special=special)
         rendered = await self._templates.render(template, variables)
+        begin = not (props.bos_token and rendered.startswith(props.bos_token))
+        tokens = await self._tokens(marks.split(rendered), begin=begin)
+        if request.begun:
+            grown = rendered + answer_begins(template, rendered[-_TAIL:]) + marks.bracket(request.begun)
+            whole = await self._tokens(marks.split(grown), begin=begin)
+            begun = max(0, len(whole) - len(tokens))
+            return Prepared(prompts=[whole], param="messages", window=window, begun=begun)
         form = await form_of(
             request, template=template, opened=rendered[-_TAIL:], grammars=self._grammars, token_id=self._token_id
         )
-        tokens: list[int] = []
-        begin = not rendered.startswith(props.bos_token) if props.bos_token else True
-        for span in marks.split(rendered):
-            tokens += await self._server.tokenize(span.text, control=span.ours, begin=begin)
-            begin = False
         vocabulary = await self._spelled(request)
         return Prepared(prompts=[tokens], param="messages", window=window, form=form, vocabulary=vocabulary)
+
+    async def _tokens(self, spans: Sequence[Span], *, begin: bool) -> list[int]:
+        """Those of a rendered text; `begin`: with the token of a beginning before it."""
+        tokens: list[int] = []
+        for span in spans:
+            tokens += await self._server.tokenize(span.text, control=span.ours, begin=begin)
+            begin = False
+        return tokens
 
     async def _token_id(self, text: str) -> int | None:
         if text not in self._token_ids:

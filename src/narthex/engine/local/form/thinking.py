@@ -35,6 +35,12 @@ def thinking_of(template: str, opened: str) -> Thinking | None:
     return Thinking(marks=marks, opened=end.endswith(marks.open))
 
 
+def answer_begins(template: str, opened: str) -> str:
+    """What has to stand between a rendered prompt, which ends so, and the text of an answer to it."""
+    thinking = thinking_of(template, opened)
+    return f"\n{thinking.marks.close}\n\n" if thinking is not None and thinking.opened else ""
+
+
 def effort_variables(template: str, effort: str) -> dict[str, Any] | None:
     """What `reasoning_effort` means to a template; None where the template has no way to heed it.
 

@@ -1,0 +1,79 @@
+"""Answers that have begun already: how servers are asked to go on, and what of it is told. No I/O."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from narthex.core.chat import ChatRequest, Message
+from narthex.core.stream import ChoiceFinished, Event, Frame, TextDelta
+from narthex.providers.codec import AnswerDecoder
+
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def with_beginning(request: ChatRequest) -> ChatRequest:
+    """The same request, with what there is of its answer as the last message: the assistant's."""
+    if not request.begun:
+        return request
+    message = Message(role="assistant", content=request.begun)
+    messages = (*request.messages, message)
+    written = msgspec.Raw(msgspec.json.encode({"role": "assistant", "content": request.begun}))
+    sent = msgspec.Raw(msgspec.json.encode([*_raws(request.sent["messages"]), written]))
+    return msgspec.structs.replace(
+        request,
+        messages=messages,
+        fields={**request.fields, "messages": messages},
+        sent={**request.sent, "messages": sent},
+    )
+
+
+class Unrepeated:
+    """Decodes one answer without what it repeats, at its very beginning, of a text that the caller has.
+
+    `partly`: also if it repeats only the first of that text.
+    """
+
+    def __init__(self, decoder: AnswerDecoder, *, told: str, partly: bool) -> None:
+        self._decoder = decoder
+        self._told = told
+        self._partly = partly
+        self._held = ""
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """See the decoder that was given."""
+        return map(self._frame, self._decoder.feed(data))
+
+    def end(self) -> Iterator[Frame]:
+        """See the decoder that was given."""
+        return self._decoder.end()
+
+    def _frame(self, frame: Frame) -> Frame:
+        if not self._told:
+            return frame
+        return Frame.of(*(each for event in frame.events for each in self._each(event)))
+
+    def _each(self, event: Event) -> Iterator[Event]:
+        if isinstance(event, TextDelta):
+            self._held += event.text
+            if self._told.startswith(self._held) and self._held != self._told:
+                return
+            yield from self._rest(event.choice)
+        else:
+            if isinstance(event, ChoiceFinished):
+                yield from self._rest(event.choice)
+            yield event
+
+    def _rest(self, choice: int) -> Iterator[Event]:
+        """What is new of the text that was held back."""
+        same = _in_common(self._told, self._held)
+        if same < len(self._told) and not self._partly:
+            same = 0
+        rest, self._held, self._told = self._held[same:], "", ""
+        if rest:
+            yield TextDelta(choice, rest)
+
+
+def _in_common(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (mine, theirs) in pairs if mine != theirs), min(len(one), len(other)))
