@@ -2,9 +2,9 @@
 
     python benchmarks/generation.py --engine-port 8091 --base-url http://127.0.0.1:8000/v1 --key KEY
 
-Each run streams `--tokens` tokens to 1 and to 16 callers at once. Runs of both sides alternate, and change who goes
-first; the ratio is the median over pairs of neighbouring runs, because a shared machine's speed drifts by a tenth
-within a minute. Name only one side to measure only that.
+Each run streams `--tokens` tokens to 1 and to 16 callers at once. A round is four runs, engine, gateway, gateway,
+engine: a shared machine's speed drifts by a tenth within a minute, and in this order a steady drift weighs on both
+sides alike. The ratio is the median over rounds. Name only one side to measure only that.
 """
 
 import argparse
@@ -21,7 +21,8 @@ PROMPT = "Once upon a time, in a small town by the sea, there lived a"
 
 
 class Run(NamedTuple):
-    tokens_per_s: float
+    tokens: int
+    took_s: float
     first_token_ms: float
 
 
@@ -77,7 +78,24 @@ async def run(side: Side, callers: int) -> Run:
     began = time.monotonic()
     done = await asyncio.gather(*(stream(side) for _ in range(callers)))
     took = time.monotonic() - began
-    return Run(sum(tokens for tokens, _ in done) / took, 1000 * statistics.median(first for _, first in done))
+    return Run(sum(tokens for tokens, _ in done), took, 1000 * statistics.median(first for _, first in done))
+
+
+def speed(runs: list[Run]) -> float:
+    """Tokens per second over all of `runs`."""
+    return sum(each.tokens for each in runs) / sum(each.took_s for each in runs)
+
+
+async def rounds(both: list[Side], *, callers: int, count: int) -> list[dict[str, list[Run]]]:
+    """`count` times A, B, B, A: per round, each side's runs by its name."""
+    made: list[dict[str, list[Run]]] = []
+    for side in both:
+        await run(side, callers)  # the first run wakes what has slept
+    for _ in range(count):
+        made.append({side.name: [] for side in both})
+        for side in [*both, *reversed(both)]:
+            made[-1][side.name].append(await run(side, callers))
+    return made
 
 
 async def main() -> None:
@@ -86,21 +104,18 @@ async def main() -> None:
     parser.add_argument("--base-url", help="the gateway's, with /v1")
     parser.add_argument("--key", default="", help="an API key of the gateway")
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--tokens", type=int, default=150)
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--tokens", type=int, default=100)
+    parser.add_argument("--rounds", type=int, nargs=2, default=(20, 8), help="for 1 caller and for 16")
     args = parser.parse_args()
-    for callers in (1, 16):
-        runs: dict[str, list[Run]] = {}
-        for number in range(args.repeats):
-            for side in sides(args)[:: -1 if number % 2 else 1]:
-                runs.setdefault(side.name, []).append(await run(side, callers))
-        for name, made in runs.items():
-            speed = statistics.median(each.tokens_per_s for each in made)
-            first = statistics.median(each.first_token_ms for each in made)
-            print(f"{callers:2} streams  {name:8} {speed:7.1f} tokens/s  {first:8.1f} ms first")
-        if len(runs) == 2:
-            pairs = zip(runs["gateway"], runs["engine"], strict=True)
-            ratios = sorted(ours.tokens_per_s / bare.tokens_per_s for ours, bare in pairs)
+    for callers, count in zip((1, 16), args.rounds, strict=True):
+        both = sides(args)
+        made = await rounds(both, callers=callers, count=count)
+        for name in (side.name for side in both):
+            runs = [each for round_ in made for each in round_[name]]
+            first = statistics.median(each.first_token_ms for each in runs)
+            print(f"{callers:2} streams  {name:8} {speed(runs):7.1f} tokens/s  {first:8.1f} ms first")
+        if len(both) == 2:
+            ratios = sorted(speed(each["gateway"]) / speed(each["engine"]) for each in made)
             spread = f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
             print(f"{callers:2} streams  ratio    {statistics.median(ratios):7.3f}  {spread}")
 
