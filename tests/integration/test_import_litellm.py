@@ -9,7 +9,7 @@ import openai
 import pytest
 import yaml
 from tests.callers import EMBEDDINGS, ask
-from tests.scripted_gateway import bodies, chat, client, refusing, saying, started, text, whole
+from tests.served_gateway import bodies, chat, client, refusing, saying, started, text, whole
 from tests.server_process import StartServer
 
 from narthex.testing.scripted import ScriptedUpstream
