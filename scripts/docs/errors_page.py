@@ -34,6 +34,8 @@ SPECIFIC = {
     "integer_below_min_value": "A number is too small.",
     "decimal_above_max_value": "A number is too large.",
     "decimal_below_min_value": "A number is too small.",
+    "invalid_configuration": "The settings that a reload has read are invalid; the message lists every fault.",
+    "invalid_image_url": "An image can't be fetched from its address, or is not to be; the message says why.",
     "invalid_type": "A value has the wrong JSON type.",
     "invalid_value": "A value has the right type and is not allowed.",
     "missing_required_parameter": "A required field is absent.",

@@ -133,6 +133,10 @@ VALUES: dict[Surface, dict[str, Sequence[Any]]] = {
         "moderation": ("low",),
         "stream": (True,),
         "partial_images": (1,),
+        "negative_prompt": ("rain",),
+        "steps": (20,),
+        "sampler": ("Euler",),
+        "seed": (7,),
         "user": ("me",),
         "response_format": ("b64_json",),
     },
@@ -168,7 +172,8 @@ def made(name: str, surface: Surface, traits: ModelTraits) -> AnyCodec:
 
 def decoded(surface: Surface, **fields: Any) -> Request:
     body = json.dumps(BASE[surface] | fields).encode()
-    return DIALECTS[surface].decode(body, profile="openai", strict=True).request
+    profile = "oxy" if surface == "images" else "openai"  # it has the most fields of images
+    return DIALECTS[surface].decode(body, profile=profile, strict=True).request
 
 
 def requests(surface: Surface, honoured: Capabilities) -> Iterator[tuple[str, Request]]:

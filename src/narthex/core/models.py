@@ -4,6 +4,9 @@ from typing import Literal
 
 import msgspec
 
+ModelKind = Literal["chat", "embedding", "image"]
+"""What a model is asked for; one for chats may complete texts too."""
+
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     """One row of `GET /v1/models`. `created` is in unix seconds; `removable` says whether an admin may delete it."""
@@ -11,5 +14,5 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     created: int
     owned_by: str
-    kind: Literal["chat", "embedding"]
+    kind: ModelKind
     removable: bool = False

@@ -81,6 +81,26 @@ def one_function() -> Limited:
     return Limited(limits="words and one function", check=check)
 
 
+def never_required() -> Limited:
+    """A rule for `tool_choice` that refuses `required`, and every object but one function."""
+
+    def check(value: Any) -> None:
+        if value == "required" or (isinstance(value, dict) and value["type"] != "function"):
+            raise Verdict("tool_choice", "Only 'none', 'auto' and one function are supported.")
+
+    return Limited(limits="not required", check=check)
+
+
+def up_to(name: str, most: int) -> Limited:
+    """A rule that refuses numbers above a limit."""
+
+    def check(value: Any) -> None:
+        if value > most:
+            raise Verdict(name, f"'{name}' may be at most {most}.")
+
+    return Limited(limits=f"up to {most}", check=check)
+
+
 def only_words() -> Limited:
     """A rule for `tool_choice` that refuses objects."""
 

@@ -13,8 +13,9 @@ from functools import partial
 import msgspec
 
 from narthex.core.capabilities import State
+from narthex.core.models import ModelKind
 from narthex.core.ports import Surface
-from narthex.providers import anthropic, openai_codec, openai_completions, openai_embeddings, vllm
+from narthex.providers import anthropic, anthropic_models, openai_codec, openai_completions, openai_embeddings, vllm
 from narthex.providers.anthropic import AnthropicChat
 from narthex.providers.codec import AnyCodec
 from narthex.providers.openai_codec import OpenAIChat
@@ -27,11 +28,13 @@ from narthex.providers.openai_rows import (
     format_without,
     functions_only,
     native,
+    never_required,
     one_function,
     one_text,
     only,
     only_words,
     unnamed,
+    up_to,
     without,
     without_choice,
 )
@@ -47,14 +50,21 @@ BEARER = "authorization"
 class Preset(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of server. `base_url` None: it has to be given. `key_header`: where it wants its key.
 
-    `headers`: sent with every request. `traits`: of its models, unless the configuration says otherwise.
+    `headers`: sent with every request. `traits`: of its models, unless their names (`by_name`) or the configuration
+    say otherwise. `fetches_images`: it may be given addresses of images, if it is not on a private network.
     """
 
     base_url: str | None = None
     key_header: str = BEARER
     headers: Mapping[str, str] = {}
     traits: ModelTraits = ModelTraits()
+    by_name: Callable[[str, ModelTraits], ModelTraits] | None = None
+    fetches_images: bool = True
     surfaces: Mapping[Surface, Make]
+
+    def traits_of(self, model: str) -> ModelTraits:
+        """The traits of one model, as far as they are known without the configuration."""
+        return self.traits if self.by_name is None else self.by_name(model, self.traits)
 
 
 # --- pieces of rows --------------------------------------------------------------------------------------------------
@@ -97,8 +107,15 @@ _ENCODED: Rules = _NUMBERS | native("encoding_format")
 _LIMIT_IS_OLDER = ModelTraits(max_tokens_field="max_tokens")
 
 
-def _images(traits: ModelTraits) -> AnyCodec:
-    return Refusing(OpenAIImages(), refused=traits.refused)
+_SURFACES: Mapping[ModelKind, tuple[Surface, ...]] = {
+    "chat": ("chat", "completions"),
+    "embedding": ("embeddings",),
+    "image": ("images",),
+}
+
+
+def _images(traits: ModelTraits, also: tuple[str, ...] = ()) -> AnyCodec:
+    return Refusing(OpenAIImages(also=also), refused=traits.refused)
 
 
 def _anthropic(traits: ModelTraits) -> AnyCodec:
@@ -108,6 +125,7 @@ def _anthropic(traits: ModelTraits) -> AnyCodec:
         thinking=traits.reasoning is not False,
         adaptive=traits.adaptive,
         schema=traits.json_schema,
+        sampling=traits.reasoning is not True,
     )
     return Refusing(codec, refused=traits.refused)
 
@@ -127,6 +145,7 @@ PRESETS: Mapping[str, Preset] = {
         key_header=anthropic.KEY_HEADER,
         headers=anthropic.HEADERS,
         traits=ModelTraits(prefill=True),
+        by_name=anthropic_models.traits_of,
         surfaces={"chat": _anthropic},
     ),
     "azure": Preset(  # its v1 API: https://<resource>.openai.azure.com/openai/v1
@@ -161,6 +180,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "gemini": Preset(
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
+        fetches_images=False,
         traits=_LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
@@ -191,6 +211,7 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "llama.cpp": Preset(
+        fetches_images=False,
         traits=ModelTraits(max_tokens_field="max_tokens", prefill=True),
         surfaces={
             "chat": partial(
@@ -207,6 +228,7 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "lm-studio": Preset(
         base_url="http://127.0.0.1:1234/v1",
+        fetches_images=False,
         traits=_LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
@@ -245,8 +267,19 @@ PRESETS: Mapping[str, Preset] = {
             ),
         },
     ),
+    "narthex": Preset(  # it refuses what its own models don't honour, so all that it knows may be sent
+        traits=openai_codec.AS_SENT,
+        surfaces={
+            **_OPENAI,
+            "chat": partial(OpenAIChat, Row(honoured=native(*vllm.CHAT) | openai_codec.HONOURED)),
+            "completions": partial(
+                OpenAICompletions, Row(honoured=native(*vllm.COMPLETIONS) | openai_completions.HONOURED)
+            ),
+        },
+    ),
     "ollama": Preset(
         base_url="http://127.0.0.1:11434/v1",
+        fetches_images=False,
         traits=_LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
@@ -288,6 +321,28 @@ PRESETS: Mapping[str, Preset] = {
             "embeddings": partial(OpenAIEmbeddings, Row(honoured=_ENCODED | native("dimensions", "user"))),
         },
     ),
+    "oxyapi": Preset(
+        base_url="https://app.oxyapi.uk/v1",
+        traits=ModelTraits(max_tokens_field="max_tokens", functions=True),
+        surfaces={
+            "chat": partial(
+                OpenAIChat,
+                Row(
+                    honoured=_CORE
+                    | native("logit_bias", "logprobs", "user", "functions", "function_call")
+                    | {
+                        "stream_options": State.EMULATED,
+                        "top_logprobs": up_to("top_logprobs", 5),
+                        "response_format": format_without("json_schema"),
+                        "tool_choice": never_required(),
+                    },
+                    asks_usage=False,
+                ),
+            ),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=openai_embeddings.HONOURED)),
+            "images": partial(_images, also=("negative_prompt", "steps", "sampler", "seed")),
+        },
+    ),
     "together": Preset(
         base_url="https://api.together.xyz/v1",
         traits=_LIMIT_IS_OLDER,
@@ -311,6 +366,7 @@ PRESETS: Mapping[str, Preset] = {
         },
     ),
     "vllm": Preset(
+        fetches_images=False,
         surfaces={
             "chat": vllm.VllmChat,
             "completions": vllm.VllmCompletions,
@@ -323,7 +379,8 @@ PRESETS: Mapping[str, Preset] = {
 
 def codecs(preset: Preset, traits: ModelTraits) -> dict[Surface, AnyCodec]:
     """The codecs of one model, by surface."""
-    return {surface: make(traits) for surface, make in preset.surfaces.items()}
+    taken = preset.surfaces if traits.kind is None else _SURFACES[traits.kind]
+    return {surface: make(traits) for surface, make in preset.surfaces.items() if surface in taken}
 
 
 def request_headers(preset: Preset, key: str | None) -> dict[str, str]:

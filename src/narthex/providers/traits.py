@@ -4,6 +4,8 @@ from typing import Literal
 
 import msgspec
 
+from narthex.core.models import ModelKind
+
 MaxTokensField = Literal["max_tokens", "max_completion_tokens"]
 
 
@@ -18,6 +20,7 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     `reasoning`: True: it thinks before it answers, and takes no sampling fields; False: it takes no `reasoning_effort`;
     None: not known, the server is asked.
     `answer_tokens`: the limit of an answer whose caller set none, where the format has to tell one.
+    `kind`: it is asked on this kind's surfaces only; None: on all that its server has.
     `json_schema`: its answers can be held to a schema; `adaptive`: it thinks as much as an effort asks for. Both matter
     only where a format has other ways for those that can't.
     """
@@ -29,5 +32,6 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     prefill: bool = False
     reasoning: bool | None = None
     answer_tokens: int = 4096
+    kind: ModelKind | None = None
     json_schema: bool = False
     adaptive: bool = False

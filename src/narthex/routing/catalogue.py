@@ -7,10 +7,12 @@ from typing import Protocol
 
 import msgspec
 
-from narthex.core.models import ModelCard
-from narthex.core.ports import Deployment
+from narthex.core.models import ModelCard, ModelKind
+from narthex.core.ports import Deployment, Surface
 from narthex.engine.served import ServedModel
 from narthex.routing.route import ANY, Named, Route
+
+_TEXT: tuple[Surface, ...] = ("chat", "completions")
 
 
 class Find(Protocol):
@@ -35,13 +37,14 @@ def named_routes(
     """One row for each name of the settings. What answers first decides which kind of model it is."""
     rows = {}
     for name, named in names.items():
+        found = partial(find, connect_s=named.rules.connect_s)
         main = named.deployments[0]
         first = local.get(main.removeprefix("local/"))
         if first is not None:
             card = msgspec.structs.replace(first.card, id=name, removable=False)
         else:
-            card = ModelCard(id=name, created=created, owned_by=main.partition("/")[0], kind="chat")
-        found = partial(find, connect_s=named.rules.connect_s)
+            kind = _kind(found(main))
+            card = ModelCard(id=name, created=created, owned_by=main.partition("/")[0], kind=kind)
         rows[name] = Route(
             card=card,
             deployments=tuple(map(found, named.deployments)),
@@ -62,6 +65,13 @@ def _card(model: ServedModel) -> ModelCard:
     return ModelCard(
         id=model.name, created=model.created, owned_by=model.owned_by, kind=model.kind, removable=model.removable
     )
+
+
+def _kind(deployment: Deployment) -> ModelKind:
+    """By what it serves: where nothing is known of a model, its server's first kind."""
+    if any(deployment.capabilities(surface) is not None for surface in _TEXT):
+        return "chat"
+    return "embedding" if deployment.capabilities("embeddings") is not None else "image"
 
 
 def _exists(model: ServedModel) -> Callable[[], bool]:

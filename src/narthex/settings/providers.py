@@ -5,6 +5,7 @@ from typing import Any
 import pydantic
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 
+from narthex.core.models import ModelKind
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.providers.presets import PRESETS
 from narthex.providers.traits import MaxTokensField
@@ -24,6 +25,9 @@ class ProviderModel(Part):
     developer: bool | None = Field(None, description="It knows the role developer; without: sent as system.")
     functions: bool | None = Field(None, description="It knows the older functions; without: sent as tools.")
     prefill: bool | None = Field(None, description="It continues a trailing assistant message, where that is a choice.")
+    kind: ModelKind | None = Field(
+        None, description="It is for this only: chat (and completions), embedding, image; none: for all its server has."
+    )
     reasoning: bool | None = Field(
         None,
         description="true: it thinks first, and takes no sampling fields; false: it takes no `reasoning_effort`.",

@@ -67,6 +67,12 @@ def built(name: str, surface: Surface = "chat", **fields: Any) -> dict[str, Any]
         ("openai", "chat", {"guided_json": {}}, "guided_json"),
         ("openai-compatible", "chat", {"top_k": 4}, "top_k"),
         ("gemini", "chat", {"presence_penalty": 1}, "presence_penalty"),
+        ("oxyapi", "chat", {"logprobs": True, "top_logprobs": 6}, "top_logprobs"),
+        ("oxyapi", "chat", {"response_format": SCHEMA}, "response_format.type"),
+        ("oxyapi", "chat", {"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
+        ("oxyapi", "chat", {"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice"),
+        ("oxyapi", "chat", {"tools": [TOOL], "parallel_tool_calls": True}, "parallel_tool_calls"),
+        ("oxyapi", "chat", {"store": True}, "store"),
     ],
 )
 def test_what_a_server_can_t_do_is_refused(name: str, surface: Surface, fields: dict[str, Any], param: str) -> None:
@@ -84,10 +90,55 @@ def test_what_a_server_can_t_do_is_refused(name: str, surface: Surface, fields: 
         ("ollama", "completions", {"prompt": ["a"]}),
         ("ollama", "completions", {"prompt": None}),
         ("openai", "completions", {"best_of": 3, "logprobs": 2}),
+        ("oxyapi", "chat", {"logprobs": True, "top_logprobs": 5, "tools": [TOOL], "tool_choice": NAMED}),
+        ("oxyapi", "chat", {"functions": [TOOL["function"]], "function_call": "auto"}),
+        ("narthex", "chat", {"top_k": 4, "min_p": 0.1, "guided_choice": ["a", "b"], "continue_final_message": True}),
+        ("narthex", "chat", {"tools": [TOOL, CUSTOM], "store": True, "reasoning_effort": "low"}),
+        ("narthex", "completions", {"repetition_penalty": 1.1, "echo": True, "best_of": 3}),
     ],
 )
 def test_what_it_can_passes(name: str, surface: Surface, fields: dict[str, Any]) -> None:
     assert refusal(decoded(surface, **fields).fields, made(name, surface).capabilities(), model="m") is None
+
+
+def test_oxyapi_knows_the_older_names_only() -> None:
+    body = built("oxyapi", max_completion_tokens=5, stream=True, stream_options={"include_usage": True}, user="me")
+    assert (body["max_tokens"], body["user"], body["stream"]) == (5, "me", True)
+    assert not {"max_completion_tokens", "stream_options"} & set(body)
+    functions = built("oxyapi", functions=[TOOL["function"]], function_call="auto")
+    assert (functions["functions"], functions["function_call"]) == ([TOOL["function"]], "auto")
+
+
+def test_another_narthex_is_sent_everything_as_it_came() -> None:
+    fields: dict[str, Any] = {"top_k": 4, "guided_regex": "a+", "max_completion_tokens": 5, "seed": 7}
+    body = built("narthex", messages=[{"role": "developer", "content": "Hi"}], **fields)
+    assert {name: body[name] for name in fields} == fields
+    assert body["messages"] == [{"role": "developer", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    ("kind", "surfaces"),
+    [
+        (None, {"chat", "completions", "embeddings", "images"}),
+        ("chat", {"chat", "completions"}),
+        ("embedding", {"embeddings"}),
+        ("image", {"images"}),
+    ],
+)
+def test_a_model_of_one_kind_is_asked_for_that_only(kind: Any, surfaces: set[str]) -> None:
+    assert set(codecs(PRESETS["openai"], ModelTraits(kind=kind))) == surfaces
+
+
+def test_names_tell_what_anthropic_s_models_can() -> None:
+    preset = PRESETS["anthropic"]
+    newest = codecs(preset, preset.traits_of("claude-opus-5-5"))["chat"]
+    request = decoded("chat", temperature=0.5)
+    error = refusal(request.fields, newest.capabilities(), model="m")
+    assert error is not None
+    assert error.param == "temperature"
+    older = codecs(preset, preset.traits_of("claude-3-7-sonnet-latest"))["chat"]
+    assert refusal(request.fields, older.capabilities(), model="m") is None
+    assert PRESETS["openai"].traits_of("claude-opus-5-5") == PRESETS["openai"].traits
 
 
 def test_mistral_has_names_of_its_own() -> None:

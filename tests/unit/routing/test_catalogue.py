@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from tests.routing_parts import Played
 
-from narthex.core.ports import Deployment
+from narthex.core.capabilities import Capabilities
+from narthex.core.ports import Deployment, Surface
 from narthex.engine.served import ServedModel
 from narthex.routing.catalogue import cards, local_routes, named_routes
 from narthex.routing.route import ANY, Named, Rules
@@ -75,3 +77,23 @@ def test_a_name_for_a_model_of_this_server_is_of_its_kind_and_can_not_be_deleted
 def test_the_name_for_all_others_is_not_listed():
     routes = named_routes({ANY: Named(deployments=("gpu/big",))}, Finder(), local={}, created=9)
     assert (list(routes), cards(routes)) == ([ANY], {})
+
+
+@pytest.mark.parametrize(
+    ("surfaces", "kind"),
+    [
+        (("chat", "completions", "embeddings", "images"), "chat"),
+        (("completions",), "chat"),
+        (("embeddings",), "embedding"),
+        (("images",), "image"),
+    ],
+)
+def test_a_model_elsewhere_is_of_the_kind_that_it_serves(surfaces: tuple[Surface, ...], kind: str):
+    class Serving(Played):
+        def capabilities(self, surface: Surface) -> Capabilities | None:
+            return {} if surface in surfaces else None
+
+    routes = named_routes(
+        {"theirs": Named(deployments=("far/big",))}, lambda name, connect_s=None: Serving(name), local={}, created=9
+    )
+    assert routes["theirs"].card.kind == kind
