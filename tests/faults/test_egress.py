@@ -60,7 +60,7 @@ async def fetching(
         try:
             yield server, fetcher
         finally:
-            fetcher.close()
+            await fetcher.aclose()
 
 
 async def refused(fetcher: Fetcher, url: str) -> Refused:
@@ -158,7 +158,7 @@ async def test_slow_names_are_left() -> None:
 
     fetcher = Fetcher(Egress(timeout_s=0.1), resolve=never)
     assert "longer" in (await refused(fetcher, "http://a.example/")).why
-    fetcher.close()
+    await fetcher.aclose()
 
 
 async def test_who_leaves_ends_the_fetch() -> None:
@@ -245,7 +245,7 @@ async def test_the_next_address_is_tried_and_refusals_sound_alike() -> None:
         assert await fetcher.fetch(f"http://pics.example:{server.port}/") == ("image/png", PNG)
         nobody = await refused(fetcher, f"http://gone.example:{server.port}/")
         assert (nobody.why, nobody.cause) == (UNREACHABLE, "ConnectionRefusedError")
-        fetcher.close()
+        await fetcher.aclose()
 
 
 # --- TLS
@@ -268,8 +268,8 @@ async def test_certificates_are_checked_for_the_name() -> None:
         assert (await refused(wary, url)).cause == "SSLCertVerificationError"
         wrong = await refused(trusting, f"https://pics.example:{server.port}/")
         assert (wrong.why, wrong.cause) == (UNREACHABLE, "SSLCertVerificationError")
-        trusting.close()
-        wary.close()
+        await trusting.aclose()
+        await wary.aclose()
 
 
 # --- how much at a time

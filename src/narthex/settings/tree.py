@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from narthex.settings.egress import Egress
 from narthex.settings.engine import Embedder, Engine
 from narthex.settings.part import Part
 from narthex.settings.providers import Provider
@@ -65,4 +66,5 @@ class Settings(BaseSettings):
     embedder: Embedder = Field(Embedder(), description="The embedded embedding model.")
     providers: dict[str, Provider] = Field({}, description="Servers of models elsewhere, by name.")
     models: tuple[PublicModel, ...] = Field((), description="Names that callers ask for, besides the models' own.")
+    egress: Egress = Field(Egress(), description="What is fetched for callers.")
     log: Log = Field(Log(), description="Logging.")

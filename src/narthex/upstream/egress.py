@@ -110,7 +110,7 @@ class Fetcher:
         """The largest image."""
         return self._egress.max_bytes
 
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Take no further work; what runs is left to its end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 

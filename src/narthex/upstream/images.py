@@ -31,8 +31,8 @@ TOGETHER_BYTES = 50 * MIB
 
 _is_data = re.compile(r"data:", re.IGNORECASE).match
 _is_web = re.compile(r"https?://", re.IGNORECASE).match
-_may_name_image = re.compile(rb'"image_url"|\\u').search
-"""The name of the only member that holds an address, plain or perhaps escaped."""
+_NAMES = (b'"image_url"', b"\\u")
+"""The name of the only member that holds an address, and how it may begin to be escaped."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -92,8 +92,10 @@ class ImagesAsData:
             InvalidRequest: an image can't be fetched, or is not to be.
         """
         request = call.request
-        if isinstance(request, ChatRequest) and _may_name_image(memoryview(request.sent["messages"])) is not None:
-            return self._open(call, request)
+        if isinstance(request, ChatRequest):
+            sent = bytes(request.sent["messages"])
+            if any(name in sent for name in _NAMES):
+                return self._open(call, request)
         return self._deployment.open(call)
 
     @asynccontextmanager

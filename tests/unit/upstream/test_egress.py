@@ -45,7 +45,7 @@ async def why(url: str, **settings: object) -> Refused:
             await fetcher.fetch(url)
         return refused.value
     finally:
-        fetcher.close()
+        await fetcher.aclose()
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ async def test_the_system_is_asked_for_addresses() -> None:
         with pytest.raises(Refused) as refused:
             await fetcher.fetch("http://127.0.0.1/")
     finally:
-        fetcher.close()
+        await fetcher.aclose()
     assert refused.value.cause == "not a public address"
 
 

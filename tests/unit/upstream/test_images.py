@@ -75,7 +75,7 @@ async def serving(*replies: Reply, **settings: Any) -> AsyncIterator[tuple[Scrip
         try:
             yield server, fetcher
         finally:
-            fetcher.close()
+            await fetcher.aclose()
 
 
 async def ask(deployment: ImagesAsData, call: Call) -> None:
@@ -232,7 +232,7 @@ async def test_a_name_is_looked_up_when_it_matters_and_once_it_is_known() -> Non
     whereabouts = Whereabouts(Address.parse("https://models.example:8443/v1"), fetcher)
     assert [await whereabouts.private() for _ in range(3)] == [True, False, False]
     assert answers == [["127.0.0.1"]]
-    fetcher.close()
+    await fetcher.aclose()
 
 
 @pytest.mark.parametrize(
@@ -244,4 +244,4 @@ async def test_one_private_address_is_enough(addresses: list[str], private: bool
 
     fetcher = Fetcher(Egress(), resolve=resolve)
     assert await Whereabouts(Address.parse("https://models.example/v1"), fetcher).private() is private
-    fetcher.close()
+    await fetcher.aclose()
