@@ -62,11 +62,6 @@ class Told:
         self._begun_pieces: int | None = None  # of the attempt under way; None: it answers from the beginning
 
     @property
-    def characters(self) -> int:
-        """How many characters of text the caller has."""
-        return sum(map(len, self._pieces))
-
-    @property
     def spent(self) -> int:
         """About how many tokens the caller has: servers send each in a piece of its own, or a few together."""
         return len(self._pieces) + self._thoughts

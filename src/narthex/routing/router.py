@@ -11,6 +11,8 @@ from random import Random
 
 import structlog
 
+from narthex.core.chat import ChatRequest
+from narthex.core.completions import CompletionRequest
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, Deployment, Opened, Stream
@@ -123,8 +125,10 @@ class Router:
     def _attempt(
         self, call: Call, deployment: Deployment, journey: Journey, *, asked: Call
     ) -> AbstractAsyncContextManager[Answering]:
-        if asked is not call:
-            log.info("an answer goes on", broke_off=call.deployment, deployment=deployment.name, request_id=call.id)
+        request = asked.request
+        if isinstance(request, ChatRequest | CompletionRequest) and request.begun:
+            characters = len(request.begun)
+            log.info("an answer goes on", broke_off=call.deployment, deployment=deployment.name, characters=characters)
         return attempt(
             call,
             deployment,
