@@ -222,8 +222,8 @@ class ChatStream:
             self._begun: set[int] = set()
         for name in _THEIRS:
             chunk.pop(name, None)
-        if b'"role"' in frame.data:
-            chunk["choices"] = self._with_role_once(chunk["choices"])
+        if b'"role"' in frame.data or b'"reasoning"' in frame.data:
+            chunk["choices"] = self._retold(chunk["choices"])
         return sse.encode(encode(chunk | self._edits))
 
     def _edits_after(self, first: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
@@ -235,16 +235,21 @@ class ChatStream:
         edits |= {"usage": None} if self._with_usage else {}
         return {name: msgspec.Raw(encode(value)) for name, value in edits.items()}
 
-    def _with_role_once(self, choices: msgspec.Raw) -> msgspec.Raw:
+    def _retold(self, choices: msgspec.Raw) -> msgspec.Raw:
+        """The role once, and thoughts by the name that they have in whole answers too."""
         entries = _raw_maps.decode(choices)
         for entry in entries:
+            delta = _any(entry.get("delta", b"{}"))
+            if not isinstance(delta, dict):
+                continue
             index = _any(entry.get("index", b"0"))
             if index in self._begun:
-                delta = _any(entry.get("delta", b"{}"))
-                if isinstance(delta, dict):
-                    delta.pop("role", None)
-                entry["delta"] = msgspec.Raw(encode(delta))
-            self._begun.add(index)
+                delta.pop("role", None)
+            elif "role" in delta:
+                self._begun.add(index)
+            if (thought := delta.pop("reasoning", None)) and not delta.get("reasoning_content"):
+                delta["reasoning_content"] = thought
+            entry["delta"] = msgspec.Raw(encode(delta))
         return msgspec.Raw(encode(entries))
 
     def _chunks(self, event: Event) -> bytes:

@@ -381,6 +381,22 @@ def test_the_role_is_passed_on_once_for_each_choice(make_call: MakeCall) -> None
     ]
 
 
+def test_thoughts_are_passed_on_by_one_name(make_call: MakeCall) -> None:
+    frames = [
+        foreign(delta(reasoning="Let me")),
+        foreign(delta(role="assistant", reasoning=" see")),
+        foreign(delta(role="assistant", reasoning="twice", reasoning_content="twice")),
+        foreign(delta(reasoning=None, content='"reasoning"')),
+    ]
+    sent = [chunk["choices"][0]["delta"] for chunk in relay(make_call("chat"), *frames)]
+    assert sent == [
+        {"reasoning_content": "Let me"},
+        {"role": "assistant", "reasoning_content": " see"},
+        {"reasoning_content": "twice"},
+        {"content": '"reasoning"'},
+    ]
+
+
 @pytest.mark.parametrize(
     ("asked", "told", "profile", "answered"),
     [
