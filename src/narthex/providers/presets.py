@@ -18,6 +18,7 @@ from narthex.core.ports import Surface
 from narthex.providers import anthropic, anthropic_models, openai_codec, openai_completions, openai_embeddings, vllm
 from narthex.providers.anthropic import AnthropicChat
 from narthex.providers.codec import AnyCodec
+from narthex.providers.gemini import GeminiChat
 from narthex.providers.openai_codec import OpenAIChat
 from narthex.providers.openai_completions import OpenAICompletions
 from narthex.providers.openai_embeddings import OpenAIEmbeddings
@@ -184,7 +185,7 @@ PRESETS: Mapping[str, Preset] = {
         traits=_LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
-                OpenAIChat,
+                GeminiChat,
                 Row(
                     honoured=without(_CORE, ("seed", "frequency_penalty", "presence_penalty"))
                     | native("n", "reasoning_effort"),
