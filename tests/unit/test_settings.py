@@ -94,7 +94,7 @@ def test_a_provider_is_of_a_known_type_and_somewhere(elsewhere: Path) -> None:
         load(file)
     told = caught.value.message
     assert "no provider type 'opanai'; there are anthropic, azure" in told
-    assert "providers.b: Value error, providers of the type 'vllm' need a `base_url`" in told
+    assert "providers.b: providers of the type 'vllm' need a `base_url`" in told
     assert "the type 'openai-compatible' need a `base_url`" in told
     assert "providers.d" not in told
 

@@ -5,9 +5,10 @@ Read in this order, later wins: defaults, the YAML file, `NARTHEX_*` (nested nam
 """
 
 from narthex.settings.engine import Embedder, Engine, LocalModel
+from narthex.settings.faults import Fault, Invalid
 from narthex.settings.providers import Provider, ProviderModel
 from narthex.settings.public import Fallbacks, PublicModel, Retry, Timeouts, Weighted
-from narthex.settings.reader import DEFAULT_FILE, load, origins
+from narthex.settings.reader import DEFAULT_FILE, Reading, load, origins, read
 from narthex.settings.tree import Http, Log, Settings, Tls
 
 __all__ = [
@@ -15,12 +16,15 @@ __all__ = [
     "Embedder",
     "Engine",
     "Fallbacks",
+    "Fault",
     "Http",
+    "Invalid",
     "LocalModel",
     "Log",
     "Provider",
     "ProviderModel",
     "PublicModel",
+    "Reading",
     "Retry",
     "Settings",
     "Timeouts",
@@ -28,4 +32,5 @@ __all__ = [
     "Weighted",
     "load",
     "origins",
+    "read",
 ]

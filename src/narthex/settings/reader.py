@@ -1,29 +1,57 @@
 """The only reader of environment and configuration files."""
 
 import os
-import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pydantic
-import yaml
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsError
 from typing_extensions import override
 
-from narthex.core.errors import ConfigError
+from narthex.settings import faults
+from narthex.settings.faults import Fault, Invalid
+from narthex.settings.source import Source
 from narthex.settings.tree import Settings
 
 DEFAULT_FILE = Path("narthex.yaml")
+
 _ENVIRONMENT = os.environ  # noqa: TID251 - the only place that reads it
+_PREFIX = "NARTHEX_"
 
 
-def load(file: Path | None = None, **given: Any) -> Settings:
-    """All settings, checked whole. `given` (from the command line) wins; its None values count as not given.
+class Reading:
+    """What came of reading all settings: the tree, if it could be built, and every fault that was found.
 
-    Raises:
-        ConfigError: lists every setting that is wrong, with what is wrong about it.
+    `content`: the file's, also where the tree could not be built. `is_all`: nothing but the file says anything.
     """
-    content = _read(file)
+
+    def __init__(self, settings: Settings | None, source: Source, found: Iterable[Fault]) -> None:
+        self.settings = settings
+        self.content = source.content
+        self.faults = list(found)
+        self.is_all = not any(name.upper().startswith(_PREFIX) for name in _ENVIRONMENT)
+        self._source = source
+
+    def add(self, found: Iterable[tuple[faults.Path, str]]) -> None:
+        """Add faults that only a look at several settings shows, by their places in the tree."""
+        self.faults += [self._source.fault(*each) for each in found if not self._source.excuses(each[0])]
+
+    def checked(self) -> Settings:
+        """The settings, if nothing is wrong with them.
+
+        Raises:
+            Invalid: lists every fault.
+        """
+        if self.faults or self.settings is None:
+            raise Invalid(self.faults)
+        return self.settings
+
+
+def read(file: Path | None = None, **given: Any) -> Reading:
+    """Read all settings. `given` (from the command line) wins; its None values count as not given."""
+    path = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    source = Source(path, _ENVIRONMENT)
 
     class WithFile(Settings):
         @classmethod
@@ -36,70 +64,37 @@ def load(file: Path | None = None, **given: Any) -> Settings:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=content)
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=source.content)
 
+    settings, told = None, []
     try:
-        return WithFile(**{name: value for name, value in given.items() if value is not None})
+        settings = WithFile(**{name: value for name, value in given.items() if value is not None})
     except pydantic.ValidationError as error:
-        raise ConfigError(_described(error)) from None
+        told = [source.fault(*each) for each in faults.told(error, Settings) if not source.excuses(each[0])]
     except SettingsError as error:
-        raise ConfigError(f"The environment holds a setting that can't be read: {error}") from None
+        told = [Fault(path="", message=f"The environment holds a setting that can't be read: {error}")]
+    return Reading(settings, source, [*source.faults, *told])
+
+
+def load(file: Path | None = None, **given: Any) -> Settings:
+    """All settings, each checked by itself. `given`: as for `read`.
+
+    Raises:
+        Invalid: lists every setting that is wrong, with its place and what is wrong about it.
+    """
+    return read(file, **given).checked()
 
 
 def origins(settings: Settings, file: Path | None) -> dict[str, str]:
     """Where each top-level setting's value comes from, for `config show`."""
-    content = _read(file)
-    prefix = "NARTHEX_"
+    path = file or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    content = Source(path, _ENVIRONMENT).content
     found = {}
     for name in type(settings).model_fields:
-        if any(variable.upper().startswith(f"{prefix}{name.upper()}") for variable in _ENVIRONMENT):
+        if any(variable.upper().startswith(f"{_PREFIX}{name.upper()}") for variable in _ENVIRONMENT):
             found[name] = "environment"
         elif name in content:
-            found[name] = str(file or DEFAULT_FILE)
+            found[name] = str(path)
         else:
             found[name] = "default"
     return found
-
-
-def _read(file: Path | None) -> dict[str, Any]:
-    path = file or DEFAULT_FILE
-    if file is None and not path.exists():
-        return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
-    if content is None:
-        return {}
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} must hold a map of settings.")
-    expanded: dict[str, Any] = _expand(content, path)
-    return expanded
-
-
-def _expand(value: Any, path: Path) -> Any:
-    """Put environment variables where `${NAME}` stands."""
-    if isinstance(value, dict):
-        return {name: _expand(item, path) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, path) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def variable(match: re.Match[str]) -> str:
-        if match[1] not in _ENVIRONMENT:
-            raise ConfigError(f"{path} uses ${{{match[1]}}}, but that environment variable is not set.")
-        return _ENVIRONMENT[match[1]]
-
-    return re.sub(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}", variable, value)
-
-
-def _described(error: pydantic.ValidationError) -> str:
-    """Every fault on a line of its own. The values are left out: they may be secrets."""
-    lines = ["The configuration is invalid:"]
-    for fault in error.errors(include_url=False, include_input=False, include_context=False):
-        where = ".".join(map(str, fault["loc"])) or "(whole)"
-        lines.append(f"  {where}: {fault['msg']}")
-    return "\n".join(lines)
