@@ -55,6 +55,7 @@ ROUTES = {
     ("GET", "/healthz"): Needs(key=False),
     ("GET", "/readyz"): Needs(key=False),
     ("GET", "/metrics"): Needs(admin=True),
+    ("POST", "/admin/reload"): Needs(admin=True),
     ("GET", "/openapi.json"): Needs(),
     ("GET", "/docs"): Needs(),
 }

@@ -336,17 +336,6 @@ async def test_crash_of_a_closed_child_ends_it(tmp_path: Path) -> None:
         assert bench.child.state == "stopped"
 
 
-async def test_reload_during_start_is_kept_until_ready(tmp_path: Path) -> None:
-    async with Bench(tmp_path, Habit(ready_after_s=0.3)) as bench:
-        bench.child.reload()
-        ensuring = asyncio.ensure_future(bench.child.ensure())
-        await bench.started()
-        bench.child.reload()
-        assert bench.count("hup") == 0
-        await ensuring
-        await until(lambda: bench.count("hup") == 1)
-
-
 async def test_no_room_for_a_child_that_always_runs_is_tried_again(tmp_path: Path) -> None:
     refusals = 1
 

@@ -3,12 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 import yaml
 from rich.console import Console
+from rich.markup import escape
 
 from narthex.core.errors import ConfigError
-from narthex.settings import Settings, load, origins
+from narthex.serving.following import Options
+from narthex.settings import Invalid, Settings, load, origins
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
 
@@ -16,10 +19,18 @@ File = Annotated[Path | None, typer.Option("--config", help="Settings file.  [de
 
 
 @app.command()
-def check(*, config: File = None) -> None:
-    """Read all settings and list every fault. Exit code 0: they are valid; 2: they are not."""
-    _loaded(config)
-    typer.echo("The configuration is valid.")
+def check(
+    *, config: File = None, as_json: Annotated[bool, typer.Option("--json", help="Print the faults as JSON.")] = False
+) -> None:
+    """Read all settings and list every fault with its place. Exit code 0: they are valid; 2: they are not."""
+    faults = Options(config=None if config is None else str(config)).read().faults
+    if as_json:
+        typer.echo(msgspec.json.encode({"valid": not faults, "faults": faults}))
+    elif faults:
+        _refuse(Invalid(faults))
+    else:
+        typer.echo("The configuration is valid.")
+    raise typer.Exit(2 if faults else 0)
 
 
 @app.command()
@@ -36,5 +47,9 @@ def _loaded(config: Path | None) -> Settings:
     try:
         return load(config)
     except ConfigError as error:
-        Console(stderr=True, highlight=False).print(f"[red]narthex:[/red] {error.message}", soft_wrap=True)
+        _refuse(error)
         raise typer.Exit(2) from None
+
+
+def _refuse(error: ConfigError) -> None:
+    Console(stderr=True, highlight=False).print(f"[red]narthex:[/red] {escape(error.message)}", soft_wrap=True)

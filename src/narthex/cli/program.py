@@ -5,6 +5,7 @@ import typer
 from narthex import __version__
 from narthex.cli import backup, config, importing, keys, models
 from narthex.cli.chat import chat
+from narthex.cli.reload import reload
 from narthex.cli.serve import serve
 from narthex.cli.status import status
 from narthex.ipc import logs
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(chat)
 app.command()(status)
+app.command()(reload)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

@@ -9,13 +9,15 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from narthex import __version__
 from narthex.cli.models import pulled_with_progress
 from narthex.core.errors import ConfigError, NarthexError
 from narthex.core.keys import Secret
-from narthex.serving import SCHEMA, Machine, Planner
-from narthex.settings import Settings, Tls, load
+from narthex.serving import SCHEMA, Machine
+from narthex.serving.following import Options, plan_of
+from narthex.settings import DEFAULT_FILE, Settings
 from narthex.storage.adminkey import read_admin_key, write_admin_key
 from narthex.storage.sqlite.control import open_control
 from narthex.supervisor import datafolder
@@ -39,8 +41,18 @@ def serve(
     """
     console = Console(stderr=True, highlight=False)
     try:
-        settings = load(config, host=host, port=port, data=data, workers=workers)
-        settings = _with_tls(settings, cert=tls_cert, key=tls_key)
+        if (tls_cert is None) != (tls_key is None):
+            raise ConfigError("Give both --tls-cert and --tls-key, or neither.")
+        options = Options(
+            config=_text(config or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)),
+            host=host,
+            port=port,
+            data=_text(data),
+            workers=workers,
+            tls_cert=_absolute(tls_cert),
+            tls_key=_absolute(tls_key),
+        )
+        settings = options.read().checked()
         folder = settings.data.absolute()
         lock = datafolder.lock(folder)
         datafolder.stamp(folder, Stamp(schema=SCHEMA, program=__version__))
@@ -48,25 +60,20 @@ def serve(
         secret = asyncio.run(_ensure_admin(folder))
         if settings.port == 0:
             settings = settings.model_copy(update={"port": _free_port(settings.host)})
-        plan = Planner(settings, data=folder, run_dir=datafolder.run_dir(folder), machine=Machine.here()).plan()
+        plan = plan_of(settings, options, data=folder, run_dir=datafolder.run_dir(folder), machine=Machine.here())
     except NarthexError as error:
-        console.print(f"[red]narthex:[/red] {error.message}", markup=True, soft_wrap=True)
+        console.print(f"[red]narthex:[/red] {escape(error.message)}", soft_wrap=True)
         raise typer.Exit(2 if isinstance(error, ConfigError) else 1) from None
     _greet(console, settings, folder, secret)
     become(plan, lock)
 
 
-def _with_tls(settings: Settings, *, cert: Path | None, key: Path | None) -> Settings:
-    if (cert is None) != (key is None):
-        raise ConfigError("Give both --tls-cert and --tls-key, or neither.")
-    if cert is not None and key is not None:
-        http = settings.http.model_copy(update={"tls": Tls(cert=cert.absolute(), key=key.absolute())})
-        settings = settings.model_copy(update={"http": http})
-    if settings.http.tls is not None:
-        for path in (settings.http.tls.cert, settings.http.tls.key):
-            if not path.is_file():
-                raise ConfigError(f"The TLS file {path} can't be read.")
-    return settings
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.absolute())
 
 
 def _wanted(settings: Settings) -> list[str]:

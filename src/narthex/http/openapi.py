@@ -161,6 +161,12 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/readyz"): Operation(
         id="ready", summary="Whether this server can serve.", answer="Readiness", unready="Readiness"
     ),
+    ("POST", "/admin/reload"): Operation(
+        id="reload",
+        summary="Read the settings again and serve by them; where they are invalid, nothing changes.",
+        answer="Reload",
+        errors=(403,),
+    ),
     ("GET", "/metrics"): Operation(
         id="metrics", summary="Counters in Prometheus' text format.", media="text/plain", errors=(403,)
     ),

@@ -217,6 +217,7 @@ SCHEMAS: dict[str, Schema] = {
     "ModelDeleted": _object({"id": STRING, "object": {"const": "model"}, "deleted": {"const": True}}),
     "CapabilityList": _object({"object": {"const": "list"}, "data": _list_of(reference("ModelCapabilities"))}),
     "ModelCapabilities": _CAPABILITIES,
+    "Reload": _object({"object": {"const": "reload"}, "changed": _list_of(STRING), "needs_restart": _list_of(STRING)}),
     "Alive": _object({"status": {"const": "ok"}}),
     "Readiness": _object(
         {"status": {"enum": ["ready", "unready"]}, "checks": {"type": "object", "additionalProperties": STRING}}

@@ -28,11 +28,15 @@ class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a worker is told. `names`: further public names, and who answers for each."""
+    """All that a worker is told. `names`: further public names, and who answers for each.
+
+    `control_socket`: where it answers its supervisor.
+    """
 
     name: str
     data_dir: str
     run_dir: str
+    control_socket: str = ""
     models: tuple[ServedModel, ...]
     names: dict[str, Named] = {}
     providers: dict[str, RemoteProvider] = {}

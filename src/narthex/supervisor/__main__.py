@@ -17,7 +17,7 @@ import structlog
 from narthex.core.errors import ConfigError
 from narthex.ipc import logs
 from narthex.supervisor import datafolder, listen
-from narthex.supervisor.plan import SOCKET_PATH_BYTES, Plan, control_socket, supervisor_socket
+from narthex.supervisor.plan import Plan, check_socket_paths, supervisor_socket
 from narthex.supervisor.service import Supervisor
 
 log = structlog.get_logger(__name__)
@@ -55,7 +55,7 @@ def _read(fd: int) -> Plan:
 def _serve(plan: Plan) -> int:
     data, run_dir = Path(plan.data_dir), Path(plan.run_dir)
     datafolder.stamp(data, plan.version)
-    _check_socket_paths(plan)
+    check_socket_paths(plan)
     killed = supervisor_socket(run_dir).exists()  # who ends in peace removes it
     for stale in run_dir.glob("*.sock"):
         stale.unlink()
@@ -84,13 +84,6 @@ def _listen(plan: Plan, *, patience_s: float) -> list[socket.socket]:
     if plan.uds is not None:
         return listen.bind_unix(Path(plan.uds), patience_s=patience_s)
     return listen.bind(plan.hosts, plan.port, patience_s=patience_s)
-
-
-def _check_socket_paths(plan: Plan) -> None:
-    for spec in plan.children:
-        path = os.fsencode(control_socket(Path(plan.run_dir), spec.name))
-        if len(path) > SOCKET_PATH_BYTES:
-            raise ConfigError(f"The name {spec.name} is too long: its unix socket would need {len(path)} bytes.")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ Rule: whoever waits for a child is woken by its readiness, by its failure or by 
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from signal import SIGHUP, SIGTERM
+from signal import SIGTERM
 from typing import Literal
 
 import msgspec
@@ -77,13 +77,19 @@ class Child:
         self._launching: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._asked_to_retire = False
-        self._reload_due = False
+        self._started_by = spec
         self._closed = False
 
     @property
     def crashes(self) -> int:
         """Crashes in a row."""
         return self._policy.crashes
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its process works by other settings than those in force."""
+        before, now = self._started_by, self.spec
+        return self.process is not None and (before.module, before.settings) != (now.module, now.settings)
 
     def status(self) -> Status:
         """A snapshot, for people; nothing may be decided by it."""
@@ -145,7 +151,6 @@ class Child:
     async def close(self, *, within_s: float | None = None) -> None:
         """As `stop`, for good: nothing starts it again. `within_s` stands in for its own stop timeout."""
         self._closed = True
-        self._reload_due = False
         if self.process is not None and within_s is not None:
             self._end(self.process, within_s=within_s)
         await self.stop()
@@ -159,12 +164,18 @@ class Child:
             self._enter("stopping")
             self.process.kill()
 
-    def reload(self) -> None:
-        """Have the process read its configuration again; one that is starting does so once it is ready."""
-        if self.state == "ready" and self.process is not None:
-            self.process.signal(SIGHUP)
-        else:  # before it is ready a process may not handle the signal, which would end it
-            self._reload_due = self.state == "starting"
+    def replace(self, spec: ChildSpec) -> None:
+        """Start by this spec from now on; a process that runs goes on by the one it was started with."""
+        self.spec = spec
+
+    def follows(self) -> None:
+        """The process works by the spec that is in force now, without a new start."""
+        self._started_by = self.spec
+
+    async def restart(self) -> None:
+        """Stop it if it runs, then start it."""
+        await self.stop()
+        self.start()
 
     async def retire(self, ask: Callable[[], Awaitable[bool]]) -> bool:
         """Whether an idle child has made room: `ask` it, and where it agrees return once its process is gone.
@@ -199,6 +210,7 @@ class Child:
     async def _launch(self) -> None:
         try:
             async with self._around.room(self):
+                self._started_by = self.spec
                 self.process = self._around.spawn(self.spec, self._reported, self._exited)
                 self._later(self.spec.start_timeout_s * _HUNG, self.process.kill)
         except NarthexError as error:
@@ -218,9 +230,6 @@ class Child:
             self._policy.ready(self._around.clock())
             self._enter("ready")
             self._wake(None)
-            if self._reload_due:
-                self.reload()
-            self._reload_due = False
 
     def _failed(self, process: Process, message: str) -> None:
         log.error("child can't work", child=self.spec.name, reason=message)

@@ -31,7 +31,7 @@ class MemoryBudget:
 
     def __init__(self, limit_bytes: int, *, children: Callable[[], Iterable[Child]], run_dir: Path) -> None:
         """`limit_bytes` 0 means no limit."""
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._children = children
         self._run_dir = run_dir
         self._lock = asyncio.Lock()
@@ -43,7 +43,7 @@ class MemoryBudget:
         Raises:
             EngineUnavailable: it doesn't fit, and no engine can retire.
         """
-        if not self._limit_bytes or child.spec.group != GROUP:
+        if not self.limit_bytes or child.spec.group != GROUP:
             yield
             return
         async with self._lock:
@@ -53,31 +53,34 @@ class MemoryBudget:
     async def _make_room(self, child: Child) -> None:
         needed = child.spec.memory_bytes
         asked: set[str] = set()
-        while needed + sum(other.spec.memory_bytes for other in self._running()) > self._limit_bytes:
+        while needed + sum(other.spec.memory_bytes for other in self._running()) > self.limit_bytes:
             leaving = next((o for o in self._running() if o.state in ("stopping", "failed")), None)
             if leaving is not None and leaving.process is not None:
                 await leaving.process.exited.wait()
                 continue
             idle = [o for o in self._running() if o.state == "ready" and o.spec.name not in asked]
-            if needed > self._limit_bytes or not idle:
+            if needed > self.limit_bytes or not idle:
                 raise EngineUnavailable(
                     f"There is not enough memory for {child.spec.name} now: it needs {needed // _MIB} MiB, all engines "
-                    f"together may use {self._limit_bytes // _MIB} MiB.",
+                    f"together may use {self.limit_bytes // _MIB} MiB.",
                     retry_after_s=5,
                 )
             oldest = min(idle, key=lambda other: other.ensured_at_s)
             asked.add(oldest.spec.name)
-            retired = await oldest.retire(lambda name=oldest.spec.name: self._ask(name))  # type: ignore[misc]
+            name = oldest.spec.name
+            retired = await oldest.retire(lambda name=name: agrees_to_retire(self._run_dir, name))  # type: ignore[misc]
             log.info("asked to retire", child=oldest.spec.name, retired=retired, in_favour_of=child.spec.name)
 
     def _running(self) -> list[Child]:
         return [child for child in self._children() if child.spec.group == GROUP and child.process is not None]
 
-    async def _ask(self, name: str) -> bool:
-        client = Client(control_socket(self._run_dir, name), name=name)
-        try:
-            return (await client.call("retire", None, Retired, timeout_s=_ASK_S)).retired
-        except (NarthexError, msgspec.MsgspecError):
-            return False
-        finally:
-            await client.aclose()
+
+async def agrees_to_retire(run_dir: Path, name: str) -> bool:
+    """Whether the engine of this name is idle; if so it takes nothing more and ends. One that can't be asked is not."""
+    client = Client(control_socket(run_dir, name), name=name)
+    try:
+        return (await client.call("retire", None, Retired, timeout_s=_ASK_S)).retired
+    except (NarthexError, msgspec.MsgspecError):
+        return False
+    finally:
+        await client.aclose()

@@ -3,10 +3,13 @@
 Rule: cheap to import, as are `datafolder` and `launch`: the command line pays for it with every command.
 """
 
+import os
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+from narthex.core.errors import ConfigError
 
 SOCKET_PATH_BYTES = 103
 """Longest path that every kernel takes for a unix socket."""
@@ -23,7 +26,8 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One process to keep: how it starts, when it starts and how long it may take.
 
     `settings` is a JSON value, written as one line to the child's standard input. A `listener` inherits the listening
-    sockets, is drained first and gets SIGHUP. `memory_bytes` counts against the plan's budget in the group `engines`.
+    sockets, is drained first and follows reloads. `memory_bytes` counts against the plan's budget in the group
+    `engines`.
     """
 
     name: str
@@ -37,11 +41,19 @@ class ChildSpec(msgspec.Struct, frozen=True, kw_only=True):
     start_timeout_s: float = 60.0
 
 
+class Replan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the plan is made anew: a module that reads `settings` from standard input and writes a `Replanned`."""
+
+    module: str
+    settings: msgspec.Raw
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one supervisor runs.
 
     Listens on every address of `host` (one or several) at `port` (0: a free one), or on the unix socket `uds` instead.
-    `memory_budget_bytes` 0 means no limit.
+    `memory_budget_bytes` 0 means no limit. `facets`: each setting by name with a digest of its value, by which two
+    plans are told apart.
     """
 
     data_dir: str
@@ -55,11 +67,24 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     drain_timeout_s: float = 30.0
     memory_budget_bytes: int = 0
     log_format: Literal["auto", "json", "console"] = "auto"
+    replan: Replan | None = None
+    facets: dict[str, str] = {}
 
     @property
     def hosts(self) -> list[str]:
         """The hosts to listen on, whether one or several were given."""
         return [self.host] if isinstance(self.host, str) else self.host
+
+
+class Replanned(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan made anew, or the faults that stand in its way, one text for each.
+
+    `needs_restart`: settings that differ and can't follow while the server runs, by name.
+    """
+
+    plan: Plan | None = None
+    needs_restart: list[str] = []
+    faults: list[str] = []
 
 
 def json_line(value: object) -> bytes:
@@ -68,10 +93,22 @@ def json_line(value: object) -> bytes:
 
 
 def supervisor_socket(run_dir: Path) -> Path:
-    """Where a supervisor answers `ensure`, `stop`, `status` and `drain`."""
+    """Where a supervisor answers `ensure`, `stop`, `status`, `reload` and `drain`."""
     return run_dir / "supervisor.sock"
 
 
 def control_socket(run_dir: Path, child: str) -> Path:
-    """Where the child of this name answers `retire`."""
+    """Where the child of this name answers its supervisor: `retire`, or what a worker is asked in a reload."""
     return run_dir / f"{child.replace('/', '-')}.ctl.sock"
+
+
+def check_socket_paths(plan: Plan) -> None:
+    """Return if every child can have its sockets.
+
+    Raises:
+        ConfigError: a child's name is too long.
+    """
+    for spec in plan.children:
+        path = os.fsencode(control_socket(Path(plan.run_dir), spec.name))
+        if len(path) > SOCKET_PATH_BYTES:
+            raise ConfigError(f"The name {spec.name} is too long: its unix socket would need {len(path)} bytes.")

@@ -1,6 +1,7 @@
 """The running supervisor: starts what the plan names, answers on its control socket, ends all in the right order."""
 
 import asyncio
+import contextlib
 import random
 import signal
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from narthex.core.errors import Draining
 from narthex.ipc.server import Server
 from narthex.ipc.tasks import TaskSet
 from narthex.supervisor import control
@@ -18,6 +20,7 @@ from narthex.supervisor.child import Child, Surroundings
 from narthex.supervisor.memory import MemoryBudget
 from narthex.supervisor.plan import ChildSpec, Plan, supervisor_socket
 from narthex.supervisor.process import Process, Report
+from narthex.supervisor.reload import Reloads
 
 log = structlog.get_logger(__name__)
 
@@ -41,17 +44,25 @@ class Supervisor:
         self.start_failure: str | None = None
         run_dir = Path(plan.run_dir)
         self._children: dict[str, Child] = {}
-        budget = MemoryBudget(plan.memory_budget_bytes, children=self._children.values, run_dir=run_dir)
+        self._budget = MemoryBudget(plan.memory_budget_bytes, children=self._children.values, run_dir=run_dir)
         surroundings = Surroundings(
             spawn=self._spawn,
-            room=budget.room,
+            room=self._budget.room,
             changed=self._changed,
             tasks=self._tasks,
             clock=time.monotonic,
             jitter=random.random,
         )
         self._children |= {spec.name: Child(spec, surroundings) for spec in plan.children}
-        self._server = Server(supervisor_socket(run_dir), control.operations(self._children, drain=self.drain))
+        self._reloads = Reloads(
+            plan,
+            self._children,
+            make=lambda spec: Child(spec, surroundings),
+            adopted=self._adopt,
+            tasks=self._tasks,
+        )
+        operations = control.operations(self._children, reload=self._reloads.reload, drain=self.drain)
+        self._server = Server(supervisor_socket(run_dir), operations)
 
     async def run(self) -> None:
         """Serve until told to stop, then drain; `start_failure` says why where it never served."""
@@ -76,6 +87,7 @@ class Supervisor:
         self._stop.set()
 
     async def _drain(self) -> None:
+        self._reloads.close()
         workers = [child for child in self._children.values() if child.spec.listener]
         others = [child for child in self._children.values() if not child.spec.listener]
         log.info("draining", workers=len(workers), limit_s=self._plan.drain_timeout_s)
@@ -93,10 +105,12 @@ class Supervisor:
                 child.kill()
 
     def _reload(self) -> None:
-        log.info("reloading")
-        for child in self._children.values():
-            if child.spec.listener:
-                child.reload()
+        with contextlib.suppress(Draining):
+            self._reloads.ask()
+
+    def _adopt(self, plan: Plan) -> None:
+        self._plan = plan
+        self._budget.limit_bytes = plan.memory_budget_bytes
 
     def _spawn(
         self,

@@ -21,7 +21,7 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
 
     `ready_after_s` None: never. `crashes`: so many first starts end in a crash. `crash_after_s`, `idle_after_s`: it
     ends with 3, or 0, by itself. `stopping_s`: how long it takes to end once told to. `stopping_until`: a file for
-    which it waits then. `trace`: a file to which it appends "name event" lines: start, ready, hup, term, end.
+    which it waits then. `trace`: a file to which it appends "name event" lines: start, ready, term, end.
     """
 
     name: str = "child"
@@ -53,7 +53,6 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
 
 async def _live(habit: Habit, lifeline: Lifeline, stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, habit.note, "hup")
     if habit.ignore_sigterm:
         loop.add_signal_handler(signal.SIGTERM, habit.note, "term")
 

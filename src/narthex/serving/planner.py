@@ -1,6 +1,5 @@
 """From settings to processes: which models there are, which engine each needs, and the supervisor's plan."""
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,8 @@ from narthex.retrieval.embed import EmbedderSettings
 from narthex.routing.route import Named, Rules
 from narthex.sandbox.protocol import COMPILER, SandboxSettings
 from narthex.sandbox.protocol import NAME as SANDBOX
+from narthex.serving.facets import facets
+from narthex.serving.machine import Machine
 from narthex.settings import LocalModel, Provider, PublicModel, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 
@@ -32,19 +33,6 @@ SCHEMA = 1
 
 SPARE_SLOTS = 2
 """Slots beyond the others, for keys that hold none: whoever fills the rest keeps nobody else waiting."""
-
-
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What engines are sized by."""
-
-    memory_bytes: int
-    cores: int
-
-    @classmethod
-    def here(cls) -> "Machine":
-        """This machine."""
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return cls(memory_bytes=memory, cores=len(os.sched_getaffinity(0)))
 
 
 class Planner:
@@ -84,6 +72,7 @@ class Planner:
             drain_timeout_s=settings.http.drain_s,
             memory_budget_bytes=settings.engine.memory_bytes or self._machine.memory_bytes // 2,
             log_format=settings.log.format,
+            facets=facets(settings, models),
         )
 
     def _worker(self, name: str, models: tuple[ServedModel, ...], names: dict[str, Named]) -> WorkerSettings:
@@ -93,6 +82,7 @@ class Planner:
             name=name,
             data_dir=str(self._data),
             run_dir=str(self._run_dir),
+            control_socket=str(control_socket(self._run_dir, name)),
             models=models,
             names=names,
             providers={name: _remote(row) for name, row in self._settings.providers.items()},

@@ -1,0 +1,109 @@
+"""Every deployment of one snapshot, by its `provider/model` name."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from narthex.app.shelf import Close, Holdings
+from narthex.core.ports import Deployment, Ensure, Grammars, Send, Templates
+from narthex.engine.local.build import LocalEngines
+from narthex.engine.served import ServedModel
+from narthex.http.worker import WorkerSettings
+from narthex.providers.presets import PRESETS, codecs, request_headers
+from narthex.retrieval.deployment import EmbedderDeployment
+from narthex.retrieval.embed import Embedder
+from narthex.routing.fanout import FanOut
+from narthex.upstream.address import Address
+from narthex.upstream.client import Clocks as HttpClocks
+from narthex.upstream.client import UpstreamClient
+from narthex.upstream.remote import Clocks, RemoteDeployment
+
+
+class Deployments:
+    """Those here are taken at once, those elsewhere when first named. What they hold open is in `holdings`."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        holdings: Holdings,
+        *,
+        templates: Templates,
+        grammars: Grammars,
+        ensure: Ensure,
+    ) -> None:
+        self._settings = settings
+        self._holdings = holdings
+        self._templates = templates
+        self._grammars = grammars
+        self._ensure = ensure
+        self._made: dict[tuple[str, float | None], Deployment] = {}
+        for model in settings.models:
+            key = ("local", _content(model), settings.share_prefix_cache)
+            made = holdings.take(key, partial(self._local, model))
+            self._made[made.name, None] = made
+
+    def find(self, name: str, connect_s: float | None = None) -> Deployment:
+        """The deployment of a name that the plan has checked. `connect_s`: see `Rules`; means nothing to those here."""
+        if (here := self._made.get((name, None))) is not None and name.startswith("local/"):
+            return here
+        if (name, connect_s) not in self._made:
+            provider, _, model = name.partition("/")
+            self._made[name, connect_s] = self._remote(provider, model, connect_s)
+        return self._made[name, connect_s]
+
+    # --- here
+
+    def _local(self, model: ServedModel) -> tuple[Deployment, Close]:
+        stack = AsyncExitStack()
+        if model.runs == "embedder":
+            embedder = Embedder(Path(model.socket), model.name)
+            stack.push_async_callback(embedder.aclose)
+            made: Deployment = EmbedderDeployment(model.name, embedder, child=model.child, ensure=self._ensure)
+            return made, stack.aclose
+
+        def connect(address: str) -> Send:
+            client = UpstreamClient(Address.parse(address))
+            stack.push_async_callback(client.aclose)
+            return client.send
+
+        engines = LocalEngines(
+            self._templates,
+            grammars=self._grammars,
+            connect=connect,
+            ensure=self._ensure,
+            share_prefix_cache=self._settings.share_prefix_cache,
+        )
+        stack.push_async_callback(engines.aclose)
+        return engines.add(model), stack.aclose
+
+    # --- elsewhere
+
+    def _remote(self, provider: str, model: str, connect_s: float | None) -> Deployment:
+        row = self._settings.providers[provider]
+        preset = PRESETS[row.type]
+
+        def connected() -> tuple[UpstreamClient, Close]:
+            client = _client(row.base_url, request_headers(preset, row.api_key))
+            return client, client.aclose
+
+        client = self._holdings.take(("provider", provider, _content(row)), connected)
+        remote = RemoteDeployment(
+            provider,
+            model,
+            codecs={**codecs(preset, row.models.get(model, preset.traits))},
+            send=client.send if connect_s is None else partial(client.send, clocks=HttpClocks(connect_s=connect_s)),
+            clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
+        )
+        return FanOut(remote)
+
+
+def _client(address: str, headers: Mapping[str, str]) -> UpstreamClient:
+    return UpstreamClient(Address.parse(address), headers=headers)
+
+
+def _content(row: msgspec.Struct) -> bytes:
+    """By which equal rows are known."""
+    return msgspec.json.encode(row, order="deterministic")

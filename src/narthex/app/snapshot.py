@@ -1,0 +1,139 @@
+"""Everything that requests are served with, built from one frozen value and never changed.
+
+Rule: a request belongs to one snapshot from its first byte to its last; it never sees half of two.
+"""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from narthex import __version__
+from narthex.app.deployments import Deployments
+from narthex.app.routes import table
+from narthex.app.shelf import Holdings, Shelf
+from narthex.app.supervisor import Supervisor
+from narthex.core.ports import Dialect, Grammars, Handler, Surface, Templates
+from narthex.dialects.openai_chat import ChatDialect
+from narthex.dialects.openai_completions import CompletionsDialect
+from narthex.dialects.openai_embeddings import EmbeddingsDialect
+from narthex.dialects.openai_images import ImagesDialect
+from narthex.engine.models.store import ModelStore
+from narthex.http.admin import Admin
+from narthex.http.application import Application
+from narthex.http.asgi import Receive, Scope, Send
+from narthex.http.capabilities import ModelCapabilities
+from narthex.http.health import Health as Probes
+from narthex.http.images import ImageFiles, KeptImages
+from narthex.http.metrics import Metrics
+from narthex.http.models import Models
+from narthex.http.openapi import OpenApi
+from narthex.http.routes import Endpoint, Routes
+from narthex.http.surface import ModelSurface
+from narthex.http.worker import WorkerSettings
+from narthex.policy.auth import Authenticator
+from narthex.routing.catalogue import cards, local_routes, named_routes
+from narthex.routing.health import Health
+from narthex.routing.router import Router
+from narthex.storage.sqlite.control import ControlStore
+
+
+class Common(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker has once, whatever its settings come to. `now_s` and `now_ms` give unix time."""
+
+    control: ControlStore
+    supervisor: Supervisor
+    templates: Templates
+    grammars: Grammars
+    images: ImageFiles
+    metrics: Metrics
+    health: Health
+    shelf: Shelf
+    started_s: int
+    now_s: Callable[[], float]
+    now_ms: Callable[[], int]
+
+
+class Snapshot:
+    """One state of the settings, in service. Close it with `aclose` when its last request has ended."""
+
+    def __init__(self, settings: WorkerSettings, common: Common) -> None:
+        """Build it all.
+
+        Raises:
+            ConfigError: the settings hold what can't be used.
+        """
+        self.settings = settings
+        self._common = common
+        self._holdings: Holdings = common.shelf.holdings()
+        self.application = self._built()
+        self._entrance = (
+            ProxyHeadersMiddleware(self.application, list(settings.trusted_proxies))  # type: ignore[arg-type]
+            if settings.trusted_proxies
+            else self.application
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, to its end."""
+        await self._entrance(scope, receive, send)  # type: ignore[arg-type]
+
+    async def aclose(self) -> None:
+        """Close the connections that no other snapshot has."""
+        await self._holdings.release()
+
+    def _built(self) -> Application:
+        settings, common = self.settings, self._common
+        deployments = Deployments(
+            settings,
+            self._holdings,
+            templates=common.templates,
+            grammars=common.grammars,
+            ensure=common.supervisor.ensure,
+        )
+        routes = local_routes(settings.models, deployments.find)
+        routes |= named_routes(settings.names, deployments.find, local=routes, created=common.started_s)
+        router = Router(routes, total_s=settings.total_s, health=common.health)
+        probes = Probes({"keys": common.control.keys.ping}, draining=lambda: application.draining)
+        openapi = OpenApi(__version__)
+        served = table(
+            self._surfaces(router),
+            models=Models(lambda: cards(routes), remove=self._remove),
+            capabilities=ModelCapabilities(router),
+            images=common.images,
+            health=probes,
+            metrics=common.metrics,
+            openapi=openapi,
+            admin=Admin(common.supervisor.reload),
+        )
+        openapi.describe(served)
+        application = Application(
+            Routes(served),
+            Authenticator(common.control.keys, clock=common.now_ms),
+            metrics=common.metrics,
+            allowed_hosts=settings.allowed_hosts,
+            profile=settings.profile,
+        )
+        return application
+
+    def _surfaces(self, router: Router) -> dict[Surface, Endpoint]:
+        def surface(dialect: Dialect, handler: Handler = router.open) -> ModelSurface:
+            return ModelSurface(
+                dialect,
+                handler,
+                clock=self._common.now_s,
+                body_limit_bytes=self.settings.body_limit_bytes,
+                lenient=self.settings.lenient,
+            )
+
+        dialects: tuple[Dialect, ...] = (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())
+        surfaces: dict[Surface, Endpoint] = {each.surface: surface(each) for each in dialects}
+        images = KeptImages(self._common.images, handler=router.open, surface=partial(surface, ImagesDialect()))
+        return surfaces | {"images": images}
+
+    async def _remove(self, name: str) -> None:
+        await asyncio.to_thread(ModelStore(Path(self.settings.data_dir) / "models").remove, name)
+        (child,) = (model.child for model in self.settings.models if model.name == name)
+        await self._common.supervisor.stop(child)
