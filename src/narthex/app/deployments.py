@@ -11,7 +11,7 @@ from narthex.app.shelf import Close, Holdings
 from narthex.core.ports import Deployment, Ensure, Grammars, Send, Templates
 from narthex.engine.local.build import LocalEngines
 from narthex.engine.served import ServedModel
-from narthex.http.worker import WorkerSettings
+from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
@@ -19,6 +19,8 @@ from narthex.routing.fanout import FanOut
 from narthex.upstream.address import Address
 from narthex.upstream.client import Clocks as HttpClocks
 from narthex.upstream.client import UpstreamClient
+from narthex.upstream.egress import Fetcher
+from narthex.upstream.images import ImagesAsData, Whereabouts
 from narthex.upstream.remote import Clocks, RemoteDeployment
 
 
@@ -93,11 +95,24 @@ class Deployments:
         remote = RemoteDeployment(
             provider,
             model,
-            codecs={**codecs(preset, row.models.get(model, preset.traits))},
+            codecs={**codecs(preset, row.models.get(model) or preset.traits_of(model))},
             send=client.send if connect_s is None else partial(client.send, clocks=HttpClocks(connect_s=connect_s)),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
-        return FanOut(remote)
+        return self._without_fetching(FanOut(remote), row)
+
+    def _without_fetching(self, deployment: Deployment, row: RemoteProvider) -> Deployment:
+        """See docs/design/egress.md."""
+        egress = self._settings.egress
+
+        def made() -> tuple[Fetcher, Close]:
+            fetcher = Fetcher(egress)
+            return fetcher, fetcher.aclose
+
+        fetcher = self._holdings.take(("egress", _content(egress)), made)
+        fetches = PRESETS[row.type].fetches_images
+        whereabouts = Whereabouts(Address.parse(row.base_url), fetcher) if fetches else None
+        return ImagesAsData(deployment, fetcher, whereabouts=whereabouts)
 
 
 def _client(address: str, headers: Mapping[str, str]) -> UpstreamClient:

@@ -7,6 +7,7 @@ from narthex.engine.served import ServedModel
 from narthex.ipc.logs import LogFormat
 from narthex.providers.traits import ModelTraits
 from narthex.routing.route import Named
+from narthex.upstream.egress import Egress
 
 
 class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +41,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ServedModel, ...]
     names: dict[str, Named] = {}
     providers: dict[str, RemoteProvider] = {}
+    egress: Egress = Egress()
     allowed_hosts: tuple[str, ...] = ("*",)
     trusted_proxies: tuple[str, ...] = ()
     body_limit_bytes: int = 16 * 1024 * 1024

@@ -27,6 +27,7 @@ from narthex.serving.facets import facets
 from narthex.serving.machine import Machine
 from narthex.settings import LocalModel, Provider, PublicModel, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
+from narthex.upstream.egress import Egress
 
 SCHEMA = 1
 """Of the data folder; grows whenever an older program could no longer read it."""
@@ -86,6 +87,7 @@ class Planner:
             models=models,
             names=names,
             providers={name: _remote(row) for name, row in self._settings.providers.items()},
+            egress=_egress(self._settings),
             allowed_hosts=hosts,
             trusted_proxies=http.trusted_proxies,
             body_limit_bytes=http.body_limit_bytes,
@@ -250,12 +252,19 @@ def _named(row: PublicModel) -> Named:
     )
 
 
+def _egress(settings: Settings) -> Egress:
+    row = settings.egress
+    return Egress(images=row.images, max_bytes=row.max_bytes, timeout_s=row.timeout, allow=row.allow)
+
+
 def _remote(row: Provider) -> RemoteProvider:
     preset = PRESETS[row.type]
     return RemoteProvider(
         type=row.type,
         base_url=row.base_url or preset.base_url or "",
-        models={name: msgspec.structs.replace(preset.traits, **model.given()) for name, model in row.models.items()},
+        models={
+            name: msgspec.structs.replace(preset.traits_of(name), **model.given()) for name, model in row.models.items()
+        },
         api_key=row.api_key.get_secret_value() if row.api_key else None,
         first_token_s=row.first_token_s,
         idle_s=row.idle_s,
