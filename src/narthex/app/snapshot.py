@@ -60,15 +60,16 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
 class Snapshot:
     """One state of the settings, in service. Close it with `aclose` when its last request has ended."""
 
-    def __init__(self, settings: WorkerSettings, common: Common) -> None:
-        """Build it all.
+    def __init__(self, settings: WorkerSettings, common: Common, holdings: Holdings) -> None:
+        """Build it all; what it holds open is in `holdings`, also if it can't be built.
 
         Raises:
             ConfigError: the settings hold what can't be used.
+            ValueError: a header can't be sent as it is.
         """
         self.settings = settings
         self._common = common
-        self._holdings: Holdings = common.shelf.holdings()
+        self._holdings = holdings
         self.application = self._built()
         self._entrance = (
             ProxyHeadersMiddleware(self.application, list(settings.trusted_proxies))  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ class Worker:
 
     def __init__(self, settings: WorkerSettings, common: Common) -> None:
         self._common = common
-        self._current = Snapshot(settings, common)
+        self._current = Snapshot(settings, common, common.shelf.holdings())
         self._prepared: Snapshot | None = None
         self._former: dict[Snapshot, asyncio.Task[None]] = {}
         self._tasks = TaskSet()
@@ -72,10 +72,14 @@ class Worker:
         if self._draining:
             raise Draining
         await self.abandon()
+        holdings = self._common.shelf.holdings()
         try:
-            self._prepared = Snapshot(settings, self._common)
+            self._prepared = Snapshot(settings, self._common, holdings)
         except ValueError as error:
             raise ConfigError(f"The settings can't be used: {error}.") from None
+        finally:
+            if self._prepared is None:
+                await holdings.release()
 
     def commit(self) -> None:
         """Serve with what was prepared, from the next request on; those that run end as they began.

@@ -11,7 +11,7 @@ import msgspec
 
 from narthex.core.errors import NarthexError
 from narthex.serving.machine import Machine
-from narthex.serving.names import faults_across, known_here
+from narthex.serving.names import faults_across, known_here, not_fetched
 from narthex.serving.planner import Planner
 from narthex.settings import Invalid, Reading, Settings, Tls, read
 from narthex.supervisor.plan import Plan, Replan, Replanned
@@ -70,7 +70,9 @@ def plan_of(settings: Settings, options: Options, *, data: Path, run_dir: Path, 
 def replan(following: Following, *, machine: Machine) -> Replanned:
     """The plan by the settings as they are now, or every fault in them."""
     try:
-        settings = following.options.read().checked()
+        reading = following.options.read()
+        reading.add(not_fetched(reading, Path(following.data_dir)))
+        settings = reading.checked()
         differing = [name for name in FIXED if _differs(_fixed(settings, name), following.fixed[name], name)]
         plan = plan_of(
             _kept(settings, following.fixed, differing),

@@ -28,8 +28,20 @@ def known_here(reading: Reading) -> set[str]:
         data, defaults = Path(given if isinstance(given, str) else "narthex-data"), set()
         for branch, usual in (("engine", Engine().default), ("embedder", Embedder().default)):
             defaults.add(_map(content, branch).get("default", usual))
-    installed = {found.name for found in ModelStore(data / "models").installed()}
-    return installed | {name for name in defaults if isinstance(name, str)}
+    return _installed(data) | {name for name in defaults if isinstance(name, str)}
+
+
+def not_fetched(reading: Reading, data: Path) -> Found:
+    """The default models that are not here: only a start fetches them."""
+    if (settings := reading.settings) is not None:
+        installed = _installed(data)
+        for branch, name in (("engine", settings.engine.default), ("embedder", settings.embedder.default)):
+            if name is not None and name not in installed:
+                yield (branch, "default"), f"'{name}' is not installed; `narthex models pull {name}` does that"
+
+
+def _installed(data: Path) -> set[str]:
+    return {found.name for found in ModelStore(data / "models").installed()}
 
 
 def faults_across(reading: Reading, installed: Iterable[str]) -> Found:

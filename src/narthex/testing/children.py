@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 
+from narthex.core.errors import ConfigError
 from narthex.ipc.child import Lifeline, listening_fds, run_until_stopped
-from narthex.ipc.server import Server
+from narthex.ipc.server import Operation, Server
 
 
 class Habit(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,7 +22,8 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
 
     `ready_after_s` None: never. `crashes`: so many first starts end in a crash. `crash_after_s`, `idle_after_s`: it
     ends with 3, or 0, by itself. `stopping_s`: how long it takes to end once told to. `stopping_until`: a file for
-    which it waits then. `trace`: a file to which it appends "name event" lines: start, ready, term, end.
+    which it waits then. `trace`: a file to which it appends "name event" lines: start, ready, term, end,
+    prepare, commit, abandon, settled. `refuses`: which of the last four it fails at; `die`: it ends under `prepare`.
     """
 
     name: str = "child"
@@ -35,6 +37,7 @@ class Habit(msgspec.Struct, frozen=True, kw_only=True):
     stopping_until: str | None = None
     control: str | None = None
     busy: bool = False
+    refuses: str | None = None
     trace: str | None = None
 
     def note(self, event: str) -> None:
@@ -85,7 +88,7 @@ async def _appeared(path: str | None) -> None:
 
 @contextlib.asynccontextmanager
 async def _control(habit: Habit, stop: asyncio.Event) -> AsyncIterator[None]:
-    """Answer `retire` on the control socket, if there is to be one."""
+    """Answer on the control socket, if there is to be one."""
     if habit.control is None:
         yield
         return
@@ -95,7 +98,19 @@ async def _control(habit: Habit, stop: asyncio.Event) -> AsyncIterator[None]:
             asyncio.get_running_loop().call_later(0.05, stop.set)
         return {"retired": not habit.busy}
 
-    server = Server(Path(habit.control), {"retire": retire})
+    def follows(event: str) -> Operation:
+        async def answer(_peer: Any, _payload: msgspec.Raw) -> dict[str, str]:
+            habit.note(event)
+            if habit.refuses == "die":
+                os._exit(3)
+            if habit.refuses == event:
+                raise ConfigError(f"{habit.name} refuses to {event}.")
+            return {}
+
+        return answer
+
+    steps = {event: follows(event) for event in ("prepare", "commit", "abandon", "settled")}
+    server = Server(Path(habit.control), {"retire": retire, **steps})
     await server.start()
     yield
     await server.aclose()

@@ -15,7 +15,16 @@ import msgspec
 from narthex.ipc.client import Client
 from narthex.supervisor import datafolder
 from narthex.supervisor.child import Status
-from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket, json_line, supervisor_socket
+from narthex.supervisor.plan import (
+    ChildSpec,
+    Plan,
+    Replan,
+    Replanned,
+    Stamp,
+    control_socket,
+    json_line,
+    supervisor_socket,
+)
 from narthex.testing.children import Habit
 
 DEADLINE_S = 20.0
@@ -66,8 +75,9 @@ class Supervised:
         return self._started[-1]
 
     def add(self, name: str, habit: Habit | None = None, /, **spec: Any) -> Self:
-        """Have one more child in the plan, traced; an engine answers on its control socket."""
-        control = str(control_socket(self.run_dir, name)) if spec.get("group") == "engines" else None
+        """Have one more child in the plan, traced; engines and workers answer on their control sockets."""
+        answers = spec.get("group") == "engines" or spec.get("listener")
+        control = str(control_socket(self.run_dir, name)) if answers else None
         habit = msgspec.structs.replace(habit or Habit(), trace=str(self.trace), control=control)
         self.plan.children.append(child(name, habit, **spec))
         return self
@@ -75,6 +85,19 @@ class Supervised:
     def worker(self, name: str, habit: Habit | None = None, /, **spec: Any) -> Self:
         """Have one more worker in the plan."""
         return self.add(name, habit, start="always", listener=True, **spec)
+
+    def replans(self) -> Self:
+        """Let it reload; `next_plan` then says what the settings come to."""
+        raw = msgspec.Raw(msgspec.json.encode(str(self.data.parent / "replanned")))
+        self.plan = msgspec.structs.replace(self.plan, replan=Replan(module="narthex.testing.replanned", settings=raw))
+        return self
+
+    def next_plan(self, *names: str, **told: Any) -> None:
+        """What the next reload finds: a plan of the children of these names, as they were added last."""
+        children = {spec.name: spec for spec in self.plan.children}
+        plan = msgspec.structs.replace(self.plan, children=[children[name] for name in names])
+        replanned = Replanned(plan=plan, **told)
+        (self.data.parent / "replanned").write_bytes(msgspec.json.encode(replanned))
 
     def start(self) -> subprocess.Popen[bytes]:
         """Start a supervisor of this plan; its log lines are added to `log`."""
