@@ -59,6 +59,8 @@ class ModelList:
         if isinstance(found, str):
             entry.tell_all(found)
             return
+        if found.model == model and "/" in model and "custom_llm_provider" not in params:
+            params.tell("model", "its prefix is none that is known: it is taken for a part of the name", of="(prefix)")
         provider = self._provider(found, base, params)
         if "*" in model or ("*" in name and name != "*"):
             entry.tell(

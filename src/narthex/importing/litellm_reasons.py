@@ -138,6 +138,7 @@ GENERAL: Mapping[str, str] = {
     **dict.fromkeys(("pass_through_endpoints", "enable_public_model_hub"), _ROUTE),
     **dict.fromkeys(("max_parallel_requests", "global_max_parallel_requests"),
                     "requests to servers elsewhere are not counted side by side"),
+    **dict.fromkeys(("host", "port"), "give it to `narthex serve`, or write it at the top of the file"),
     "master_key": "secrets are not copied; a key is made at the first start, others with `narthex keys create`",
     "completion_model": "write the model as a name of its own, or as '*', under `models`",
     "cancel_on_disconnect": "always on: a server is left as soon as the caller has gone",

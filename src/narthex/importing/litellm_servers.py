@@ -92,6 +92,17 @@ SERVERS: Mapping[str, Server] = {
 }
 """By the prefix of a model's name, or `custom_llm_provider`."""
 
+FOREIGN = frozenset(
+    (
+        "a2a", "ai21", "ai21_chat", "aleph_alpha", "assemblyai", "auto_router", "aws_polly", "baseten", "bedrock",
+        "bedrock_converse", "chatgpt", "clarifai", "cloudflare", "cohere", "cohere_chat", "databricks", "deepgram",
+        "elevenlabs", "gigachat", "github_copilot", "huggingface", "infinity", "jina_ai", "langgraph", "maritalk",
+        "nlp_cloud", "oci", "oobabooga", "palm", "petals", "predibase", "replicate", "sagemaker", "sagemaker_chat",
+        "snowflake", "triton", "vertex_ai", "vertex_ai_beta", "voyage", "watsonx", "watsonx_text",
+    )
+)  # fmt: skip
+"""Prefixes of LiteLLM's for servers with formats of their own: an `api_base` makes nothing else of them."""
+
 _OURS = re.compile(r"gpt-|chatgpt-|o\d|text-embedding-|text-davinci|davinci-|babbage-|dall-e-|ft:gpt|omni-")
 _PREFIX = re.compile(r"[a-z0-9_-]+")
 
@@ -115,7 +126,7 @@ def meant(model: str, *, kind: str | None, base: str | None) -> Meant | str:
         prefix = kind
     elif not slash or prefix not in SERVERS:
         known = _by_its_name(model)
-        if known is None and base is None:
+        if known is None and (base is None or prefix in FOREIGN):
             return _unknown(prefix if slash else None, model)
         prefix, rest = known or "custom_openai", model
     if prefix not in SERVERS:

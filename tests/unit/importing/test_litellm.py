@@ -152,6 +152,12 @@ def test_nobodys_key_is_sent_to_another_server() -> None:
     assert "no key is sent" in told.why
 
 
+def test_a_prefix_that_nobody_knows_belongs_to_the_name() -> None:
+    made = of({"model": "house/model", "api_base": "https://models.example/v1", "api_key": "os.environ/KEY"})
+    assert models(made)["m"]["deployments"] == ["server/house/model"]
+    assert [one.path for one in made.told] == ["model_list.0.litellm_params.model.(prefix)"]
+
+
 def test_what_an_address_hides_is_left_out() -> None:
     made = one(api_base="https://name:canary@models.example/v1?key=canary", api_key="os.environ/KEY")
     assert made.settings["providers"]["server"]["base_url"] == "https://models.example/v1"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from narthex.importing.litellm_servers import SERVERS, Meant, meant
+from narthex.importing.litellm_servers import FOREIGN, SERVERS, Meant, meant
 from narthex.providers.presets import PRESETS
 
 HOUSE = "https://models.example/v1"
@@ -98,7 +98,13 @@ def test_addresses(prefix: str, theirs: str, ours: str) -> None:
     assert SERVERS[prefix].address(theirs) == ours
 
 
+@pytest.mark.parametrize("prefix", sorted(FOREIGN))
+def test_an_address_makes_no_other_format_of_a_server(prefix: str) -> None:
+    assert meant(f"{prefix}/x", kind=None, base=HOUSE) == f"there is no provider type for `{prefix}`"
+
+
 def test_the_table() -> None:
+    assert FOREIGN.isdisjoint(SERVERS)
     assert list(SERVERS) == sorted(SERVERS)
     for prefix, server in SERVERS.items():
         assert server.type in PRESETS, prefix
