@@ -24,7 +24,7 @@ Settings are read in this order, and later ones win: defaults, the YAML file, en
   An entry of a map can be given by itself: `NARTHEX_PROVIDERS__GPU__BASE_URL=http://gpu-1:8000/v1`.
 * An unknown name in the file is an error. `narthex config check` lists every fault at once;
   `narthex config show` prints what is in force and where it comes from.
-* Settings are read once, when the server starts."""
+* Settings are read when the server starts and when it [reloads](../howto/operations.md#change-the-settings)."""
 
 
 REQUIRED = "required"

@@ -8,7 +8,7 @@ from tests.callers import CHAT, COMPLETIONS, Answer, Caller, ask, calling, chat,
 from tests.server_inside import alive, children, until
 from tests.server_process import CHAT_MODEL, Server, StartServer
 
-from narthex.testing.scripted import Reply, ScriptedUpstream, sse, stream_head
+from narthex.testing.scripted import END, Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 pytestmark = pytest.mark.anyio
@@ -79,6 +79,53 @@ async def test_at_the_limit_a_long_stream_is_told_why_it_ends(start_server: Star
         assert cut.error
         assert int(cut.headers["retry-after"]) >= 1
         assert await ended(server, within_s=10) == 0
+
+
+async def test_under_load_whatever_can_finish_in_time_does(start_server: StartServer) -> None:
+    go = asyncio.Event()
+    part = b'{"id":"x","object":"chat.completion.chunk","created":1,"choices":[{"index":0,"delta":{"content":"a"}%b}]}'
+    held = Reply(stream_head(), sse(part % b""), go, sse(part % b',"finish_reason":"stop"'), sse(b"[DONE]"), END)
+    async with ScriptedUpstream(held) as upstream:
+        config = {
+            "engine": {"default": None},
+            "providers": {"far": {"base_url": f"{upstream.url}/v1"}},
+            "models": [{"name": "held", "deployments": ["far/m"]}],
+            **ONE_MODEL,
+        }
+        started = start_server(config, models=(), workers=2)
+        server = await asyncio.to_thread(started.__enter__)
+        try:
+            kinds = [{"stream": True}, {}] * 8
+            load = [asyncio.ensure_future(ask(server, CHAT, chat(model="held", **kind))) for kind in kinds]
+
+            async def all_under_way() -> bool:
+                return len(upstream.requests) == len(load)
+
+            await until(all_under_way)
+            late = asyncio.ensure_future(asks_until_away(server))
+            server.process.send_signal(signal.SIGTERM)
+            await draining(server)
+            go.set()
+            assert all(answer.whole for answer in await asyncio.gather(*load))
+            assert await ended(server, within_s=20) == 0
+            assert all(answer.status == 503 or answer.whole for answer in await late)
+        finally:
+            await asyncio.to_thread(started.__exit__, None, None, None)
+
+
+async def asks_until_away(server: Server) -> list[Answer]:
+    """Ask for the models again and again, until nobody answers any more; whoever takes a request answers it."""
+    answers = []
+    key = server.admin_key
+    while True:
+        try:
+            async with connected(server) as caller:
+                await caller.ask("/v1/models", key=key)
+                answers.append(await caller.end())
+        except ConnectionError:
+            return answers
+        if not answers[-1].status:  # accepted by the kernel, for workers that have ended
+            return answers[:-1]
 
 
 async def test_a_reader_who_stalls_does_not_hold_up_the_end(start_server: StartServer) -> None:

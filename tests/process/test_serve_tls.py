@@ -12,6 +12,7 @@ from tests.server_process import EMBEDDING_MODEL, StartServer
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 
 LOOPBACK = Path(__file__).parents[1] / "unit" / "upstream" / "loopback.pem"
+RENEWED = Path(__file__).parent / "renewed.pem"
 
 
 def refused(data: Path, *options: str) -> str:
@@ -45,3 +46,31 @@ def test_answers_over_tls_only(start_server: StartServer) -> None:
         assert answer.status_code == 200
         with pytest.raises(httpx2.TransportError):
             httpx2.get(server.url.replace("https:", "http:") + "/healthz")
+
+
+@pytest.mark.usefixtures("models_dir")
+def test_a_renewed_certificate_is_taken_up_by_a_reload(start_server: StartServer, tmp_path: Path) -> None:
+    trusted = ssl.create_default_context(cafile=LOOPBACK)
+    pem = tmp_path / "current.pem"
+    pem.write_bytes(LOOPBACK.read_bytes())
+    config = {
+        "http": {"tls": {"cert": str(pem), "key": str(pem)}},
+        "engine": {"default": None},
+        "embedder": {"default": None},
+    }
+    with start_server(config, models=(), verify=trusted) as server:
+        headers = {"authorization": f"Bearer {server.admin_key}"}
+
+        def shown() -> str:
+            return ssl.get_server_certificate(("127.0.0.1", int(server.url.rpartition(":")[2])))
+
+        def reload() -> int:
+            return httpx2.post(f"{server.url}/admin/reload", headers=headers, verify=trusted).status_code
+
+        before = shown()
+        pem.write_text("no certificate")
+        assert reload() == 400
+        assert shown() == before
+        pem.write_bytes(RENEWED.read_bytes())
+        assert reload() == 200
+        assert shown() != before
