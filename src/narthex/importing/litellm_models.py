@@ -9,10 +9,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
+from narthex.core.errors import ConfigError
 from narthex.importing.document import Section
 from narthex.importing.litellm_reasons import ENTRY, OTHERWISE, PARAMS
 from narthex.importing.litellm_servers import COMPATIBLE, Meant, meant
 from narthex.importing.variables import Variables
+from narthex.upstream.address import Address
 
 _MODES = frozenset(("chat", "completion", "embedding", "image_generation", "responses"))
 
@@ -50,7 +52,11 @@ class ModelList:
         if name is None or params is None or model is None:
             entry.tell_all("it needs a `model_name`, and `litellm_params` with a `model`")
             return
-        base = self._base(params)
+        try:
+            base = self._base(params)
+        except ConfigError:
+            entry.tell_all("its `api_base` is no address that can be used")
+            return
         found = meant(model, kind=params.text("custom_llm_provider"), base=base)
         info = entry.section("model_info")
         mode = (info.text("mode") if info is not None else None) or "chat"
@@ -112,16 +118,26 @@ class ModelList:
     # --- their servers
 
     def _base(self, params: Section) -> str | None:
-        """The address as it stands there, or `${NAME}`; without a slash at its end, and without secrets in it."""
-        for key in ("api_base", "base_url"):
-            if key in params and (text := params.text(key)):
-                if (variable := self._variables.reference(text)) is not None:
-                    return variable
-                parts = urlsplit(text.strip())
-                if parts.query or parts.username or parts.fragment:
-                    params.tell(key, "what stands before the host or behind the path is not taken over", of="(parts)")
-                return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-        return None
+        """The address as it stands there, or `${NAME}`; without a slash at its end, and without secrets in it.
+
+        Raises:
+            ConfigError: what stands there is none.
+        """
+        key = "api_base" if "api_base" in params else "base_url"
+        given, text = params.value(key), params.text(key)
+        if not given:
+            return None
+        if (variable := self._variables.reference(text or "")) is not None:
+            return variable
+        try:
+            parts = urlsplit((text or "").strip())
+        except ValueError:
+            raise ConfigError("The address of a model's server can't be read.") from None
+        if parts.query or parts.username or parts.fragment:
+            params.tell(key, "what stands before the host or behind the path is not taken over", of="(parts)")
+        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
+        Address.parse(bare)
+        return bare
 
     def _provider(self, found: Meant, base: str | None, params: Section) -> str:
         server = found.server

@@ -164,6 +164,13 @@ def test_what_an_address_hides_is_left_out() -> None:
     assert [one.path for one in made.told] == ["model_list.0.litellm_params.api_base.(parts)"]
 
 
+@pytest.mark.parametrize("base", ["http://[::1", "models.example", "ftp://models.example", 7, "${BASE}", "http://a b"])
+def test_without_a_good_address_nobody_is_asked(base: Any) -> None:
+    made = one(api_base=base, api_key="sk-canary")
+    assert "providers" not in made.settings
+    assert "api_base" in made.told[-1].path + made.told[-1].why
+
+
 def test_an_address_of_the_environment() -> None:
     made = of({"model": "ollama/x", "api_base": "os.environ/OLLAMA"}, {"model": "azure/x"})
     providers = made.settings["providers"]
