@@ -7,6 +7,9 @@ from gateways.load import Load
 from gateways.sides import OURS
 from gateways.upstream import EVENTS
 
+DIRECT = "direct"
+"""The upstream itself, with no gateway before it."""
+
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked, and by how many at a time."""
@@ -72,7 +75,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
     def added(self, side: str, cell: Cell, name: str) -> float | None:
         """The same, less what the server itself takes when it is asked directly, in the same round."""
-        direct = {trial.round: getattr(trial.load, name) for trial in self.of("direct", cell)}
+        direct = {trial.round: getattr(trial.load, name) for trial in self.of(DIRECT, cell)}
         differences: list[float | None] = []
         for trial in self.of(side, cell):
             its, bare = getattr(trial.load, name), direct.get(trial.round)

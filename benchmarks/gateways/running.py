@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import msgspec
 from gateways.load import Load, Order
 from gateways.processes import on_core, proportional_mb, tree
+from gateways.results import DIRECT
 from gateways.sides import Launch, Place
 
 HERE = Path(__file__).parent.parent
@@ -53,7 +55,7 @@ def upstream() -> Iterator[Running]:
         process = subprocess.Popen([sys.executable, "-m", "gateways.upstream", str(port)], cwd=HERE)
     try:
         wait(lambda: asked(port, {}, b"{}") == 200, process)
-        yield Running(name="direct", port=port, headers={})
+        yield Running(name=DIRECT, port=port, headers={})
     finally:
         end(process)
 
@@ -73,8 +75,10 @@ def gateway(
     log = folder / "log"
     began = time.monotonic()
     with on_core(GATEWAY_CORE), log.open("wb") as sink:
-        environment = {**os.environ, **made.environment}
-        process = subprocess.Popen(made.command, stdout=sink, stderr=sink, cwd=HERE, env=environment)
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("NARTHEX_")}
+        process = subprocess.Popen(
+            made.command, stdout=sink, stderr=sink, cwd=HERE, env={**environment, **made.environment}
+        )
     try:
         try:
             wait(lambda: asked(place.port, made.headers(), body) == 200, process)
@@ -123,7 +127,7 @@ def end(process: "subprocess.Popen[bytes]") -> None:
 def kill(pids: Sequence[int]) -> None:
     for pid in pids:
         try:
-            os.kill(pid, 9)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
 

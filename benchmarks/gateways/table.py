@@ -1,6 +1,6 @@
 """The results as tables for people."""
 
-from gateways.results import Cell, Results
+from gateways.results import DIRECT, Cell, Results
 from gateways.sides import OURS
 from gateways.targets import TARGETS
 
@@ -16,13 +16,17 @@ STREAM_HEAD = (
     "misplaced",
     "failed",
 )
+LEGEND = f"""\
+times ours: its CPU divided by that of {OURS} just before it. Added, held: a request's time, and an event's
+between being sent and being read, less what the upstream takes when it is asked directly (the first row).
+Merged: events that were read together with the one before them."""
 
 
 def told(results: Results) -> str:
     """Everything: starts and memory, a table for each cell, then what we hold ourselves to."""
-    parts = [starts(results), *(cell_table(results, cell) for cell in results.cells()), targets(results)]
+    parts = [starts(results), LEGEND, *(cell_table(results, cell) for cell in results.cells()), targets(results)]
     parts += [f"{name}: not measured: {why}" for name, why in results.absent.items()]
-    others = [trial.load.others_share for trial in results.trials if trial.side != "direct"]
+    others = [trial.load.others_share for trial in results.trials if trial.side != DIRECT]
     if others:
         parts.append(f"others on the gateways' core: {sum(others) / len(others):.0%} of it on average")
     return "\n\n".join(parts)
@@ -36,30 +40,23 @@ def starts(results: Results) -> str:
 def cell_table(results: Results, cell: Cell) -> str:
     stream = cell.mode == "stream64"
     rows = [list(STREAM_HEAD if stream else JSON_HEAD)]
-    for name in ["direct", *(side.name for side in results.sides)]:
-        cost = (
-            [] if name == "direct" else [results.cpu_us(name, cell), 1.0 if name == OURS else results.ratio(name, cell)]
-        )
-        rows.append(
-            [name, *map(number, cost or [None, None]), *(streamed if stream else answered)(results, cell, name)]
-        )
+    for name in [DIRECT, *(side.name for side in results.sides)]:
+        cost = [results.cpu_us(name, cell), 1.0 if name == OURS else results.ratio(name, cell)]
+        figures = streamed(results, cell, name) if stream else answered(results, cell, name)
+        rows.append([name, *map(number, cost if name != DIRECT else [None, None]), *figures])
     title = f"{cell.mode}, {cell.connections} connection{'s' * (cell.connections > 1)}"
     return f"{title}\n{aligned(rows)}"
 
 
 def answered(results: Results, cell: Cell, name: str) -> list[str]:
-    if name == "direct":
-        latencies = [results.figure(name, cell, "p50_ms"), results.figure(name, cell, "p99_ms")]
-    else:
-        latencies = [results.added(name, cell, "p50_ms"), results.added(name, cell, "p99_ms")]
+    beyond = results.figure if name == DIRECT else results.added
+    latencies = [beyond(name, cell, "p50_ms"), beyond(name, cell, "p99_ms")]
     return [number(results.rate(name, cell, "answered")), *map(number, latencies), failed(results, cell, name)]
 
 
 def streamed(results: Results, cell: Cell, name: str) -> list[str]:
-    if name == "direct":
-        delays = [results.figure(name, cell, "delay_p50_ms"), results.figure(name, cell, "delay_p99_ms")]
-    else:
-        delays = [results.added(name, cell, "delay_p50_ms"), results.added(name, cell, "delay_p99_ms")]
+    beyond = results.figure if name == DIRECT else results.added
+    delays = [beyond(name, cell, "delay_p50_ms"), beyond(name, cell, "delay_p99_ms")]
     merged = results.merged_share(name, cell)
     return [
         number(results.rate(name, cell, "events")),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import msgspec
-from gateways.results import Cell, Results
+from gateways.results import DIRECT, Cell, Results
 from gateways.sides import OURS
 
 ONE, MANY = Cell(mode="json2k", connections=1), Cell(mode="json2k", connections=64)
@@ -32,7 +32,7 @@ def times_its(peer: str, cell: Cell) -> Callable[[Results], float | None]:
 
 
 def merged_beyond_direct(results: Results) -> float | None:
-    ours, bare = results.merged_share(OURS, STREAMS), results.merged_share("direct", STREAMS)
+    ours, bare = results.merged_share(OURS, STREAMS), results.merged_share(DIRECT, STREAMS)
     return ours - bare if ours is not None and bare is not None else None
 
 
