@@ -40,25 +40,28 @@ ODD = st.recursive(
 )
 
 
-def some(**fields: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """A map with some of these keys, each with its own kind of value or any other."""
+def some(always: dict[str, Any] | None = None, /, **fields: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """A map with `always`, and some of the other keys, each with its own kind of value or, now and then, any other."""
     mostly = {name: st.one_of(known, known, known, known, ODD) for name, known in fields.items()}
-    return st.fixed_dictionaries({}, optional=mostly)
+    return st.fixed_dictionaries(always or {}, optional=mostly)
 
 
 name = st.sampled_from(NAMES)
 number = st.sampled_from([0, 1, 2.5, "3", 700])
 tables = st.lists(st.dictionaries(name, st.lists(name, max_size=3), max_size=2), max_size=2)
 params = some(
-    model=st.sampled_from(MODELS),
+    {"model": st.sampled_from(MODELS)},
     api_base=st.sampled_from(BASES),
     api_key=st.sampled_from(["sk-canary", "os.environ/KEY"]),
     custom_llm_provider=st.sampled_from(["openai", "azure", "nobody"]),
     weight=number, rpm=number, order=number, timeout=number, stream_timeout=number, max_retries=number, other=ODD,
 )  # fmt: skip
-entry = st.fixed_dictionaries({"model_name": name, "litellm_params": params}) | some(
-    model_name=name, litellm_params=params, model_info=some(mode=st.sampled_from(["chat", "rerank"])), tpm=number
+entry = some(
+    {"model_name": name, "litellm_params": params},
+    model_info=some(mode=st.sampled_from(["chat", "embedding", "rerank"]), id=name),
+    tpm=number,
 )
+odd_entry = some(model_name=name, litellm_params=ODD, model_info=ODD)
 rules = some(
     routing_strategy=st.sampled_from(["simple-shuffle", "least-busy", "latency-based-routing", "cost-based-routing"]),
     num_retries=number, cooldown_time=number, retry_after=number, timeout=number, request_timeout=number,
@@ -67,13 +70,13 @@ rules = some(
     drop_params=st.booleans(), json_logs=st.booleans(), other=ODD,
 )  # fmt: skip
 files = st.fixed_dictionaries(
-    {"model_list": st.lists(entry, max_size=5) | ODD},
+    {"model_list": st.lists(entry | entry | odd_entry, min_size=1, max_size=6)},
     optional={
         "router_settings": rules | ODD,
         "litellm_settings": rules | ODD,
         "general_settings": some(master_key=st.just("sk-canary"), max_request_size_mb=number) | ODD,
         "environment_variables": some(SECRET=st.just("canary")),
-        "other": ODD,
+        "guardrails": ODD,
     },
 )
 
@@ -89,7 +92,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         yield path
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(files)
 def test_whatever_stands_there(file: dict[str, Any]) -> None:
     made = convert(yaml.safe_dump(file, allow_unicode=True))
