@@ -11,7 +11,7 @@ from tests.scripted_deployment import START, STOP, TAKES, USED, principal, text
 from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest, Message, Sampling
 from narthex.core.models import ModelCard
-from narthex.core.ports import Call, Opened, Stream, Surface
+from narthex.core.ports import Call, Opened, Request, Stream, Surface
 from narthex.core.stream import ChoiceFinished, Frame, TextDelta
 from narthex.routing.health import Health
 from narthex.routing.route import Route, Rules
@@ -46,9 +46,13 @@ class Played:
     running = 0
     """Attempts under way, at all deployments of a test together."""
 
-    def __init__(self, name: str, *scripts: Sequence[Step], takes: Capabilities | None = TAKES) -> None:
+    def __init__(
+        self, name: str, *scripts: Sequence[Step], takes: Capabilities | None = TAKES, goes_on: bool = False
+    ) -> None:
         self.name = name
         self.at_s: list[float] = []
+        self.asked: list[Request] = []
+        self._goes_on = goes_on
         self.closed = 0
         self.most = 0
         self._scripts = scripts
@@ -61,7 +65,11 @@ class Played:
     def capabilities(self, surface: Surface) -> Capabilities | None:
         return self._takes
 
+    def continues(self, call: Call) -> bool:
+        return self._goes_on
+
     def open(self, call: Call) -> Opened:
+        self.asked.append(call.request)
         return self._open()
 
     @asynccontextmanager
@@ -100,13 +108,13 @@ def routed(
     return Router({"m": route}, total_s=total_s, health=health, rng=Random(seed))
 
 
-def a_call(**fields: object) -> Call:
+def a_call(*, stream: bool = True, **fields: object) -> Call:
     """A chat call for `m`."""
     request = ChatRequest(
         model="m",
         messages=(Message(role="user", content="Hello"),),
         sampling=Sampling(),
-        stream=True,
+        stream=stream,
         fields={"model": "m", **fields},
         sent={},
     )

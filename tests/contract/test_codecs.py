@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from narthex.core.capabilities import Capabilities, Limited, State, Verdict, refusal, state_of
@@ -219,6 +220,18 @@ def test_the_plain_request_is_always_honoured(traits: ModelTraits, surface: Surf
     assert body["model"] == "theirs"
     assert body.get("stream", False) is (surface in {"chat", "completions"})
     assert codec.path.startswith("/")
+
+
+@every_row
+def test_who_goes_on_with_an_answer_is_sent_its_beginning(traits: ModelTraits, surface: Surface, name: str) -> None:
+    codec, request = made(name, surface, msgspec.structs.replace(traits, prefill=True)), decoded(surface)
+    if surface not in {"chat", "completions"}:
+        assert not codec.continues(request)
+        return
+    begun = msgspec.structs.replace(request, begun="Once upon")
+    assert codec.continues(begun)
+    assert b"Once upon" in codec.build(begun, model="theirs")
+    assert b"Once upon" not in codec.build(request, model="theirs")
 
 
 @every_row

@@ -30,7 +30,12 @@ from narthex.core.stream import (
 )
 
 _LIMITS = ("max_tokens", "max_completion_tokens")
-_NEVER = frozenset(("tools", "functions", "audio", "web_search_options", "structured_outputs"))
+_NEVER = frozenset(
+    (
+        "tools", "functions", "audio", "web_search_options", "structured_outputs", "add_generation_prompt",
+        "continue_final_message",
+    )
+)  # fmt: skip
 _GUIDED = "guided_"
 
 

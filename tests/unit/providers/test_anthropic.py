@@ -4,12 +4,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
 from narthex.core.capabilities import Limited, State, refusal, state_of, without_effect
 from narthex.core.chat import ChatRequest
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UnsupportedParameter, UpstreamCredentials
+from narthex.core.stream import TextDelta
 from narthex.dialects.openai_chat import FORM, ChatDialect
 from narthex.providers.anthropic import HEADERS, KEY_HEADER, AnthropicChat
 from narthex.wire.sse import encode
@@ -218,3 +220,45 @@ def test_how_to_speak_to_it() -> None:
 def test_is_asked_for_nothing_but_chats() -> None:
     with pytest.raises(NarthexError):
         AnthropicChat().build(EmbeddingsRequest(model="m", fields={}, sent={}), model="m")
+
+
+# --- answers that have begun -----------------------------------------------------------------------------------------
+
+
+def begun_chat(text: str, **fields: Any) -> ChatRequest:
+    body = json.dumps({"model": "m", "messages": HELLO, **fields}).encode()
+    request = ChatDialect().decode(body, profile="openai", strict=True).request
+    assert isinstance(request, ChatRequest)
+    return msgspec.structs.replace(request, begun=text)
+
+
+@pytest.mark.parametrize(
+    ("options", "text", "fields", "continues"),
+    [
+        ({}, "He", {}, True),
+        ({}, "He", {"reasoning_effort": "none"}, True),
+        ({}, "He", {"reasoning_effort": "low"}, False),
+        ({"thinking": False}, "He", {"reasoning_effort": "none"}, True),
+        ({"prefill": False}, "He", {}, False),
+        ({}, " \n", {}, False),
+    ],
+)
+def test_what_it_goes_on_with(options: dict[str, Any], text: str, fields: dict[str, Any], continues: bool) -> None:
+    assert AnthropicChat(**options).continues(begun_chat(text, **fields)) is continues
+
+
+def test_a_beginning_is_sent_without_the_white_space_at_its_end() -> None:
+    body = json.loads(AnthropicChat().build(begun_chat("He \n"), model="m"))
+    assert body["messages"][-1] == {"role": "assistant", "content": [{"type": "text", "text": "He"}]}
+
+
+@pytest.mark.parametrize(("begun", "text"), [("He", " \nwas"), ("He ", "\nwas"), ("He \n", "was"), ("", " \nwas")])
+def test_that_white_space_is_not_told_again(begun: str, text: str) -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {}},
+        {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": " \nwas"}},
+    ]
+    decoder = AnthropicChat().decoder(begun_chat(begun))
+    frames = [frame for each in events for frame in decoder.feed(encode(json.dumps(each).encode()))]
+    assert [event.text for frame in frames for event in frame.events if isinstance(event, TextDelta)] == [text]

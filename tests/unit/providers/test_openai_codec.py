@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from narthex.core.capabilities import State, refusal, state_of
@@ -10,7 +11,7 @@ from narthex.core.chat import ChatRequest
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamCredentials
 from narthex.core.fold import folded
-from narthex.core.stream import Frame
+from narthex.core.stream import Frame, TextDelta
 from narthex.dialects.openai_chat import FIELDS, ChatDialect
 from narthex.providers.openai_codec import HONOURED, OpenAIChat
 from narthex.providers.openai_rows import Row, native, only_words, unnamed, without, without_choice
@@ -281,3 +282,26 @@ def test_a_rule_lets_one_value_pass_and_refuses_another(name: str, rule: Any, pa
     assert error is not None
     assert (error.param or "").startswith(name)
     assert error.code == "unsupported_value"
+
+
+# --- answers that have begun -----------------------------------------------------------------------------------------
+
+
+def begun_chat(text: str, **sent: Any) -> Any:
+    return msgspec.structs.replace(chat(**sent), begun=text)
+
+
+@pytest.mark.parametrize(("prefill", "mark"), [(True, {"prefix": True}), (False, {})])
+def test_a_beginning_is_a_message_to_continue(prefill: bool, mark: dict[str, bool]) -> None:
+    made = codec(Row(honoured=HONOURED, continues="prefix"), prefill=prefill)
+    assert made.continues(begun_chat("The")) is prefill
+    last = json.loads(made.build(begun_chat("The"), model="m"))["messages"][-1]
+    assert last == {"role": "assistant", "content": "The", **mark}
+
+
+@pytest.mark.parametrize(("repeats", "text"), [(True, " sum"), (False, "The sum")])
+def test_a_beginning_that_is_repeated_is_not_told_again(repeats: bool, text: str) -> None:
+    made = codec(Row(honoured=HONOURED, repeats=repeats), prefill=True)
+    answer = {"choices": [{"index": 0, "delta": {"content": "The sum"}, "finish_reason": "stop"}]}
+    frames = list(made.decoder(begun_chat("The")).feed(encode(json.dumps(answer).encode())))
+    assert [event.text for frame in frames for event in frame.events if isinstance(event, TextDelta)] == [text]

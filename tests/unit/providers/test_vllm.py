@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from narthex.core.capabilities import refusal, without_effect
@@ -213,6 +214,17 @@ def test_a_model_may_be_told_to_continue() -> None:
     asked = chat(messages=[HI, {"role": "assistant", "content": "The"}], add_generation_prompt=True)
     assert "continue_final_message" not in json.loads(codec.build(asked, model="m"))
     assert "continue_final_message" not in json.loads(CHAT.build(open_ended, model="m"))
+
+
+@pytest.mark.parametrize("prefill", [True, False])
+def test_a_beginning_is_always_continued(prefill: bool) -> None:
+    codec = VllmChat(ModelTraits(prefill=prefill))
+    request = msgspec.structs.replace(chat(), begun="The")
+    assert codec.continues(request)
+    body = json.loads(codec.build(request, model="m"))
+    assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
+    assert body["messages"][-1] == {"role": "assistant", "content": "The"}
+    assert not VllmChat(ModelTraits(reasoning=True)).continues(request)
 
 
 # --- greedy requests for several choices -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import pytest
 from narthex.engine.local.form.thinking import (
     Marks,
     Thinking,
+    answer_begins,
     effort_variables,
     field_variables,
     heeded,
@@ -65,3 +66,16 @@ def test_fields_of_a_request() -> None:
     assert heeded(EFFORT) == {"reasoning_effort"}
     assert heeded(SWITCH + "{{ verbosity }}") == {"reasoning_effort", "verbosity"}
     assert heeded("") == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("template", "opened", "between"),
+    [
+        ("{{ m.content }}", "assistant\n", ""),
+        (STRIPS, "assistant\n", ""),
+        (STRIPS, "assistant\n<think>\n", "\n</think>\n\n"),
+        (STRIPS, "assistant\n<think>\n\n</think>\n\n", ""),
+    ],
+)
+def test_the_text_of_an_answer_comes_after_thoughts(template: str, opened: str, between: str) -> None:
+    assert answer_begins(template, opened) == between
