@@ -50,4 +50,4 @@ def _plain(value: Any) -> Any:
     if isinstance(value, set | frozenset):
         return sorted(value)
     assert isinstance(value, Path), type(value)  # noqa: S101 - the tree holds nothing else
-    return str(value)
+    return str(value.absolute())

@@ -42,7 +42,18 @@ class Invalid(ConfigError):
 def told(error: pydantic.ValidationError, tree: type[BaseModel]) -> list[tuple[Path, str]]:
     """Every fault of a validation: the setting's place and what is wrong with it."""
     found = error.errors(include_url=False, include_context=False)
-    return [(place, message) for one in found if (place := _place(one, tree)[0]) and (message := _message(one, tree))]
+    placed = [(_place(one, tree)[0], one) for one in found]
+    return [
+        (place, message)
+        for place, one in placed
+        if not (one["type"] == "too_short" and any(_within(other, place) for other, _ in placed))
+        and (message := _message(one, tree))
+    ]
+
+
+def _within(place: Path, outer: Path) -> bool:
+    """A list without its faulty elements may be too short, which says nothing."""
+    return len(place) > len(outer) and place[: len(outer)] == outer
 
 
 def _message(error: Any, tree: type[BaseModel]) -> str:

@@ -34,8 +34,9 @@ class Reading:
         self._source = source
 
     def add(self, found: Iterable[tuple[faults.Path, str]]) -> None:
-        """Add faults that only a look at several settings shows, by their places in the tree."""
-        self.faults += [self._source.fault(*each) for each in found if not self._source.excuses(each[0])]
+        """Add faults that only a look at several settings shows, by their places; none where the file is not known."""
+        if not self._source.is_lost:
+            self.faults += [self._source.fault(*each) for each in found if not self._source.excuses(each[0])]
 
     def checked(self) -> Settings:
         """The settings, if nothing is wrong with them.

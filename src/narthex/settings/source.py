@@ -34,6 +34,11 @@ class Source:
         if file is not None:
             self._read(file)
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether there is a file and nothing of it could be read."""
+        return bool(self.faults) and self._root is None
+
     def fault(self, path: faults.Path, message: str) -> Fault:
         """A fault of the setting at `path`, with its place where it stands in this file."""
         mark = self._mark(path)

@@ -1,0 +1,100 @@
+"""Faults between settings: names that lead nowhere, or that two things have."""
+
+from pathlib import Path
+
+import pytest
+
+from narthex.serving.following import Options
+from narthex.serving.names import known_here, not_fetched
+from narthex.settings import read
+
+HEAD = "providers: {gpu: {base_url: 'http://h/v1'}}\n"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def faults(text: str) -> list[str]:
+    Path("narthex.yaml").write_text(text)
+    return [str(fault).partition(": ")[2] for fault in Options().read().faults]
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ("deployments: [gpi/x]", "models.0.deployments.0: there is no provider 'gpi'; did you mean 'gpu'?"),
+        ("deployments: [gpu/x, gpu]", "models.0.deployments.1: needs the name of a model: gpu/<model>"),
+        ("deployments: [{to: none/x, weight: 1}]", "models.0.deployments.0.to: there is no provider 'none'"),
+        ("deployments: [local/smollm]", "models.0.deployments.0: there is no model 'smollm' here"),
+        (
+            "deployments: [gpu/x], fallbacks: {context_window: [a/b]}",
+            "models.0.fallbacks.context_window.0: there is no provider 'a'",
+        ),
+        (
+            "deployments: [gpu/x], fallbacks: {content_filter: [locl/b]}",
+            "models.0.fallbacks.content_filter.0: there is no provider 'locl'; did you mean 'local'?",
+        ),
+    ],
+)
+def test_a_deployment_must_be_there(row: str, said: str) -> None:
+    (fault,) = faults(f"{HEAD}models: [{{name: m, {row}}}]\n")
+    assert fault.startswith(said)
+
+
+def test_a_name_stands_for_one_thing() -> None:
+    rows = ("a, deployments: [gpu/x]", "a, deployments: [gpu/y]", "all-minilm-l6-v2, deployments: [gpu/y]")
+    text = f"{HEAD}models:\n" + "".join(f"- {{name: {row}}}\n" for row in rows)
+    assert faults(text) == [
+        "models.1.name: 'a' is the name of models.0 already",
+        "models.2.name: 'all-minilm-l6-v2' is the name of a model of this server",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("providers: {local: {type: groq}}", "providers.local: the name stands for this server's own models"),
+        ("providers: {a/b: {type: groq}}", "providers.a/b: a name must not be empty, and have no slash"),
+        ("providers: {a: {base_url: 'ftp://h'}}", "providers.a.base_url: The address of a model's server must begin"),
+        ('providers: {a: {type: groq, api_key: "x\\ny"}}', "providers.a.api_key: a key has only printable ASCII"),
+        ("engine: {models: {m: {source: /no/file.gguf}}}", "engine.models.m.source: There is no file"),
+        ("http: {tls: {cert: no.pem, key: no.pem}}", "http.tls.cert: the TLS file no.pem can't be read"),
+    ],
+)
+def test_what_can_t_be_used_is_told_with_its_place(text: str, said: str) -> None:
+    assert faults(text)[0].startswith(said)
+
+
+def test_faults_between_settings_are_told_beside_invalid_ones() -> None:
+    text = "port: x\nproviders: {gpu: {type: vllm}, 7: 7}\nengine: 5\n"
+    text += "models: [{name: m, deployments: [gpu/x, cpu/x, 3]}, 4, {name: 5}]"
+    told = faults(text)
+    assert "models.0.deployments.1: there is no provider 'cpu'; did you mean 'gpu'?" in told
+    assert any(fault.startswith("port") for fault in told)
+    assert not any("'gpu'" in fault and "no provider" in fault and "cpu" not in fault for fault in told)
+
+
+def test_names_of_an_invalid_file_are_not_judged_where_the_environment_says_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("NARTHEX_PROVIDERS__CPU__TYPE", "groq")
+    assert len(faults("port: x\nmodels: [{name: m, deployments: [cpu/x]}]")) == 1
+
+
+def test_a_variable_that_is_not_set_is_all_that_is_said_of_it() -> None:
+    assert faults("providers: {a: {base_url: ${NOWHERE}}}") == [
+        "providers.a.base_url: the environment variable NOWHERE is not set"
+    ]
+
+
+def test_the_default_models_are_fetched_by_a_start_alone() -> None:
+    Path("narthex.yaml").write_text("embedder: {default: null}\n")
+    reading = read()
+    assert known_here(reading) == {"smollm2-135m-instruct"}
+    told = list(not_fetched(reading, Path("narthex-data")))
+    assert [path for path, _ in told] == [("engine", "default")]
+    Path("narthex.yaml").write_text("port: x\ndata: here\nengine: {default: null}\n")
+    assert known_here(read()) == {"all-minilm-l6-v2"}
+    assert list(not_fetched(read(), Path("narthex-data"))) == []
