@@ -51,6 +51,9 @@ class ScriptedDeployment:
     def capabilities(self, surface: Surface) -> Capabilities | None:
         return self._takes
 
+    def continues(self, call: Call) -> bool:
+        return True
+
     def open(self, call: Call) -> Opened:
         return self._open(call)
 

@@ -11,9 +11,10 @@ RUNNING, ANSWERED, FILTERED, LEFT = "running", "answered", "filtered", "left"
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     """One deployment that was asked. `outcome`: one of the words above, or the name of an error's class.
 
-    `usage`: as it told it, with an answer's beginning that it went on with in its prompt; None: it told none.
-    `pieces`: how many pieces of output it sent, each of a token or a few: what is known where it told no usage.
-    Every attempt is billed by these, and not by the `usage` of the answer, in which the prompt counts once.
+    `usage`: as it is billed, so with an answer's beginning that it went on with in its prompt, and with the prompt of
+    every request where several were made for several choices; None: it told none. `pieces`: how many pieces of output
+    it sent, each of a token or a few: what is known where it told no usage. Price attempts by these, and not by the
+    `usage` of the answer, in which the prompt counts once.
     """
 
     deployment: str

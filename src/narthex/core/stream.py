@@ -233,10 +233,11 @@ class Frame:
     """One complete wire frame of a provider, with the two facts that every request needs; decoded on demand.
 
     `format` names the wire format of `data` (e.g. "openai.chat"); a dialect of the same format may pass it on. A frame
-    made by a driver has no wire form: `format` is "" and its events are given.
+    made by a driver has no wire form: `format` is "" and its events are given. `billed`: what the servers behind it
+    counted, where that is not what the caller is told of (`usage`).
     """
 
-    __slots__ = ("_decode", "_events", "data", "finishes", "format", "usage")
+    __slots__ = ("_decode", "_events", "billed", "data", "finishes", "format", "usage")
 
     def __init__(
         self,
@@ -247,19 +248,22 @@ class Frame:
         decode: Callable[[bytes], tuple[Event, ...]] | None = None,
         finishes: bool = False,
         usage: Usage | None = None,
+        billed: Usage | None = None,
     ) -> None:
         self.format = format
         self.data = data
         self.finishes = finishes
         self.usage = usage
+        self.billed = billed
         self._events = events
         self._decode = decode
 
     @classmethod
-    def of(cls, *events: Event) -> "Frame":
+    def of(cls, *events: Event, billed: Usage | None = None) -> "Frame":
         """A frame without a wire form."""
         usage = next((event.usage for event in events if isinstance(event, UsageReported)), None)
-        return cls(events=events, finishes=any(isinstance(event, ChoiceFinished) for event in events), usage=usage)
+        finishes = any(isinstance(event, ChoiceFinished) for event in events)
+        return cls(events=events, finishes=finishes, usage=usage, billed=billed)
 
     @property
     def events(self) -> tuple[Event, ...]:

@@ -27,7 +27,7 @@ class Repeated:
         return map(self._repeated, self._decoder.end())
 
     def _repeated(self, frame: Frame) -> Frame:
-        return Frame.of(*(event for each in frame.events for event in self._each(each)))
+        return Frame.of(*(event for each in frame.events for event in self._each(each)), billed=frame.usage)
 
     def _each(self, event: Event) -> Iterator[Event]:
         if isinstance(event, UsageReported):

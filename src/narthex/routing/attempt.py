@@ -31,7 +31,7 @@ class Spent:
     def add(self, frame: Frame) -> None:
         """It sent this frame of output."""
         if frame.usage is not None:
-            self.usage = frame.usage
+            self.usage = frame.billed or frame.usage
         elif not frame.finishes:
             self.pieces += 1
 

@@ -6,7 +6,7 @@ A seed counts up from choice to choice: equal seeds would give equal answers.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import get_args
 
@@ -23,6 +23,9 @@ from narthex.ipc.tasks import TaskSet
 AT_ONCE = 8
 """Requests of one fan-out that run side by side."""
 
+_GENERATED = (
+    "completion_tokens", "reasoning_tokens", "accepted_prediction_tokens", "rejected_prediction_tokens",
+)  # fmt: skip
 _HELD_FRAMES = 64
 _SEEDS = 2**64
 
@@ -107,7 +110,8 @@ class FanOut:
                 if events := tuple(one_of(event, number, count=count) for event in mine):
                     yield Frame.of(*events)
         if used:
-            yield Frame.of(UsageReported(_together(list(used.values()))))
+            parts = list(used.values())
+            yield Frame.of(UsageReported(_together(parts)), billed=_added(parts, Usage.__struct_fields__))
 
     async def _answer(self, part: Call, number: int, items: asyncio.Queue[_Item], gate: asyncio.Semaphore) -> None:
         """One request; whatever ends it reaches the reader."""
@@ -136,10 +140,9 @@ def _part(call: Call, request: ChatRequest | CompletionRequest, number: int) -> 
 
 def _together(parts: list[Usage]) -> Usage:
     """The prompt as one of them counted it, everything that was generated added up."""
-    return msgspec.structs.replace(
-        parts[0],
-        completion_tokens=sum(part.completion_tokens for part in parts),
-        reasoning_tokens=sum(part.reasoning_tokens for part in parts),
-        accepted_prediction_tokens=sum(part.accepted_prediction_tokens for part in parts),
-        rejected_prediction_tokens=sum(part.rejected_prediction_tokens for part in parts),
-    )
+    return _added(parts, _GENERATED)
+
+
+def _added(parts: list[Usage], counts: Iterable[str]) -> Usage:
+    """The first of them with these counts of all."""
+    return msgspec.structs.replace(parts[0], **{name: sum(getattr(part, name) for part in parts) for name in counts})

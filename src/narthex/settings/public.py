@@ -45,7 +45,7 @@ class Timeouts(Part):
 
 
 class Retry(Part):
-    """What happens when an attempt fails before its first output."""
+    """What happens when an attempt fails."""
 
     attempts: PositiveInt | None = Field(
         None, description="The most attempts for one request; none: 3, or one for each deployment if those are more."

@@ -417,3 +417,18 @@ def test_the_tier_is_told_where_it_was_asked_for(
     assert [chunk.get("service_tier") for chunk in chunks] == [answered] * 3
     assert [chunk["system_fingerprint"] for chunk in chunks] == ["fp_x"] * 3
     assert whole(call, *TEXT).get("service_tier") == (None if asked is None else "default")
+
+
+def test_events_may_follow_what_was_passed_on(make_call: MakeCall) -> None:
+    """As they do where another server goes on with the answer of one that broke off."""
+    first = foreign(delta(role="assistant", content="a"), system_fingerprint="fp_1")
+    rest = (Frame.of(TextDelta(0, "b")), Frame.of(ChoiceFinished(0, "stop"), UsageReported(USAGE)))
+    chunks = relay(make_call("chat", STREAMED), first, *rest)
+    assert chunks.pop()["usage"]["total_tokens"] == 12
+    assert [chunk["choices"][0]["delta"] for chunk in chunks] == [
+        {"role": "assistant", "content": "a"},
+        {"content": "b"},
+        {},
+    ]
+    assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
+    assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["system_fingerprint"]) for chunk in chunks}) == 1

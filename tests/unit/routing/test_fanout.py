@@ -176,3 +176,12 @@ def test_what_it_honours():
         assert with_choices(honoured, surface) is honoured
     assert FanOut(ScriptedDeployment(takes=None)).capabilities("chat") is None
     assert (FanOut(ScriptedDeployment()).capabilities("completions") or {})["n"] is State.EMULATED
+
+
+async def test_the_prompt_of_every_request_is_billed() -> None:
+    within = OneAtATime()
+    async with FanOut(within).open(chat(3)) as frames:
+        (last,) = [frame async for frame in frames if frame.usage is not None]
+    assert last.usage == Usage(prompt_tokens=7, completion_tokens=9)
+    assert last.billed == Usage(prompt_tokens=21, completion_tokens=9)
+    assert FanOut(within).continues(chat(1))

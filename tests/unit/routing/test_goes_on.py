@@ -9,7 +9,7 @@ from tests.routing_parts import FILTERED, Played, a_call, outcomes, routed, says
 from tests.scripted_deployment import START, STOP, USED, text
 from tests.virtual_time import VirtualLoop
 
-from narthex.core.chat import ChatRequest
+from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.errors import (
     EngineCrashed,
     NarthexError,
@@ -19,7 +19,7 @@ from narthex.core.errors import (
     UpstreamUnavailable,
 )
 from narthex.core.ports import Call
-from narthex.core.stream import Frame, TextDelta, Usage, UsageReported
+from narthex.core.stream import ChoiceFinished, Frame, TextDelta, Usage, UsageReported
 from narthex.routing.route import Rules
 
 pytestmark = pytest.mark.anyio
@@ -96,6 +96,17 @@ async def test_what_nobody_could_mend_is_told_at_once(error: NarthexError) -> No
     assert two.opened == 0
 
 
+async def test_at_its_limit_an_answer_ends_where_it_broke_off() -> None:
+    one, two = Played("a/1", BROKEN), Played("a/2", REST, goes_on=True)
+    made = call(max_tokens=2)
+    assert isinstance(made.request, ChatRequest)
+    made.request = msgspec.structs.replace(made.request, sampling=Sampling(max_tokens=2))
+    async with routed(one, two, rules=RULES).open(made) as frames:
+        seen = [event async for frame in frames for event in frame.events]
+    assert seen[-2:] == [ChoiceFinished(0, "length"), UsageReported(Usage(prompt_tokens=0, completion_tokens=2))]
+    assert two.opened == 0
+
+
 async def test_a_filter_may_end_the_rest() -> None:
     """What the caller has can't be taken back, so nobody else is asked."""
     one, two = Played("a/1", BROKEN), Played("a/2", FILTERED, goes_on=True)
@@ -112,6 +123,14 @@ async def test_a_whole_answer_is_made_anew_by_whoever_is_next() -> None:
     assert await told(routed(one, two, rules=Rules(attempts=2)), made) == "anew"
     assert outcomes(made) == [("a/1", "UpstreamUnavailable"), ("a/2", "answered")]
     assert [(each.pieces, each.usage is None) for each in made.attempts] == [(2, True), (1, False)]
+
+
+async def test_an_attempt_is_accounted_for_as_it_is_billed() -> None:
+    billed = Usage(prompt_tokens=9, completion_tokens=2)
+    used = Frame.of(UsageReported(Usage(prompt_tokens=3, completion_tokens=2)), billed=billed)
+    made = call()
+    assert await told(routed(Played("a/1", (START, text("Hi"), STOP, used))), made) == "Hi"
+    assert made.attempts[0].usage == billed
 
 
 async def test_a_whole_answer_keeps_its_order() -> None:
