@@ -10,7 +10,7 @@ from typing import Any
 
 import openai
 import pytest
-from tests.callers import CHAT, EMBEDDINGS, Answer, ask, connected
+from tests.callers import CHAT, COMPLETIONS, EMBEDDINGS, Answer, ask, connected
 from tests.served_gateway import (
     DONE,
     HELLO,
@@ -41,7 +41,6 @@ pytestmark = pytest.mark.anyio
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 TYPES = {"one": "openai", "two": "openai", "wide": "openai", "vllm": "vllm", "claude": "anthropic"}
-ALONE, PAIR, EMBEDS = "alone", "pair", "embeds"
 
 ERROR_EVENT = json.dumps({"error": {"message": "No.", "type": "server_error", "code": 500}}).encode()
 EARLY_FAULTS = {
@@ -69,17 +68,17 @@ LATE_FAULTS = {
 
 def models() -> list[dict[str, Any]]:
     """A name for each case, so that no case meets another's breakers."""
-    limits = {"timeouts": {"first_token": 0.4, "idle": 0.4, "total": 20}}
+    limits = {"timeouts": {"first_token": 0.8, "idle": 0.8, "total": 20}}
     pair = {**limits, "retry": {"attempts": 2, "backoff": 0.01, "cooldown": 0.01}}
     single = {**limits, "retry": {"attempts": 1}}
     rows = [
         {"name": f"{fault} {stream}", "deployments": [f"one/{fault} {stream}", f"two/{fault} {stream}"], **pair}
-        for fault in [*EARLY_FAULTS, PAIR, "alive", "patient", "long", "filtered"]
+        for fault in [*EARLY_FAULTS, "alive", "patient", "long", "filtered", "completions", "embeddings"]
         for stream in (False, True)
     ]
     for row in rows:
         row["fallbacks"] = {"context_window": ["wide/long"], "content_filter": ["wide/filtered"]}
-    rows += [{"name": fault, "deployments": [f"one/{fault}"], **single} for fault in [*LATE_FAULTS, ALONE, "hush"]]
+    rows += [{"name": fault, "deployments": [f"one/{fault}"], **single} for fault in [*LATE_FAULTS, "hush"]]
     rows += [{"name": f"pinned {stream}", "deployments": [f"one/pinned {stream}"], **pair} for stream in (False, True)]
     rows += [{"name": name, "deployments": [f"{name}/m"]} for name in ("vllm", "claude")]
     return [*rows, {"name": "slow", "deployments": ["one/slow"]}]
@@ -116,6 +115,22 @@ async def test_the_next_answers_whatever_the_first_does_before_its_first_word(
         answer = await chat(server, f"{fault} {stream}", stream=stream)
         assert (text(answer), by(answer)) == ("Hi there", ("two", "2"))
         assert (len(one.requests), len(two.requests)) == (1, 1)
+
+
+@STREAMED
+async def test_completions_and_embeddings_fall_back_like_chats(server: Server, folder: Path, stream: bool) -> None:
+    line = json.dumps({"object": "text_completion", "choices": [{"index": 0, "text": "Hi", "finish_reason": "stop"}]})
+    numbers = whole({"data": [{"index": 0, "embedding": [1.0]}], "usage": {"prompt_tokens": 1, "total_tokens": 1}})
+    async with (
+        serving(folder, "one", refusing(500)) as one,
+        serving(folder, "two", streaming(line.encode(), DONE), numbers),
+    ):
+        body = {"model": f"completions {stream}", "prompt": "Once", "stream": stream}
+        answer = await ask(server, COMPLETIONS, body)
+        assert (answer.whole, b'"text":"Hi"' in answer.body, by(answer)) == (True, True, ("two", "2")), answer
+        answer = await ask(server, EMBEDDINGS, {"model": f"embeddings {stream}", "input": "Once"})
+        assert (answer.json["data"][0]["embedding"], by(answer)) == ([1.0], ("two", "2"))
+        assert len(one.requests) == 2
 
 
 @STREAMED
@@ -192,7 +207,7 @@ async def test_a_server_that_says_nothing_is_given_up_in_time(server: Server, fo
         began_s = time.monotonic()
         answer = await chat(server, "hush", stream=stream)
         assert (answer.status, answer.json["error"]["code"]) == (504, "timeout")
-        assert 0.4 <= time.monotonic() - began_s < 5
+        assert 0.8 <= time.monotonic() - began_s < 5
         await asyncio.wait_for(one.peers[0].closed.wait(), 5)
 
 

@@ -48,17 +48,24 @@ class Section:
         self._items = {str(key.value): (key, value) for key, value in node.value}
 
     def _twice(self) -> None:
+        """Tell of keys that stand here twice; those that are merged into the map stand elsewhere."""
+        begin, end = self._node.start_mark.index, self._node.end_mark.index
         found: dict[str, yaml.Node] = {}
         for key, _ in self._node.value:
-            if key.value in found:
-                self._account.tell(found[key.value], self._below(key.value), "given twice: the last one counts")
-            found[key.value] = key
+            if begin <= key.start_mark.index < end:
+                if key.value in found:
+                    self._account.tell(found[key.value], self._below(key.value), "given twice: the last one counts")
+                found[key.value] = key
 
     def __contains__(self, key: str) -> bool:
         return key in self._items
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._items)
+
+    def line(self, key: str) -> int:
+        """Where a key stands."""
+        return int(self._items[key][0].start_mark.line) + 1
 
     # --- taking
 

@@ -6,6 +6,7 @@ told: `Section.rest` sees to those that nobody asked for.
 
 from typing import Any
 
+from narthex.importing import litellm_entries
 from narthex.importing import litellm_reasons as reasons
 from narthex.importing.document import Section, read
 from narthex.importing.litellm_models import ModelList
@@ -24,9 +25,8 @@ def convert(text: str) -> Imported:
     """
     top, account = read(text, sections=SECTIONS, what="LiteLLM configuration")
     variables = Variables(text)
-    models = ModelList(variables)
-    for entry in top.sections("model_list"):
-        models.add(entry)
+    entries = [litellm_entries.read(section, variables) for section in top.sections("model_list")]
+    models = ModelList([entry for entry in entries if entry is not None], variables)
     router, litellm = top.section("router_settings"), top.section("litellm_settings")
     both = Both(router, litellm)
     rows = Tables(models, rules(both), both).rows()
@@ -48,7 +48,6 @@ def convert(text: str) -> Imported:
         notes=notes(variables, models.providers),
         told=tuple(sorted(account.told, key=lambda one: one.line)),
         carried=frozenset(account.carried),
-        variables=frozenset(variables.used),
     )
 
 

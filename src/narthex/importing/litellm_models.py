@@ -4,19 +4,16 @@ Source: LiteLLM's pages on its proxy's configuration and on load balancing, Nove
 """
 
 import re
+from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
-from narthex.core.errors import ConfigError
 from narthex.importing.document import Section
-from narthex.importing.litellm_reasons import ENTRY, OTHERWISE, PARAMS
-from narthex.importing.litellm_servers import COMPATIBLE, Meant, meant
+from narthex.importing.litellm_entries import Entry
+from narthex.importing.litellm_reasons import PARAMS
+from narthex.importing.litellm_servers import COMPATIBLE, Meant
 from narthex.importing.variables import Variables
-from narthex.upstream.address import Address
-
-_MODES = frozenset(("chat", "completion", "embedding", "image_generation", "responses"))
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,50 +34,32 @@ class Group(msgspec.Struct, kw_only=True):
 
 
 class ModelList:
-    """The groups by name, and the providers' rows by name, as entry after entry is added."""
+    """The groups by name, and the providers' rows by name."""
 
-    def __init__(self, variables: Variables) -> None:
+    def __init__(self, entries: Iterable[Entry], variables: Variables) -> None:
         self.groups: dict[str, Group] = {}
         self.providers: dict[str, dict[str, Any]] = {}
         self._wildcards: list[tuple[str, str]] = []
         self._variables = variables
+        known = list(entries)
+        for entry in known:
+            if entry.meant.server.key is not None and entry.params.text("api_key") is None:
+                variables.use(entry.meant.server.key)  # so that no secret of the file gets this name
+        for entry in known:
+            self._add(entry)
+        self._wildcards.sort(key=lambda wildcard: len(wildcard[0]), reverse=True)
 
-    def add(self, entry: Section) -> None:
-        """One entry of the list."""
-        name, params = entry.text("model_name"), entry.section("litellm_params")
-        model = params.text("model") if params is not None else None
-        if name is None or params is None or model is None:
-            entry.tell_all("it needs a `model_name`, and `litellm_params` with a `model`")
+    def _add(self, entry: Entry) -> None:
+        provider = self._provider(entry)
+        to = f"{provider}/{entry.meant.model}"
+        if not entry.of_many:
+            self._deploy(entry.name, to, entry.params)
+            entry.close()
             return
-        try:
-            base = self._base(params)
-        except ConfigError:
-            entry.tell_all("its `api_base` is no address that can be used")
-            return
-        found = meant(model, kind=params.text("custom_llm_provider"), base=base)
-        info = entry.section("model_info")
-        mode = (info.text("mode") if info is not None else None) or "chat"
-        if mode not in _MODES:
-            found = "models of that `mode` are not served"
-        if isinstance(found, str):
-            entry.tell_all(found)
-            return
-        if found.model == model and "/" in model and "custom_llm_provider" not in params:
-            params.tell("model", "its prefix is none that is known: it is taken for a part of the name", of="(prefix)")
-        provider = self._provider(found, base, params)
-        if "*" in model or ("*" in name and name != "*"):
-            entry.tell(
-                "model_name", f"no name stands for many: give each a row under `models`, as `{provider}/<model>`"
-            )
-            self._wildcards.append((name, f"{provider}/{found.model}"))
-            self._wildcards.sort(key=lambda wildcard: len(wildcard[0]), reverse=True)
-            params.rest(PARAMS, "it is for the rows of its names")
-        else:
-            self._deploy(name, f"{provider}/{found.model}", params)
-            params.rest(PARAMS, OTHERWISE)
-        if info is not None:
-            info.rest({}, ENTRY["model_info"])
-        entry.rest(ENTRY, OTHERWISE)
+        why = f"no name stands for many: give each a row under `models`, as `{provider}/<model>`"
+        entry.section.tell("model_name", why)
+        self._wildcards.append((entry.name, to))
+        entry.close("it is for the rows of its names")
 
     def mention(self, name: str) -> bool:
         """Whether anybody answers for a name; one that only a wildcard knows gets a group of its own."""
@@ -117,47 +96,22 @@ class ModelList:
 
     # --- their servers
 
-    def _base(self, params: Section) -> str | None:
-        """The address as it stands there, or `${NAME}`; without a slash at its end, and without secrets in it.
-
-        Raises:
-            ConfigError: what stands there is none.
-        """
-        key = "api_base" if "api_base" in params else "base_url"
-        given, text = params.value(key), params.text(key)
-        if not given:
-            return None
-        if (variable := self._variables.reference(text or "")) is not None:
-            return variable
-        try:
-            parts = urlsplit((text or "").strip())
-        except ValueError:
-            raise ConfigError("The address of a model's server can't be read.") from None
-        if parts.query or parts.username or parts.fragment:
-            params.tell(key, "what stands before the host or behind the path is not taken over", of="(parts)")
-        bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-        Address.parse(bare)
-        return bare
-
-    def _provider(self, found: Meant, base: str | None, params: Section) -> str:
-        server = found.server
-        if base is not None and not server.own_address:
-            params.tell("api_base" if "api_base" in params else "base_url", "it is not an address of OpenAI's format")
-            base = None
+    def _provider(self, entry: Entry) -> str:
+        server, base = entry.meant.server, entry.base
         if base is None and server.base is not None:
             base = self._variables.use(server.base)
         row: dict[str, Any] = {"type": server.type}
         if base is not None or server.base_url is not None:
             row["base_url"] = server.address(base) if base is not None else server.base_url
-        if (key := self._key(found, params)) is not None:
+        if (key := self._key(entry.meant, entry.params)) is not None:
             row["api_key"] = key
         for name, known in self.providers.items():
             if known == row:
                 return name
-        number, name = 1, found.name
+        number, name = 1, entry.meant.name
         while name in self.providers:
             number += 1
-            name = f"{found.name}-{number}"
+            name = f"{entry.meant.name}-{number}"
         self.providers[name] = row
         return name
 
@@ -168,7 +122,7 @@ class ModelList:
                 params.tell("model", f"no key is sent to `{found.name}`: give the provider its `api_key`", of="(key)")
             return self._variables.use(found.server.key) if found.server.key is not None else None
         variable = self._variables.reference(text)
-        return variable or self._variables.secret(text, of=found.name, where=f"{params.path}.api_key")
+        return variable or self._variables.secret(text, of=found.name, line=params.line("api_key"))
 
 
 def _pattern(name: str) -> re.Pattern[str]:

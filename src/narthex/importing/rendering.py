@@ -1,5 +1,6 @@
 """Our configuration file as text: what was carried over, what has to be set, and what was left out, as comments."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ from typing_extensions import override
 
 from narthex.importing.document import Told
 from narthex.importing.variables import Variables
+
+_VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
 class _Plain(yaml.SafeDumper):
@@ -22,14 +25,13 @@ class _Plain(yaml.SafeDumper):
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a file. `settings`: ours. `notes`: what is to be done; `told`: what was left out.
 
-    `carried`: the paths of what was taken over. `variables`: which the file refers to.
+    `carried`: the paths of what was taken over.
     """
 
     settings: dict[str, Any]
     notes: tuple[str, ...]
     told: tuple[Told, ...]
     carried: frozenset[str]
-    variables: frozenset[str]
 
     def text(self) -> str:
         """The file to write."""
@@ -46,10 +48,11 @@ class Imported(msgspec.Struct, frozen=True, kw_only=True):
 def notes(variables: Variables, providers: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
     """What is to be done before the file can be used. `providers`: the rows that it has."""
     found = ["A gateway alone: without the lines `engine` and `embedder`, models of this server's own are there too."]
-    if others := sorted(variables.used - variables.literal.keys()):
+    named = {name for row in providers.values() for value in row.values() for name in _VARIABLE.findall(value)}
+    if others := sorted(named - variables.literal.keys()):
         found.append(f"Set these environment variables: {', '.join(others)}.")
-    for name, where in variables.literal.items():
-        found.append(f"Set {name} to the secret that stands at {where}: secrets are not copied.")
+    for name, line in variables.literal.items():
+        found.append(f"Set {name} to the secret that stands in line {line}: secrets are not copied.")
     for name, row in providers.items():
         if "$" in row.get("base_url", ""):
             found.append(

@@ -10,7 +10,7 @@ class Variables:
 
     def __init__(self, text: str) -> None:
         self.named = frozenset(_THEIRS.findall(text))
-        self.literal: dict[str, str] = {}
+        self.literal: dict[str, int] = {}
         self.used: set[str] = set()
         self._of_secret: dict[tuple[str, str], str] = {}
 
@@ -24,14 +24,14 @@ class Variables:
         self.used.add(name)
         return f"${{{name}}}"
 
-    def secret(self, value: str, *, of: str, where: str) -> str:
+    def secret(self, value: str, *, of: str, line: int) -> str:
         """`${NAME}` for a secret that stood in the file. The same secret of the same kind of server has one name.
 
-        `of`: the kind of server; `where`: the line it stands in. `literal` tells that line by the variable's name.
+        `of`: the kind of server; `line`: where it stands. `literal` tells that line by the variable's name.
         """
         if (of, value) not in self._of_secret:
             self._of_secret[of, value] = self._free(re.sub(r"[^A-Z0-9]+", "_", of.upper()))
-            self.literal[self._of_secret[of, value]] = where
+            self.literal[self._of_secret[of, value]] = line
         return self.use(self._of_secret[of, value])
 
     def _free(self, stem: str) -> str:

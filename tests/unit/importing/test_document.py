@@ -112,7 +112,8 @@ def test_a_part_of_a_value_may_be_left_out() -> None:
 
 def test_merged_maps_count_and_keys_given_twice_are_told() -> None:
     section, account = top("x: &x {b: 1, c: 2}\na: {<<: *x, c: 3}\nlist: 1\nlist: 2\n")
-    merged = section.section("a")
+    for _ in range(2):
+        merged = section.section("a")
     assert merged is not None
     assert (merged.number("b"), merged.number("c")) == (1, 3)
     assert section.number("list") == 2

@@ -140,7 +140,19 @@ def test_a_literal_secret_becomes_a_variable_that_is_not_taken() -> None:
     keys = [row["api_key"] for row in made.settings["providers"].values()]
     assert keys == ["${OPENAI_2_API_KEY}", "${OPENAI_API_KEY}"]
     assert models(made)["c"]["deployments"] == models(made)["a"]["deployments"]
-    assert any("OPENAI_2_API_KEY" in note and "model_list.0" in note for note in made.notes)
+    assert any("OPENAI_2_API_KEY" in note and "line 3" in note for note in made.notes)
+
+
+def test_a_literal_secret_is_not_taken_for_the_one_that_litellm_reads_by_itself() -> None:
+    made = of({"name": "a", "model": "gpt-4o", "api_key": "sk-canary"}, {"name": "b", "model": "gpt-4o"})
+    assert models(made)["a"]["deployments"] != models(made)["b"]["deployments"]
+    keys = [row["api_key"] for row in made.settings["providers"].values()]
+    assert keys == ["${OPENAI_2_API_KEY}", "${OPENAI_API_KEY}"]
+
+
+def test_a_variable_of_what_was_left_out_is_not_asked_for() -> None:
+    made = one(model="bedrock/x", api_base="os.environ/BEDROCK")
+    assert not any("BEDROCK" in note for note in made.notes)
 
 
 def test_nobodys_key_is_sent_to_another_server() -> None:
