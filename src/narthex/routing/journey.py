@@ -89,6 +89,10 @@ class Journey:
                 raise error
             self._itinerary.failed(deployment, error, now_s=_now())
 
+    def could_go_on(self, asked: Call) -> bool:
+        """Whether there is anybody who could go on as `asked` says."""
+        return any(each.continues(asked) for each in self._route.deployments)
+
     def broke_off(self, deployment: Deployment, error: NarthexError, *, asked: Call) -> None:
         """An attempt ended after its commit point; from now on those are asked that can go on as `asked` says.
 

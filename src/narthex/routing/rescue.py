@@ -37,6 +37,8 @@ _NEVER = frozenset(
     )
 )  # fmt: skip
 _GUIDED = "guided_"
+_UNREAD = 128
+"""Frames that are kept as they came: most streams end well, and nobody asks what was in them."""
 
 
 def can_be_rescued(request: Request) -> TypeGuard[ChatRequest | CompletionRequest]:
@@ -61,30 +63,28 @@ class Told:
 
     def __init__(self, request: ChatRequest | CompletionRequest) -> None:
         self._request = request
+        self._unread: list[Frame] = []
         self._pieces: list[str] = []
         self._thoughts = 0
         self._final = False
         self._begun_pieces: int | None = None  # of the attempt under way; None: it answers from the beginning
 
-    @property
-    def spent(self) -> int:
-        """About how many tokens the caller has: servers send each in a piece of its own, or a few together."""
-        return len(self._pieces) + self._thoughts
-
     def next(self, frame: Frame) -> Frame:
         """A frame of the attempt under way, as the caller is to have it.
 
         Raises:
-            UpstreamProtocolError: it can't be read, or does not go on with the answer.
+            UpstreamProtocolError: it does not go on with the answer, or can't be read.
         """
         if self._begun_pieces is not None:
             frame = Frame.of(*self._following(frame.events, self._begun_pieces))
-        for event in frame.events:
-            self._note(event)
+        self._unread.append(frame)
+        if len(self._unread) == _UNREAD:
+            self._read()
         return frame
 
     def continuation(self) -> Request | None:
         """What to ask for so that the answer goes on; None where that can't be. The next frames belong to it."""
+        self._read()
         if self._final or not self._pieces:
             return None
         self._begun_pieces = len(self._pieces)
@@ -92,7 +92,7 @@ class Told:
         limit = request.sampling.max_tokens
         if limit is None:
             return msgspec.structs.replace(request, begun=begun)
-        left = limit - self.spent
+        left = limit - self._spent
         fields: Mapping[str, Any] = {name: left for name in _LIMITS if name in request.fields}
         return msgspec.structs.replace(
             request,
@@ -105,11 +105,26 @@ class Told:
     @property
     def at_its_limit(self) -> Frame | None:
         """The end of an answer that broke off where it had to end anyway; None where there is more to come."""
+        self._read()
         limit = self._request.sampling.max_tokens
-        if self._final or limit is None or self.spent < limit:
+        if self._final or limit is None or self._spent < limit:
             return None
-        usage = Usage(prompt_tokens=0, completion_tokens=self.spent, reasoning_tokens=self._thoughts)
+        usage = Usage(prompt_tokens=0, completion_tokens=self._spent, reasoning_tokens=self._thoughts)
         return Frame.of(ChoiceFinished(0, "length"), UsageReported(usage))
+
+    @property
+    def _spent(self) -> int:
+        """About how many tokens the caller has: servers send each in a piece of its own, or a few together."""
+        return len(self._pieces) + self._thoughts
+
+    def _read(self) -> None:
+        try:
+            for frame in self._unread:
+                for event in frame.events:
+                    self._note(event)
+        except UpstreamProtocolError:
+            self._final = True  # nobody knows what the caller has of it
+        self._unread.clear()
 
     def _note(self, event: Event) -> None:
         if isinstance(event, TextDelta):

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from random import Random
 
+import msgspec
 import structlog
 
 from narthex.core.chat import ChatRequest
@@ -92,7 +93,7 @@ class Router:
     async def _frames(self, call: Call, journey: Journey) -> AsyncGenerator[Frame, None]:
         """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`."""
         request = call.request
-        told = Told(request) if journey.rules.rescue and can_be_rescued(request) else None
+        told = _told(call, journey)
         streams = not isinstance(request, EmbeddingsRequest) and request.stream
         asked = call
         while True:
@@ -128,7 +129,7 @@ class Router:
         request = asked.request
         if isinstance(request, ChatRequest | CompletionRequest) and request.begun:
             characters = len(request.begun)
-            log.info("an answer goes on", broke_off=call.deployment, deployment=deployment.name, characters=characters)
+            log.info("an answer goes on", after=call.deployment, deployment=deployment.name, characters=characters)
         return attempt(
             call,
             deployment,
@@ -138,6 +139,15 @@ class Router:
             deadline_s=journey.deadline_s,
             refuse_filtered=journey.asks_past_filters,
         )
+
+
+def _told(call: Call, journey: Journey) -> Told | None:
+    """What remembers an answer that could be gone on with; None where nobody could."""
+    request = call.request
+    if not (journey.rules.rescue and can_be_rescued(request)):
+        return None
+    asked = call.asking(msgspec.structs.replace(request, begun="a"))
+    return Told(request) if journey.could_go_on(asked) else None
 
 
 async def _seen(answering: Answering, told: Told | None, *, whole: bool) -> list[Frame]:

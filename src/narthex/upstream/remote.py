@@ -88,7 +88,8 @@ class RemoteDeployment:
 
     def continues(self, call: Call) -> bool:
         """See `Deployment.continues`."""
-        return self._codecs[call.surface].continues(call.request)
+        codec = self._codecs.get(call.surface)
+        return codec is not None and codec.continues(call.request)
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""

@@ -56,7 +56,7 @@ async def test_the_next_goes_on() -> None:
     assert made.request is request
     assert [getattr(each, "begun", None) for each in two.asked] == ["Once upon"]
     (line,) = [each for each in logs if each["event"] == "an answer goes on"]
-    assert (line["broke_off"], line["deployment"], line["characters"]) == ("a/1", "a/2", 9)
+    assert (line["after"], line["deployment"], line["characters"]) == ("a/1", "a/2", 9)
 
 
 async def test_who_cannot_go_on_is_not_asked() -> None:

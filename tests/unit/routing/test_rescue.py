@@ -152,6 +152,26 @@ def test_what_is_no_open_text_is_not_gone_on_with(events: tuple[Event, ...]) -> 
     assert told.continuation() is None
 
 
+def test_a_long_answer_is_remembered_whole() -> None:
+    told = Told(chat())
+    pieces = [f"{number} " for number in range(300)]
+    seen(told, START, *(TextDelta(0, piece) for piece in pieces))
+    rest = told.continuation()
+    assert getattr(rest, "begun", None) == "".join(pieces)
+
+
+def test_what_is_passed_on_unread_must_be_readable_to_go_on_with() -> None:
+    def unreadable(_: bytes) -> tuple[Event, ...]:
+        raise UpstreamProtocolError
+
+    told = Told(chat())
+    seen(told, START, TextDelta(0, "a"))
+    frame = Frame("openai.chat", b"{}", decode=unreadable)
+    assert told.next(frame) is frame
+    assert told.at_its_limit is None
+    assert told.continuation() is None
+
+
 def test_the_caller_sees_one_answer() -> None:
     told = Told(chat())
     seen(told, START, ReasoningDelta(0, "Hm"), TextDelta(0, "a"), TextDelta(0, "b"))
