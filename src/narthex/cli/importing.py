@@ -55,11 +55,11 @@ def _converted(file: Path) -> Imported:
         made = theirs.convert(file.read_text(encoding="utf-8"))
         check(made.text())
     except OSError as error:
-        _fail(f"{file}: {error.strerror}", code=1)
+        _fail(f"{file}: {error.strerror}", exit_code=1)
     except UnicodeDecodeError:
-        _fail(f"{file}: This is no text.", code=2)
+        _fail(f"{file}: This is no text.", exit_code=2)
     except ConfigError as error:
-        _fail(f"{file}: {error.message}", code=2)
+        _fail(f"{file}: {error.message}", exit_code=2)
     return made
 
 
@@ -68,9 +68,9 @@ def _write(output: Path, text: str, *, force: bool) -> None:
         with output.open("w" if force else "x", encoding="utf-8") as target:
             target.write(text)
     except FileExistsError:
-        _fail(f"{output} is there already; --force overwrites it.", code=1)
+        _fail(f"{output} is there already; --force overwrites it.", exit_code=1)
     except OSError as error:
-        _fail(f"{output}: {error.strerror}", code=1)
+        _fail(f"{output}: {error.strerror}", exit_code=1)
 
 
 def _report(made: Imported) -> None:
@@ -83,6 +83,6 @@ def _report(made: Imported) -> None:
         errors.print(f"  {line}", soft_wrap=True)
 
 
-def _fail(message: str, *, code: int) -> NoReturn:
+def _fail(message: str, *, exit_code: int) -> NoReturn:
     Console(stderr=True, highlight=False, markup=False).print(f"narthex: {message}", soft_wrap=True)
-    raise typer.Exit(code)
+    raise typer.Exit(exit_code)
