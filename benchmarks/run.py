@@ -77,8 +77,7 @@ def script(name: str, *arguments: str) -> None:
 
 def main() -> None:
     if sys.argv[1:2] == ["gateways"]:
-        subprocess.run([sys.executable, "-m", "gateways", *sys.argv[2:]], cwd=HERE, check=True)
-        return
+        raise SystemExit(subprocess.call([sys.executable, "-m", "gateways", *sys.argv[2:]], cwd=HERE))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="generation, constrained, embeddings, determinism; all when left out")
     wanted = parser.parse_args().only or ["generation", "constrained", "embeddings", "determinism"]

@@ -25,7 +25,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rounds:
-    """A run. Whoever does not start, or ends before it should, is left out from there on."""
+    """A run, in which peers stand still until it is their turn. Whoever ends before it should is left out from there."""
 
     def __init__(self, direct: Running, running: dict[str, Running], pace: Pace) -> None:
         self._direct = direct
@@ -48,8 +48,12 @@ class Rounds:
         return made if len(made) > 1 else [*made, self._trial(self._running[OURS], cell, pair=OURS, number=number)]
 
     def _peer(self, name: str, cell: Cell, *, number: int) -> list[Trial]:
+        side = self._running[name]
         try:
-            return [self._trial(self._running[name], cell, pair=name, number=number)]
+            side.go_on()
+            made = self._trial(side, cell, pair=name, number=number)
+            side.stand_still()
+            return [made]
         except (subprocess.CalledProcessError, OSError) as fault:
             self.lost[name] = f"ended in {cell.mode} x {cell.connections}: {fault}"
             del self._running[name]
@@ -75,6 +79,9 @@ def run(stack: ExitStack, folder: Path, *, names: Sequence[str], cells: Sequence
     if OURS in absent:
         raise SystemExit(f"{OURS} did not start: {absent[OURS]}")
     idle = {name: side.memory_mb() for name, side in running.items()}
+    for name, side in running.items():
+        if name != OURS:
+            side.stand_still()
     rounds = Rounds(direct, running, pace)
     rounds.warm()
     trials = [

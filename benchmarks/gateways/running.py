@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -40,6 +40,13 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
 
     def memory_mb(self) -> float:
         return proportional_mb(self.pids())
+
+    def stand_still(self) -> None:
+        """Keep what it does besides, or still has to do, out of the others' figures."""
+        signalled(self.pids(), signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        signalled(self.pids(), signal.SIGCONT)
 
 
 def free_port() -> int:
@@ -116,20 +123,20 @@ def end(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is not None:
         return
     pids = tree(process.pid)
+    signalled(pids, signal.SIGCONT)
     process.terminate()
     try:
         process.wait(STOP_S)
     except subprocess.TimeoutExpired:
-        kill(pids)
+        signalled(pids, signal.SIGKILL)
         process.wait()
 
 
-def kill(pids: Sequence[int]) -> None:
+def signalled(pids: Sequence[int], what: signal.Signals) -> None:
+    """Tell those that are still there."""
     for pid in pids:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+        with suppress(ProcessLookupError):
+            os.kill(pid, what)
 
 
 def measure(side: Running, *, body: bytes, warm_up: bytes, connections: int, seconds: float, limit_s: float) -> Load:
