@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
-from tests.scripted_gateway import ROLE, chunk
+from tests.scripted_gateway import ERROR_EVENT, ROLE, chunk
 from tests.server_inside import ENGINE, kill
 from tests.server_process import CHAT_MODEL, Server, StartServer
 
-from narthex.testing.scripted import CUT, Reply, ScriptedUpstream, sse, stream_head
+from narthex.testing.scripted import CUT, END, HANG, RESET, Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 pytestmark = pytest.mark.anyio
@@ -36,7 +36,7 @@ def server(start_server: StartServer, port: int) -> Iterator[Server]:
     config = {
         "engine": {"slots": 2, "context": 2048},
         "embedder": {"default": None},
-        "providers": {"broken": {"type": "openai-compatible", "base_url": f"http://127.0.0.1:{port}"}},
+        "providers": {"broken": {"type": "openai-compatible", "base_url": f"http://127.0.0.1:{port}", "idle_s": 0.5}},
         "models": [
             {"name": "m", "deployments": ["broken/model", here], "rescue": True, "retry": NEVER_MIND},
             {"name": "here", "deployments": [here], "retry": {"backoff": "100ms", "attempts": 5}},
@@ -140,6 +140,25 @@ async def test_text_completions_go_on_likewise(client: AsyncOpenAI, port: int) -
             assert len(upstream.requests) == number
             same += answer.text == plain.text
         assert same >= NEARLY_ALL
+
+
+FAULTS = {
+    "reset": (RESET,),
+    "ended before it finished": (END,),
+    "no JSON": (sse(b"{"), END),
+    "an error event": (sse(ERROR_EVENT), END),
+    "silence": (HANG,),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_however_it_breaks_off(fault: str, client: AsyncOpenAI, port: int) -> None:
+    first = Reply(stream_head(), sse(ROLE, chunk("Red, "), chunk("green")), *FAULTS[fault])
+    async with breaking_off(port, first) as upstream:
+        answer = await told(client, "m", max_tokens=9)
+    assert answer.text.startswith("Red, green")
+    assert len(answer.text) > len("Red, green")
+    assert (len(answer.finish), len(answer.ids), len(upstream.requests)) == (1, 1, 1)
 
 
 BEGINNINGS = (

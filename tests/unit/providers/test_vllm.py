@@ -239,7 +239,10 @@ def test_a_greedy_chat_is_asked_once_and_told_as_often() -> None:
     decoder = CHAT.decoder(chat(n=3, temperature=0))
     used = {"prompt_tokens": 4, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 2}}
     answer = {"choices": [{"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}], "usage": used}
-    fold = told([*decoder.feed(encode(json.dumps(answer).encode())), *decoder.end()])
+    frames = [*decoder.feed(encode(json.dumps(answer).encode())), *decoder.end()]
+    assert frames[-1].billed is not None
+    assert frames[-1].billed.completion_tokens == 5
+    fold = told(frames)
     assert [(choice.index, choice.text) for choice in fold.choices] == [(index, ["Hi"]) for index in range(3)]
     assert fold.usage is not None
     assert (fold.usage.prompt_tokens, fold.usage.completion_tokens, fold.usage.reasoning_tokens) == (4, 15, 6)
