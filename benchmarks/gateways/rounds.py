@@ -25,7 +25,7 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rounds:
-    """A run, in which peers stand still until it is their turn. Whoever ends before it should is left out from there."""
+    """A run, in which peers stand still until it is their turn. Whoever ends too early is left out from there."""
 
     def __init__(self, direct: Running, running: dict[str, Running], pace: Pace) -> None:
         self._direct = direct
