@@ -8,7 +8,6 @@ differently (a name that comes twice, say) can hide an address.
 
 import asyncio
 import base64
-import copy
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -101,8 +100,7 @@ class ImagesAsData:
     @asynccontextmanager
     async def _open(self, call: Call, request: ChatRequest) -> AsyncIterator[Stream]:
         if self._whereabouts is None or await self._whereabouts.private():
-            call = copy.copy(call)
-            call.request = await self._with_data(request)
+            call = call.asking(await self._with_data(request))
         async with self._deployment.open(call) as frames:
             yield frames
 
