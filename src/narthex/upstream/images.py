@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from narthex.core.capabilities import Capabilities
-from narthex.core.chat import ChatRequest, ImagePart, Message
+from narthex.core.chat import ChatRequest, FilePart, ImagePart, Message, Part
 from narthex.core.errors import InvalidRequest
 from narthex.core.ports import Call, Deployment, Opened, Stream, Surface
 from narthex.upstream.address import Address
@@ -30,8 +30,9 @@ TOGETHER_BYTES = 50 * MIB
 
 _is_data = re.compile(r"data:", re.IGNORECASE).match
 _is_web = re.compile(r"https?://", re.IGNORECASE).match
-_NAMES = (b'"image_url"', b"\\u")
-"""The name of the only member that holds an address, and how it may begin to be escaped."""
+_is_address = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:").match  # no base64 has a colon
+_NAMES = (b'"image_url"', b'"file_data"', b"\\u")
+"""The names of the members that may hold an address, and how they may begin to be escaped."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -106,9 +107,7 @@ class ImagesAsData:
 
     async def _with_data(self, request: ChatRequest) -> ChatRequest:
         """The same request with every image as data."""
-        asked: dict[str, str] = {}
-        for url, path in _addresses(request.messages):
-            asked.setdefault(url, path)
+        asked = _addresses(request.messages)
         if len(asked) > MOST_IMAGES:
             raise _invalid(f"there are more than {MOST_IMAGES} of them", "messages")
         for url, path in asked.items():
@@ -143,12 +142,26 @@ def _invalid(why: str, path: str) -> InvalidRequest:
     return InvalidRequest(f"The image can't be fetched: {why}.", param=path, code="invalid_image_url")
 
 
-def _addresses(messages: tuple[Message, ...]) -> Iterator[tuple[str, str]]:
-    """The URL of every image that is no data yet, and where it stands."""
+def _parts(messages: tuple[Message, ...]) -> Iterator[tuple[str, Part]]:
+    """Every part, and where it stands."""
     for index, message in enumerate(messages):
         for place, part in enumerate(message.content if isinstance(message.content, tuple) else ()):
-            if isinstance(part, ImagePart) and not _is_data(part.url):
-                yield part.url, f"messages[{index}].content[{place}].image_url.url"
+            yield f"messages[{index}].content[{place}]", part
+
+
+def _addresses(messages: tuple[Message, ...]) -> dict[str, str]:
+    """The URL of every image that is no data yet, and where it stands first.
+
+    Raises:
+        InvalidRequest: a file has an address: this contract knows none, but some servers would fetch it.
+    """
+    found: dict[str, str] = {}
+    for path, part in _parts(messages):
+        if isinstance(part, ImagePart) and not _is_data(part.url):
+            found.setdefault(part.url, f"{path}.image_url.url")
+        elif isinstance(part, FilePart) and _is_address(part.file_data or "") and not _is_data(part.file_data or ""):
+            raise InvalidRequest("A file has to be sent as data.", param=f"{path}.file.file_data", code="invalid_value")
+    return found
 
 
 # --- the request, written anew -------------------------------------------------------------------------------------

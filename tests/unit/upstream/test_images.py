@@ -181,6 +181,27 @@ async def test_refusals_name_the_place(url: str, words: str) -> None:
     assert not noted.requests
 
 
+def holds(file_data: str) -> list[dict[str, Any]]:
+    file = {"type": "file", "file": {"file_data": file_data, "filename": "a.pdf"}}
+    return [{"role": "user", "content": [{"type": "text", "text": "Read."}, file]}]
+
+
+@pytest.mark.parametrize("data", ["http://169.254.169.254/", " HTTPS://a/", "file:///etc/passwd", "gs://a/b"])
+async def test_files_by_address_are_refused(data: str) -> None:
+    noted = Noted()
+    with pytest.raises(InvalidRequest) as caught:
+        await ask(ImagesAsData(noted, Fetcher(Egress()), whereabouts=None), call_of(holds(data)))
+    assert (caught.value.param, caught.value.code) == ("messages[0].content[1].file.file_data", "invalid_value")
+    assert not noted.requests
+
+
+@pytest.mark.parametrize("data", ["JVBERi0x", "data:application/pdf;base64,JVBERi0x"])
+async def test_files_as_data_pass(data: str) -> None:
+    noted = Noted()
+    await ask(ImagesAsData(noted, Fetcher(Egress()), whereabouts=None), call_of(holds(data)))
+    assert noted.sent == holds(data)
+
+
 async def test_fetching_may_be_off() -> None:
     noted = Noted()
     async with serving(images="refuse") as (server, fetcher):
