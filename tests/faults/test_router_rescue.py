@@ -185,13 +185,16 @@ async def test_a_text_completion_goes_on_with_a_longer_prompt(fault: str, tmp_pa
         (("Hi", "\n\n"), ("\n",), "Hi", "Hi\n\n"),
     ],
 )
-async def test_white_space_that_anthropic_refuses_is_neither_lost_nor_told_twice(
-    told: tuple[str, ...], rest: tuple[str, ...], sent: str, whole_text: str, tmp_path: Path
+@pytest.mark.parametrize("target", ["anthropic", "vllm", "prefix, repeated"])
+async def test_white_space_is_neither_lost_nor_told_twice(
+    target: str, told: tuple[str, ...], rest: tuple[str, ...], sent: str, whole_text: str, tmp_path: Path
 ) -> None:
+    to = TARGETS[target]
+    pieces = (sent, *rest) if to.repeats else rest
     async with (
         ScriptedUpstream(broken(CUT, pieces=told)) as one,
-        ScriptedUpstream(anthropic_rest(*rest)) as two,
-        gateway(tmp_path, {"one": one.url, "two": provider("anthropic", two.url)}, rules=RULES) as server,
+        ScriptedUpstream(to.rest(*pieces)) as two,
+        gateway(tmp_path, {"one": one.url, "two": provider(to.kind, two.url)}, rules=RULES) as server,
     ):
         answer = read(await server.ask(stream=True))
         assert (answer.text, answer.finish, answer.error) == (whole_text, ["stop"], None)

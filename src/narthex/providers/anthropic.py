@@ -16,7 +16,7 @@ from narthex.providers.anthropic_errors import parse_error
 from narthex.providers.anthropic_messages import conversation
 from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
 from narthex.providers.anthropic_stream import MessagesDecoder
-from narthex.providers.beginning import Unrepeated, with_beginning
+from narthex.providers.beginning import after_beginning, has_words, with_beginning
 from narthex.providers.codec import AnswerDecoder, of_kind
 
 PATH = "/messages"
@@ -71,19 +71,17 @@ class AnthropicChat:
         """See `Codec.decoder`."""
         chat = of_kind(request, ChatRequest)
         decoder = MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
-        # White space at the end of a beginning is not sent, since the API refuses it: the model says it anew.
-        space = chat.begun[len(chat.begun.rstrip()) :]
-        return Unrepeated(decoder, told=space, partly=True) if space else decoder
+        return after_beginning(decoder, chat)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return parse_error(status, list(headers), body)
 
     def continues(self, request: Request) -> bool:
-        """See `Codec.continues`. The API takes no beginning of white space alone, and none from a model that thinks."""
+        """See `Codec.continues`. A model that is to think takes no beginning."""
         asked = of_kind(request, ChatRequest)
         thinks = self._options.thinking and asked.fields.get("reasoning_effort", "none") != "none"
-        return self._options.prefill and not thinks and bool(asked.begun.strip())
+        return self._options.prefill and not thinks and has_words(asked)
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

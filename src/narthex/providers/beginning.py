@@ -1,4 +1,8 @@
-"""Answers that have begun already: how servers are asked to go on, and what of it is told. No I/O."""
+"""Answers that have begun already: how servers are asked to go on, and what of it is told. No I/O.
+
+White space at the end of a beginning is not sent: Anthropic refuses it and many chat templates trim it, so that nobody
+could tell whether the model has seen it. The model says it anew, and it is not told again.
+"""
 
 from collections.abc import Iterator
 
@@ -15,9 +19,10 @@ def with_beginning(request: ChatRequest) -> ChatRequest:
     """The same request, with what there is of its answer as the last message: the assistant's."""
     if not request.begun:
         return request
-    message = Message(role="assistant", content=request.begun)
+    text = request.begun.rstrip()
+    message = Message(role="assistant", content=text)
     messages = (*request.messages, message)
-    written = msgspec.Raw(msgspec.json.encode({"role": "assistant", "content": request.begun}))
+    written = msgspec.Raw(msgspec.json.encode({"role": "assistant", "content": text}))
     sent = msgspec.Raw(msgspec.json.encode([*_raws(request.sent["messages"]), written]))
     return msgspec.structs.replace(
         request,
@@ -25,6 +30,20 @@ def with_beginning(request: ChatRequest) -> ChatRequest:
         fields={**request.fields, "messages": messages},
         sent={**request.sent, "messages": sent},
     )
+
+
+def has_words(request: ChatRequest) -> bool:
+    """Whether there is more of its answer than white space."""
+    return bool(request.begun.strip())
+
+
+def after_beginning(decoder: AnswerDecoder, request: ChatRequest, *, repeats: bool = False) -> AnswerDecoder:
+    """Decodes what follows what there is of an answer. `repeats`: the server says that once more before it goes on."""
+    text = request.begun.rstrip()
+    if repeats and text:
+        decoder = Unrepeated(decoder, told=text, partly=False)
+    space = request.begun[len(text) :]
+    return Unrepeated(decoder, told=space, partly=True) if space else decoder
 
 
 class Unrepeated:

@@ -8,7 +8,7 @@ from narthex.core.chat import ChatRequest
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
 from narthex.providers import openai_older
-from narthex.providers.beginning import Unrepeated, with_beginning
+from narthex.providers.beginning import after_beginning, has_words, with_beginning
 from narthex.providers.codec import AnswerDecoder, of_kind
 from narthex.providers.openai import PATH, ChatDecoder
 from narthex.providers.openai_older import FunctionAnswer, Rewriting
@@ -94,8 +94,7 @@ class OpenAIChat:
         decoder: AnswerDecoder = ChatDecoder(choices=asked.sampling.n)
         if not self._row.relays:
             decoder = Retold(decoder)
-        if asked.begun and self._row.repeats:
-            decoder = Unrepeated(decoder, told=asked.begun, partly=False)
+        decoder = after_beginning(decoder, asked, repeats=self._row.repeats)
         older = "functions" in asked.fields and not self._traits.functions
         return FunctionAnswer(decoder) if older else decoder
 
@@ -105,7 +104,7 @@ class OpenAIChat:
 
     def continues(self, request: Request) -> bool:
         """See `Codec.continues`."""
-        return self._traits.prefill
+        return self._traits.prefill and has_words(of_kind(request, ChatRequest))
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

@@ -16,6 +16,7 @@ from narthex.core.capabilities import Limited, State, Verdict
 from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import CompletionRequest
 from narthex.core.ports import Request
+from narthex.providers.beginning import has_words
 from narthex.providers.codec import AnswerDecoder, of_kind
 from narthex.providers.openai_codec import OpenAIChat
 from narthex.providers.openai_completions import OpenAICompletions
@@ -108,7 +109,7 @@ class VllmChat(OpenAIChat):
     @override
     def continues(self, request: Request) -> bool:
         """See `Codec.continues`. Of a model that thinks first the server takes what it continues for thoughts."""
-        return not self._traits.reasoning
+        return not self._traits.reasoning and has_words(of_kind(request, ChatRequest))
 
     @override
     def decoder(self, request: Request) -> AnswerDecoder:

@@ -295,6 +295,7 @@ def begun_chat(text: str, **sent: Any) -> Any:
 def test_a_beginning_is_a_message_to_continue(prefill: bool, mark: dict[str, bool]) -> None:
     made = codec(Row(honoured=HONOURED, continues="prefix"), prefill=prefill)
     assert made.continues(begun_chat("The")) is prefill
+    assert not made.continues(begun_chat(" \n"))
     last = json.loads(made.build(begun_chat("The"), model="m"))["messages"][-1]
     assert last == {"role": "assistant", "content": "The", **mark}
 

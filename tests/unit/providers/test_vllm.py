@@ -224,6 +224,7 @@ def test_a_beginning_is_always_continued(prefill: bool) -> None:
     body = json.loads(codec.build(request, model="m"))
     assert (body["continue_final_message"], body["add_generation_prompt"]) == (True, False)
     assert body["messages"][-1] == {"role": "assistant", "content": "The"}
+    assert not codec.continues(msgspec.structs.replace(chat(), begun="\n"))
     assert not VllmChat(ModelTraits(reasoning=True)).continues(request)
 
 
