@@ -25,20 +25,17 @@ from narthex.providers.openai_embeddings import OpenAIEmbeddings
 from narthex.providers.openai_images import OpenAIImages
 from narthex.providers.openai_rows import (
     Row,
-    Rules,
     format_without,
-    functions_only,
     native,
     never_required,
-    one_function,
     one_text,
-    only,
     only_words,
     unnamed,
     up_to,
     without,
     without_choice,
 )
+from narthex.providers.preset_rows import CORE, ENCODED, LIMIT_IS_OLDER, NUMBERS, TEXTS
 from narthex.providers.refusing import Refusing
 from narthex.providers.traits import ModelTraits
 
@@ -68,45 +65,7 @@ class Preset(msgspec.Struct, frozen=True, kw_only=True):
         return self.traits if self.by_name is None else self.by_name(model, self.traits)
 
 
-# --- pieces of rows --------------------------------------------------------------------------------------------------
-
-_HINTS: Rules = dict.fromkeys(
-    (
-        "user", "metadata", "prediction", "audio", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
-        "prompt_cache_options",
-    ),
-    State.NO_EFFECT,
-)  # fmt: skip
-_CORE: Rules = _HINTS | {
-    **native(
-        "messages", "model", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options",
-        "frequency_penalty", "presence_penalty", "seed", "response_format",
-    ),
-    "n": only("n", 1),
-    "tools": functions_only(),
-    "tool_choice": one_function(),
-    "service_tier": State.EMULATED,
-}  # fmt: skip
-"""Chats as nearly every server takes them."""
-_TEXTS: Rules = {
-    **native(
-        "model", "prompt", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options",
-        "frequency_penalty", "presence_penalty", "seed",
-    ),
-    "n": only("n", 1),
-    "user": State.NO_EFFECT,
-}  # fmt: skip
-"""Completions likewise."""
-_NUMBERS: Rules = native("model", "input") | {
-    "encoding_format": State.EMULATED,
-    "dimensions": State.EMULATED,
-    "user": State.NO_EFFECT,
-}
-"""Embeddings likewise: lists of numbers in full length."""
-_ENCODED: Rules = _NUMBERS | native("encoding_format")
-
-_LIMIT_IS_OLDER = ModelTraits(max_tokens_field="max_tokens")
-
+# --- codecs of one model --------------------------------------------------------------------------------------------
 
 _SURFACES: Mapping[ModelKind, tuple[Surface, ...]] = {
     "chat": ("chat", "completions"),
@@ -166,12 +125,12 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "deepseek": Preset(
         base_url="https://api.deepseek.com/v1",
-        traits=_LIMIT_IS_OLDER,
+        traits=LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=without(_CORE, ("seed",))
+                    honoured=without(CORE, ("seed",))
                     | native("logprobs", "top_logprobs", "reasoning_effort")
                     | {"response_format": format_without("json_schema")},
                     continues="prefix",
@@ -182,18 +141,18 @@ PRESETS: Mapping[str, Preset] = {
     "gemini": Preset(
         base_url="https://generativelanguage.googleapis.com/v1beta/openai",
         fetches_images=False,
-        traits=_LIMIT_IS_OLDER,
+        traits=LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
                 GeminiChat,
                 Row(
-                    honoured=without(_CORE, ("seed", "frequency_penalty", "presence_penalty"))
+                    honoured=without(CORE, ("seed", "frequency_penalty", "presence_penalty"))
                     | native("n", "reasoning_effort"),
                     relays=False,
                     own_members=False,
                 ),
             ),
-            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_NUMBERS | native("dimensions"))),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=NUMBERS | native("dimensions"))),
         },
     ),
     "groq": Preset(
@@ -203,7 +162,7 @@ PRESETS: Mapping[str, Preset] = {
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native("max_completion_tokens", "parallel_tool_calls", "reasoning_effort", "user")
                     | {"messages": unnamed()},
                     own_members=False,
@@ -218,40 +177,40 @@ PRESETS: Mapping[str, Preset] = {
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native("logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "top_k", "min_p")
                     | {"chat_template_kwargs": vllm.TEMPLATE_VARIABLES}
                 ),
             ),
-            "completions": partial(OpenAICompletions, Row(honoured=_TEXTS | native("logit_bias", "top_k", "min_p"))),
-            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_ENCODED)),
+            "completions": partial(OpenAICompletions, Row(honoured=TEXTS | native("logit_bias", "top_k", "min_p"))),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=ENCODED)),
         },
     ),
     "lm-studio": Preset(
         base_url="http://127.0.0.1:1234/v1",
         fetches_images=False,
-        traits=_LIMIT_IS_OLDER,
+        traits=LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native("logit_bias", "top_k")
                     | {"response_format": format_without("json_object"), "tool_choice": only_words()},
                 ),
             ),
-            "completions": partial(OpenAICompletions, Row(honoured=_TEXTS | native("logit_bias", "top_k"))),
-            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_NUMBERS)),
+            "completions": partial(OpenAICompletions, Row(honoured=TEXTS | native("logit_bias", "top_k"))),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=NUMBERS)),
         },
     ),
     "mistral": Preset(
         base_url="https://api.mistral.ai/v1",
-        traits=_LIMIT_IS_OLDER,
+        traits=LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native("n", "parallel_tool_calls", "prediction")
                     | {"stream_options": State.EMULATED},
                     renamed={"seed": "random_seed"},
@@ -264,7 +223,7 @@ PRESETS: Mapping[str, Preset] = {
             ),
             "embeddings": partial(
                 OpenAIEmbeddings,
-                Row(honoured=_NUMBERS | native("dimensions"), renamed={"dimensions": "output_dimension"}),
+                Row(honoured=NUMBERS | native("dimensions"), renamed={"dimensions": "output_dimension"}),
             ),
         },
     ),
@@ -281,20 +240,20 @@ PRESETS: Mapping[str, Preset] = {
     "ollama": Preset(
         base_url="http://127.0.0.1:11434/v1",
         fetches_images=False,
-        traits=_LIMIT_IS_OLDER,
+        traits=LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native("logprobs", "top_logprobs", "reasoning_effort")
                     | {"tool_choice": without_choice("tool_choice")}
                 ),
             ),
             "completions": partial(
-                OpenAICompletions, Row(honoured=_TEXTS | native("suffix") | {"prompt": one_text()})
+                OpenAICompletions, Row(honoured=TEXTS | native("suffix") | {"prompt": one_text()})
             ),
-            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_ENCODED | native("dimensions"))),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=ENCODED | native("dimensions"))),
         },
     ),
     "openai": Preset(
@@ -305,12 +264,12 @@ PRESETS: Mapping[str, Preset] = {
     "openai-compatible": Preset(traits=openai_codec.AS_SENT, surfaces=_OPENAI),
     "openrouter": Preset(
         base_url="https://openrouter.ai/api/v1",
-        traits=_LIMIT_IS_OLDER,
+        traits=LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native(
                         "logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "reasoning_effort",
                         "verbosity", "user", "top_k", "min_p", "repetition_penalty",
@@ -319,7 +278,7 @@ PRESETS: Mapping[str, Preset] = {
                     constant={"provider": {"require_parameters": True}},
                 ),
             ),
-            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_ENCODED | native("dimensions", "user"))),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=ENCODED | native("dimensions", "user"))),
         },
     ),
     "oxyapi": Preset(
@@ -329,7 +288,7 @@ PRESETS: Mapping[str, Preset] = {
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native("logit_bias", "logprobs", "user", "functions", "function_call")
                     | {
                         "stream_options": State.EMULATED,
@@ -346,24 +305,24 @@ PRESETS: Mapping[str, Preset] = {
     ),
     "together": Preset(
         base_url="https://api.together.xyz/v1",
-        traits=_LIMIT_IS_OLDER,
+        traits=LIMIT_IS_OLDER,
         surfaces={
             "chat": partial(
                 OpenAIChat,
                 Row(
-                    honoured=_CORE
+                    honoured=CORE
                     | native("n", "logit_bias", "reasoning_effort", "top_k", "min_p", "repetition_penalty")
                 ),
             ),
             "completions": partial(
                 OpenAICompletions,
                 Row(
-                    honoured=_TEXTS
+                    honoured=TEXTS
                     | native("n", "logit_bias", "top_k", "min_p", "repetition_penalty")
                     | {"prompt": one_text()}
                 ),
             ),
-            "embeddings": partial(OpenAIEmbeddings, Row(honoured=_NUMBERS)),
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=NUMBERS)),
         },
     ),
     "vllm": Preset(
