@@ -31,8 +31,6 @@ TOGETHER_BYTES = 50 * MIB
 _is_data = re.compile(r"data:", re.IGNORECASE).match
 _is_web = re.compile(r"https?://", re.IGNORECASE).match
 _is_address = re.compile(r"\s*[A-Za-z][A-Za-z0-9+.-]*:").match  # no base64 has a colon
-_NAMES = (b'"image_url"', b'"file_data"', b"\\u")
-"""The names of the members that may hold an address, and how they may begin to be escaped."""
 
 _decode = msgspec.json.Decoder().decode
 
@@ -92,10 +90,8 @@ class ImagesAsData:
             InvalidRequest: an image can't be fetched, or is not to be.
         """
         request = call.request
-        if isinstance(request, ChatRequest):
-            sent = bytes(request.sent["messages"])
-            if any(name in sent for name in _NAMES):
-                return self._open(call, request)
+        if isinstance(request, ChatRequest) and _may_hold_address(bytes(request.sent["messages"])):
+            return self._open(call, request)
         return self._deployment.open(call)
 
     @asynccontextmanager
@@ -136,6 +132,13 @@ class ImagesAsData:
         except ExceptionGroup as failed:
             raise failed.exceptions[0] from None
         return data
+
+
+def _may_hold_address(messages: bytes) -> bool:
+    """Whether the names of members that hold addresses are there, plain or perhaps escaped. Asked of every request."""
+    if b'"image_url"' in messages or b'"file_data"' in messages:
+        return True
+    return b"\\" in messages and b"\\u" in messages  # a single byte is found much sooner
 
 
 def _invalid(why: str, path: str) -> InvalidRequest:
