@@ -1,7 +1,10 @@
 """Reloads of a running server: all or nothing, in every worker at once, and no request is lost by them."""
 
 import asyncio
+import contextlib
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +17,10 @@ import msgspec
 import pytest
 import yaml
 from tests.callers import CHAT, Answer, ask, calling, chat
-from tests.server_inside import ENGINE, kill, memory_bytes, pid, ready, until
-from tests.server_process import CHAT_MODEL, Server, StartServer
+from tests.server_inside import ENGINE, alive, children, kill, memory_bytes, pid, ready, run_dir, until
+from tests.server_process import CHAT_MODEL, Server, StartServer, install_models
 
+from narthex.ipc.client import Client
 from narthex.testing.scripted import END, Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
@@ -248,6 +252,33 @@ async def test_a_killed_worker_comes_back_with_the_new_plan(start_server: StartS
         assert await it.offers("first", times=20) == {404}
 
 
+async def test_a_worker_that_is_killed_in_a_reload_leaves_no_half(start_server: StartServer) -> None:
+    async with world(start_server) as it:
+        offered, before = "first", await pid(it.server, "worker-1")
+        for number, delay_s in enumerate((0.3, 0.8, 1.2, 1.6)):  # from before the plan is made to after the commit
+            it.write(it.settings(f"m{number}"))
+            reloading = asyncio.ensure_future(reloaded(it.server))
+            await asyncio.sleep(delay_s)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(before, signal.SIGKILL)
+            offered = f"m{number}" if await reloading else offered
+            await ready(it.server, "worker-1", other_than=before)
+            before = await pid(it.server, "worker-1")
+            assert await it.offers(offered, times=20) == {200}
+            assert await it.offers(f"m{number}", times=1) == {200 if offered == f"m{number}" else 404}
+        assert (await it.reload(it.settings("last"))).status == 200
+        assert await it.offers("last", times=20) == {200}
+
+
+async def reloaded(server: Server) -> bool:
+    """Whether a reload went well, asked of the supervisor itself: no worker's end cuts the answer off."""
+    client = Client(run_dir(server) / "supervisor.sock", name="supervisor")
+    try:
+        return not (await client.call("reload", None, dict))["faults"]
+    finally:
+        await client.aclose()
+
+
 async def test_nothing_grows_with_reloads(start_server: StartServer) -> None:
     async with world(start_server) as it:
         workers = [await pid(it.server, name) for name in WORKERS]
@@ -287,6 +318,50 @@ async def test_an_engine_follows_when_it_is_idle(start_server: StartServer) -> N
         assert (await ask(server, CHAT, chat("Hello", model="a", max_tokens=2))).whole
         file.write_text(yaml.safe_dump(one | {"engine": {"context": 1024, "default": None}}))
         assert (await ask(server, "/admin/reload", method="POST")).status == 200
+
+
+async def test_a_new_model_is_there_and_a_removed_one_goes(start_server: StartServer, models_dir: Path) -> None:
+    nothing = {"embedder": {"default": None}, "engine": {"default": None}}
+    with start_server(nothing, models=()) as server:
+        install_models(models_dir, server.data, (CHAT_MODEL,))
+        answer = await ask(server, "/admin/reload", method="POST")
+        assert answer.json["changed"] == [f"local.{CHAT_MODEL}"]
+        assert (await ask(server, CHAT, chat("Hello", max_tokens=2))).whole
+        running = await pid(server, ENGINE)
+        shutil.rmtree(server.data / "models" / CHAT_MODEL)
+        assert (await ask(server, "/admin/reload", method="POST")).status == 200
+        assert (await ask(server, CHAT, chat("Hello", max_tokens=2))).status == 404
+
+        async def stopped() -> bool:
+            return ENGINE not in await children(server) and not alive(running)
+
+        await until(stopped)
+
+
+async def test_an_engine_that_is_started_anew_under_load_costs_no_request(start_server: StartServer) -> None:
+    def settings(context: int) -> dict[str, Any]:
+        return {"embedder": {"default": None}, "engine": {"context": context, "slots": 2}}
+
+    async def calls(number: int) -> list[Answer]:
+        bad = []
+        while not stop.is_set():
+            answer = await ask(server, CHAT, chat("Hello", max_tokens=3, stream=bool(number)))
+            if not answer.whole:
+                bad.append(answer)
+        return bad
+
+    stop = asyncio.Event()
+    with start_server(settings(512), models=(CHAT_MODEL,)) as server:
+        load = [asyncio.ensure_future(calls(number)) for number in range(2)]
+        try:
+            for context in (768, 1024):
+                before = await pid(server, ENGINE)
+                (server.data.parent / "narthex-test.yaml").write_text(yaml.safe_dump(settings(context)))
+                assert (await ask(server, "/admin/reload", method="POST")).status == 200
+                await ready(server, ENGINE, other_than=before, within_s=60)
+        finally:
+            stop.set()
+        assert await asyncio.gather(*load) == [[], []]
 
 
 def alias(name: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from narthex.supervisor.workers import Workers
 
 log = structlog.get_logger(__name__)
 
-_ASK_AGAIN_S = 1.0
+_ASK_AGAIN_S = 0.1
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
