@@ -218,7 +218,10 @@ def test_the_plain_request_is_always_honoured(traits: ModelTraits, surface: Surf
     assert refusal(request.fields, codec.capabilities(), model="m") is None
     body = json.loads(codec.build(request, model="theirs"))
     assert body["model"] == "theirs"
-    assert body.get("stream", False) is (surface in {"chat", "completions"})
+    always = name in {"anthropic", "llama.cpp", "lm-studio"} and surface in {"chat", "completions"}
+    assert body.get("stream", False) is always
+    if surface in {"chat", "completions"}:
+        assert json.loads(codec.build(decoded(surface, stream=True), model="theirs"))["stream"] is True
     assert codec.path.startswith("/")
 
 

@@ -34,6 +34,7 @@ from narthex.http.openapi import OpenApi
 from narthex.http.routes import Endpoint, Routes
 from narthex.http.surface import ModelSurface
 from narthex.http.worker import WorkerSettings
+from narthex.ipc import logs
 from narthex.policy.auth import Authenticator
 from narthex.routing.catalogue import cards, local_routes, named_routes
 from narthex.routing.health import Health
@@ -116,6 +117,7 @@ class Snapshot:
             metrics=common.metrics,
             allowed_hosts=settings.allowed_hosts,
             profile=settings.profile,
+            access=logs.AccessLog(settings.log_format, process=settings.name),
         )
         return application
 

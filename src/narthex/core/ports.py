@@ -28,7 +28,8 @@ class Call:
     """One request on its way through the policies: what was asked, by whom, and what the answer must tell.
 
     `ignored` names the fields that had no effect. `deployment`, `fingerprint` and `attempts` (in their order, with the
-    one under way) are set by the router.
+    one under way) are set by the router, and so is `paced`: clocks run on single pieces of the answer, so it has to be
+    generated piece by piece even if the caller gets it whole.
     """
 
     __slots__ = (
@@ -37,6 +38,7 @@ class Call:
         "fingerprint",
         "id",
         "ignored",
+        "paced",
         "principal",
         "request",
         "started_s",
@@ -58,13 +60,16 @@ class Call:
         self.request = request
         self.started_s = started_s
         self.ignored: list[str] = []
+        self.paced = False
         self.attempts: tuple[Attempt, ...] = ()
         self.deployment = ""
         self.fingerprint: str | None = None
 
     def asking(self, request: Request) -> "Call":
         """The same call for something else, with an account of its own."""
-        return Call(request, id=self.id, surface=self.surface, principal=self.principal, started_s=self.started_s)
+        other = Call(request, id=self.id, surface=self.surface, principal=self.principal, started_s=self.started_s)
+        other.paced = self.paced
+        return other
 
 
 Handler = Callable[[Call], Opened]

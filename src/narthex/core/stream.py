@@ -279,4 +279,4 @@ class Frame:
     @property
     def has_output(self) -> bool:
         """Whether this frame carries something a caller would see: before that an attempt may still be replaced."""
-        return any(not isinstance(event, ChoiceStarted) for event in self.events)
+        return self.finishes or any(not isinstance(event, ChoiceStarted) for event in self.events)

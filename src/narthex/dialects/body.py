@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from narthex.core.ports import Surface
 from narthex.dialects import profiles
-from narthex.dialects.fields import Field, parse_fields, refuse_unknown
+from narthex.dialects.fields import Field, missing, refuse_unknown
 from narthex.wire import json
 
 
@@ -49,13 +50,30 @@ class Form:
         """
         raw = json.top_level(body)
         ignored = refuse_unknown(raw, self.known, strict=strict)
-        values = {name: json.value(each) for name, each in raw.items() if name in self.known}
-        fields = parse_fields(values, self.known, required=self._required)
-        profiles.tighten(profile, self._surface, fields, values)
-        defaults = {name for name, value in fields.items() if value is not None and values.get(name) is None}
-        sent = {name: _raw(value) if name in defaults else raw[name] for name, value in fields.items()}
+        for name in self._required:
+            if name not in raw:
+                raise missing(name)
+        narrow = profiles.row(profile, self._surface)
+        values, fields = self._parsed(raw, quickly=narrow is None)
+        defaults = {} if narrow is None else profiles.tighten(narrow, fields, values, profile=profile)
+        sent = {name: raw[name] for name in fields}
+        if defaults:
+            fields |= defaults
+            sent |= {name: msgspec.Raw(json.encode(value)) for name, value in defaults.items()}
         return Body(fields=fields, sent=sent, ignored=ignored)
 
-
-def _raw(default: Any) -> msgspec.Raw:
-    return msgspec.Raw(json.encode(default))
+    def _parsed(self, raw: Mapping[str, msgspec.Raw], *, quickly: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The values of the known fields, but for those that were read `quickly`; and all that are set, parsed."""
+        values, fields = {}, {}
+        for name, each in raw.items():
+            field = self.known.get(name)
+            if field is None:
+                continue
+            if quickly and field.quick is not None and (found := field.quick(each)) is not None:
+                fields[name] = found
+                continue
+            value = values[name] = json.value(each)
+            # Null counts as absent unless the field is required and takes it.
+            if (value is not None or name in self._required) and (found := field.parse(value, name)) is not UNSET:
+                fields[name] = found
+        return values, fields

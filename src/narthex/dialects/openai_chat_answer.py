@@ -6,6 +6,7 @@ Rule 1: what is said of the whole answer (id, model, time, tier) is said alike i
 Rule 2: the role is told once for each choice, also where a server repeats it.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,7 @@ from narthex.wire import sse
 from narthex.wire.json import encode
 
 FORMAT = "openai.chat"
+WHOLE = "openai.chat.whole"
 DONE = b"data: [DONE]\n\n"
 
 _ROLE = b'{"role":"assistant","content":"","refusal":null}'
@@ -42,6 +44,12 @@ _ROLE_OF_CALLS = b'{"role":"assistant","content":null,"refusal":null}'
 
 _THEIRS = ("usage", "service_tier", "obfuscation")
 """Fields of a provider's chunks that are left out, or replaced by ours."""
+
+_CHOICES = b'"choices":'
+_NOT_IN_CHOICES = re.compile(
+    rb'"(?:role|reasoning|usage|service_tier|obfuscation|id|object|created|model|choices)"|\n|\r'
+).search
+"""Names that are looked at one by one. A quote within a text has a backslash before it, so no text matches."""
 
 _raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_maps = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -138,6 +146,8 @@ def encode_answer(call: Call, frames: Sequence[Frame], *, created: int) -> bytes
     """One `chat.completion` object. Raises `OutOfOrder` when the frames are no complete answer."""
     request = call.request
     assert isinstance(request, ChatRequest)  # noqa: S101 - the surface decides the type
+    if len(frames) == 1 and frames[0].format == WHOLE and "functions" not in request.fields:
+        return _relayed(call, frames[0], created=created)
     fold = folded(frames)
     older = "functions" in request.fields
     answer: dict[str, Any] = {
@@ -162,6 +172,45 @@ def encode_answer(call: Call, frames: Sequence[Frame], *, created: int) -> bytes
     return encode(answer)
 
 
+_TOP = {"refusal": msgspec.Raw(b"null"), "annotations": msgspec.Raw(b"[]")}
+_NULL = msgspec.Raw(b"null")
+
+
+def _relayed(call: Call, frame: Frame, *, created: int) -> bytes:
+    """A provider's answer of this very format, with our identity in it and nothing missing that the contract names."""
+    answer = _raw_map.decode(frame.data)
+    told = {name: _any(answer[name]) for name in ("service_tier",) if name in answer}
+    for name in _THEIRS:
+        answer.pop(name, None)
+    choices = _raw_maps.decode(answer["choices"])
+    for choice in choices:
+        message = _raw_map.decode(choice["message"])
+        choice["message"] = msgspec.Raw(encode(_completed(message)))
+        choice.setdefault("logprobs", _NULL)
+    head: dict[str, Any] = {
+        "id": f"chatcmpl-{call.id}",
+        "object": "chat.completion",
+        "created": created,
+        "model": call.request.model,
+    }
+    tier = service_tier(call, told=str(told.get("service_tier") or DEFAULT_TIER))
+    rest: dict[str, Any] = {"choices": choices, "usage": usage_object(frame.usage or Usage(prompt_tokens=0))}
+    if tier is not None:
+        rest["service_tier"] = tier
+    return encode({**answer, **head, **rest})
+
+
+def _completed(message: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """The message of an answer with all that the contract promises; an empty list of calls is none."""
+    if "tool_calls" in message and bytes(message["tool_calls"]).strip(b"[] \t\r\n") in {b"", b"null"}:
+        del message["tool_calls"]
+    message.setdefault("role", msgspec.Raw(b'"assistant"'))
+    message.setdefault("content", _NULL)
+    for name, default in _TOP.items():
+        message.setdefault(name, default)
+    return message
+
+
 # --- as a stream ---------------------------------------------------------------------------------------------------
 
 
@@ -181,6 +230,8 @@ class ChatStream:
         self._with_usage = request.stream_options.include_usage
         self._older = "functions" in request.fields
         self._edits: dict[str, msgspec.Raw] | None = None
+        self._their_head = self._their_tail = self._our_head = b""
+        self._our_tail = b',"usage":null}\n\n' if self._with_usage else b"}\n\n"
         self._head = self._written_head({"system_fingerprint": call.fingerprint}, tier=service_tier(call))
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
         self._order = OrderCheck()
@@ -214,6 +265,14 @@ class ChatStream:
         return b"data: " + encode(head)[:-1] + b',"choices":['
 
     def _relay(self, frame: Frame) -> bytes:
+        data = frame.data
+        if self._their_head and data.startswith(self._their_head) and data.endswith(self._their_tail):
+            choices = data[len(self._their_head) : -len(self._their_tail)]
+            if _NOT_IN_CHOICES(choices) is None:  # nearly all: what stands around the choices is the same every time
+                return b"%b%b%b" % (self._our_head, choices, self._our_tail)
+        return self._relay_slowly(frame)
+
+    def _relay_slowly(self, frame: Frame) -> bytes:
         chunk = _raw_map.decode(frame.data)
         if not bytes(chunk.get("choices", b"")).strip(b"[] \t\r\n"):
             return b""  # their usage; ours follows at the end
@@ -224,7 +283,20 @@ class ChatStream:
             chunk.pop(name, None)
         if b'"role"' in frame.data or b'"reasoning"' in frame.data:
             chunk["choices"] = self._retold(chunk["choices"])
-        return sse.encode(encode(chunk | self._edits))
+            return sse.encode(encode(chunk | self._edits))
+        chunk |= self._edits
+        self._remember(frame.data, chunk)
+        return sse.encode(encode(chunk))
+
+    def _remember(self, data: bytes, chunk: Mapping[str, msgspec.Raw]) -> None:
+        """What stands before and after the choices in their chunks, and is to stand there in ours."""
+        head, mark, rest = data.partition(_CHOICES)
+        choices = bytes(chunk["choices"])
+        at = rest.find(choices)
+        if at >= 0:
+            ours = {name: raw for name, raw in chunk.items() if name not in {"choices", "usage"}}
+            self._their_head, self._their_tail = head + mark, rest[at + len(choices) :]
+            self._our_head = b"data: " + encode(ours)[:-1] + b"," + _CHOICES
 
     def _edits_after(self, first: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
         """What replaces a provider's fields in every chunk; the usage chunk is written alike."""

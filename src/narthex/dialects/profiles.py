@@ -142,18 +142,20 @@ PROFILES: Mapping[str, Mapping[Surface, Row]] = {
 }
 
 
-def tighten(profile: str, surface: Surface, fields: dict[str, Any], sent: Mapping[str, Any]) -> None:
-    """Refuse what the profile doesn't know, and put its defaults where the caller set nothing.
+def row(profile: str, surface: Surface) -> Row | None:
+    """What a profile says of a surface; None where it is as everywhere."""
+    return PROFILES[profile].get(surface)
 
-    `fields` are parsed and are changed in place; `sent` holds the JSON values.
+
+def tighten(row: Row, fields: Mapping[str, Any], sent: Mapping[str, Any], *, profile: str) -> dict[str, Any]:
+    """Refuse what the profile doesn't know; returns its defaults for fields that the caller has not set.
+
+    `fields` are parsed; `sent` holds the JSON values.
 
     Raises:
         UnknownParameter: the profile has no such field.
         InvalidRequest: it has, but not with this value.
     """
-    row = PROFILES[profile].get(surface)
-    if row is None:
-        return
     for name, value in sent.items():
         if value is None:
             continue
@@ -161,5 +163,6 @@ def tighten(profile: str, surface: Surface, fields: dict[str, Any], sent: Mappin
             raise UnknownParameter(f"Unknown parameter: '{name}'. This key's profile '{profile}' has none.", param=name)
         if (check := row.narrower.get(name)) is not None:
             check.parse(value, name)
-    if not row.unless & fields.keys():
-        fields.update((name, value) for name, value in row.defaults.items() if name not in fields)
+    if row.unless & fields.keys():
+        return {}
+    return {name: value for name, value in row.defaults.items() if name not in fields}

@@ -87,6 +87,9 @@ RESPONSE_FORMAT = tagged(
 )
 
 
+_OF_TOOLS = frozenset(("tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"))
+
+
 def check_tools(fields: dict[str, Any]) -> None:
     """Refuse what can't go together.
 
@@ -94,6 +97,8 @@ def check_tools(fields: dict[str, Any]) -> None:
         InvalidRequest: two functions of one name, a choice without tools, one that names an unknown tool, tools of both
             generations.
     """
+    if not _OF_TOOLS & fields.keys():
+        return
     both = {"tools", "tool_choice", "parallel_tool_calls"} & fields.keys()
     if both and {"functions", "function_call"} & fields.keys():
         raise invalid("functions", "tools and the older functions can't be used in one request.")

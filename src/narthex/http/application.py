@@ -7,7 +7,8 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import structlog
 
@@ -21,6 +22,12 @@ from narthex.policy.auth import Authenticator, authorize_admin
 
 log = structlog.get_logger(__name__)
 
+_MOST_HOSTS = 100
+
+
+def _log_access(line: dict[str, Any]) -> None:
+    log.info("request", **line)
+
 
 class Application:
     """One worker's ASGI application."""
@@ -33,13 +40,19 @@ class Application:
         metrics: Metrics,
         allowed_hosts: Sequence[str],
         profile: str = "openai",
+        access: Callable[[dict[str, Any]], None] = _log_access,
     ) -> None:
-        """`allowed_hosts`: Host headers (without port) to answer to, `*` for all; `profile` shapes 401s."""
+        """`allowed_hosts`: Host headers (without port) to answer to, `*` for all; `profile` shapes 401s.
+
+        `access` logs a request.
+        """
         self._routes = routes
         self._authenticator = authenticator
         self._metrics = metrics
         self._profile = profile
+        self._access = access
         self._hosts = None if "*" in allowed_hosts else frozenset(host.lower() for host in allowed_hosts)
+        self._answered_to: set[bytes] = set()
         self._idle = asyncio.Event()
         self._idle.set()
         self._exchanges: set[Exchange] = set()
@@ -114,9 +127,15 @@ class Application:
         """Against DNS rebinding: a page of another site must not reach us under its own name (ARCHITECTURE D10)."""
         if self._hosts is None:
             return
-        host = (header(exchange.headers, b"host") or b"localhost").decode("latin-1").lower()
+        sent = header(exchange.headers, b"host") or b"localhost"
+        if sent in self._answered_to:
+            return
+        host = sent.decode("latin-1").lower()
         name = re.sub(r":\d+$", "", host)
-        if name not in self._hosts:
+        if name in self._hosts:
+            if len(self._answered_to) < _MOST_HOSTS:
+                self._answered_to.add(sent)
+        else:
             raise InvalidRequest(
                 f"This server does not answer to the host name '{name[:100]}'. Add it to `allowed_hosts`."
             )
@@ -131,15 +150,15 @@ class Application:
                 prompt_tokens=exchange.facts["prompt_tokens"],
                 completion_tokens=exchange.facts["completion_tokens"],
             )
-        log.info(
-            "request",
-            request_id=exchange.request_id,
-            method=exchange.method,
-            path=_logged(exchange.scope["path"]),
-            status=status,
-            seconds=round(elapsed_s, 4),
-            **{name: value for name, value in exchange.facts.items() if value is not None},
-        )
+        line = {
+            "request_id": exchange.request_id,
+            "method": exchange.method,
+            "path": _logged(exchange.scope["path"]),
+            "status": status,
+            "seconds": round(elapsed_s, 4),
+        }
+        line |= {name: value for name, value in exchange.facts.items() if value is not None}
+        self._access(line)
 
 
 def _logged(path: str) -> str:

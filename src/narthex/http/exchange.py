@@ -3,16 +3,17 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
 from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
 from narthex.dialects.openai_errors import error_body
-from narthex.http.asgi import JSON, Headers, Message, Receive, Scope, Send
+from narthex.http.asgi import JSON, ON_LOST, Headers, Message, OnLost, Receive, Scope, Send
 
 RETRY_WHILE_DRAINING_S = 5
+_NONE: dict[str, Any] = {}
 
 
 class Exchange:
@@ -33,8 +34,9 @@ class Exchange:
         self.told: Callable[[], Headers] = list
         """Further lines of the answer's head, whichever answer it will be; asked for when it is sent."""
         self._send = send
-        self._cut = False
-        self._limit: asyncio.Timeout | None = None
+        self._is_cut = False
+        self._cuttable: _UntilCut | None = None
+        self._task: asyncio.Task[Any] | None = None
 
     @property
     def method(self) -> str:
@@ -48,32 +50,43 @@ class Exchange:
         return headers
 
     @property
+    def task(self) -> asyncio.Task[Any]:
+        """The one that answers, and uses this."""
+        if self._task is None:
+            self._task = asyncio.current_task()
+        assert self._task is not None  # noqa: S101 - an endpoint always runs in one
+        return self._task
+
+    @property
+    def on_lost(self) -> OnLost | None:
+        """Tells of the caller's leaving, where the server can."""
+        found: OnLost | None = self.scope.get("extensions", _NONE).get(ON_LOST)
+        return found
+
+    @property
     def begun(self) -> bool:
         """Whether the answer's head is out: from then on an error can only be an event."""
         return self.status != 0
 
     def cut(self) -> None:
         """The time to drain is over: end what runs `until_cut`, now and later."""
-        self._cut = True
-        if self._limit is not None:
-            self._limit.reschedule(0)
+        self._is_cut = True
+        if self._cuttable is not None:
+            self._cuttable.cut()
 
-    @asynccontextmanager
-    async def until_cut(self) -> AsyncIterator[None]:
+    def cuttable(self, block: "_UntilCut | None") -> None:
+        """A block begins that may be cut, or has ended."""
+        self._cuttable = block
+        if block is not None and self._is_cut:
+            asyncio.get_running_loop().call_soon(block.cut)
+
+    def until_cut(self) -> "_UntilCut":
         """Run a block that `cut` ends, so that the caller can still be told why.
 
         Raises:
             Draining: it was cut.
         """
-        try:
-            async with asyncio.timeout(0 if self._cut else None) as self._limit:
-                yield
-        except TimeoutError:
-            if self._limit is None or not self._limit.expired():
-                raise
-            raise Draining(retry_after_s=RETRY_WHILE_DRAINING_S) from None
-        finally:
-            self._limit = None
+        return _UntilCut(self)
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of the answer."""
@@ -111,3 +124,31 @@ class Exchange:
             headers.append((b"connection", b"close"))
         self.facts |= {"error": type(error).__name__, "code": error.code, "param": error.param}
         await self.reply(error.status, error_body(error, profile=profile), headers)
+
+
+class _UntilCut:
+    """See `Exchange.until_cut`. As `asyncio.timeout`, but without a clock."""
+
+    __slots__ = ("_before", "_exchange", "_is_cut", "_task")
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._is_cut = False
+
+    def cut(self) -> None:
+        """End the block, once."""
+        if not self._is_cut:
+            self._is_cut = True
+            self._task.cancel()
+
+    async def __aenter__(self) -> None:
+        self._task = self._exchange.task
+        self._before = self._task.cancelling()
+        self._exchange.cuttable(self)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._exchange.cuttable(None)
+        if self._is_cut and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise Draining(retry_after_s=RETRY_WHILE_DRAINING_S) from None

@@ -20,6 +20,9 @@ class Metrics:
     def __init__(self, *, worker: str, version: str) -> None:
         self.registry = CollectorRegistry()
         self._worker = worker
+        # Looking a label up takes longer than counting.
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._used: dict[str, tuple[Counter, Counter]] = {}
         self._requests = Counter(
             "narthex_requests", "Requests answered.", ["worker", "route", "method", "status"], registry=self.registry
         )
@@ -42,13 +45,23 @@ class Metrics:
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request."""
-        self._requests.labels(self._worker, route, method, status).inc()
-        self._seconds.labels(self._worker, route).observe(seconds)
+        key = (route, method, status)
+        if (counted := self._answered.get(key)) is None:
+            counted = self._requests.labels(self._worker, *key), self._seconds.labels(self._worker, route)
+            self._answered[key] = counted
+        counted[0].inc()
+        counted[1].observe(seconds)
 
     def used(self, deployment: str, *, prompt_tokens: int, completion_tokens: int) -> None:
         """Count the tokens of one answer."""
-        self._tokens.labels(self._worker, deployment, "prompt").inc(prompt_tokens)
-        self._tokens.labels(self._worker, deployment, "completion").inc(completion_tokens)
+        if (counted := self._used.get(deployment)) is None:
+            counted = (
+                self._tokens.labels(self._worker, deployment, "prompt"),
+                self._tokens.labels(self._worker, deployment, "completion"),
+            )
+            self._used[deployment] = counted
+        counted[0].inc(prompt_tokens)
+        counted[1].inc(completion_tokens)
 
     async def endpoint(self, exchange: Exchange) -> None:
         """`GET /metrics`."""

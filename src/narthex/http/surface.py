@@ -1,19 +1,20 @@
 """The endpoint of a dialect: read, decode, run through the policies, and write what comes, whole or as a stream."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
+from typing import Self
 
 import structlog
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
 from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
-from narthex.core.stream import Frame, OutOfOrder
+from narthex.core.stream import OutOfOrder, Usage
 from narthex.http.asgi import EVENTS, JSON, Headers, ended_by_hangup, read_body, refuse_foreign_media
 from narthex.http.exchange import Exchange
+from narthex.ipc.tasks import TaskSet
 from narthex.policy.auth import authorize
 from narthex.wire import sse
 
@@ -67,7 +68,9 @@ class ModelSurface:
         exchange.told = partial(_told, call)
         exchange.facts["model"] = decoded.request.model
         streams = not isinstance(decoded.request, EmbeddingsRequest) and decoded.request.stream
-        async with ended_by_hangup(exchange.receive, answered=lambda: exchange.ended):
+        async with ended_by_hangup(
+            exchange.receive, answered=lambda: exchange.ended, on_lost=exchange.on_lost, task=exchange.task
+        ):
             if streams:
                 await self._stream(exchange, call)
             else:
@@ -77,7 +80,9 @@ class ModelSurface:
         async with exchange.until_cut(), self._handler(call) as frames:
             exchange.facts["deployment"] = call.deployment
             held = [frame async for frame in frames]
-        _note_usage(exchange, held)
+        for frame in held:
+            if frame.usage is not None:
+                _note_usage(exchange, frame.usage)
         try:
             body = self._dialect.encode_answer(call, held, created=int(self._clock()))
         except OutOfOrder as error:
@@ -104,14 +109,15 @@ class ModelSurface:
             await self._broken(exchange, encoder, NarthexError(), cause=error)
 
     async def _frames(self, exchange: Exchange, call: Call, frames: Stream, *, encoder: StreamEncoder) -> None:
-        async with self._pinged(exchange) as written:
+        with _Pings(exchange, every_s=self._ping_after_s / 2) as pings:
             async for frame in frames:
-                _note_usage(exchange, [frame])
+                if frame.usage is not None:
+                    _note_usage(exchange, frame.usage)
                 if data := encoder.encode(frame):
                     if not exchange.begun:
                         exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
                         await exchange.begin(200, _STREAM_HEADERS)
-                    written()
+                    pings.due = False
                     await exchange.send(data)
 
     async def _broken(
@@ -125,28 +131,31 @@ class ModelSurface:
         if not exchange.ended:
             await exchange.send(encoder.error(error), more=False)
 
-    @contextlib.asynccontextmanager
-    async def _pinged(self, exchange: Exchange) -> AsyncIterator[Callable[[], None]]:
-        """Send a comment into the stream after a while of silence; call what it yields with each write."""
-        loop = asyncio.get_running_loop()
-        last = loop.time()
 
-        def written() -> None:
-            nonlocal last
-            last = loop.time()
+class _Pings:
+    """Sends a comment into a stream that was silent all through a period."""
 
-        async def ping() -> None:
-            while True:
-                await asyncio.sleep(max(0.0, last + self._ping_after_s - loop.time()) or self._ping_after_s)
-                if exchange.begun and loop.time() - last >= self._ping_after_s:
-                    written()
-                    await exchange.send(sse.PING)
+    def __init__(self, exchange: Exchange, *, every_s: float) -> None:
+        self.due = False
+        """Cleared by whoever writes."""
+        self._exchange = exchange
+        self._every_s = every_s
+        self._tasks = TaskSet()
 
-        task = loop.create_task(ping())
-        try:
-            yield written
-        finally:
-            task.cancel()
+    def __enter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._every_s, self._ring)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._tasks.cancel()
+
+    def _ring(self) -> None:
+        if self.due and self._exchange.begun:
+            self._tasks.start(self._exchange.send(sse.PING))
+        self.due = True
+        self._timer = self._loop.call_later(self._every_s, self._ring)
 
 
 def _told(call: Call) -> Headers:
@@ -163,8 +172,6 @@ def _told(call: Call) -> Headers:
     return headers
 
 
-def _note_usage(exchange: Exchange, frames: list[Frame]) -> None:
-    for frame in frames:
-        if frame.usage is not None:
-            exchange.facts["prompt_tokens"] = frame.usage.prompt_tokens
-            exchange.facts["completion_tokens"] = frame.usage.completion_tokens
+def _note_usage(exchange: Exchange, usage: Usage) -> None:
+    exchange.facts["prompt_tokens"] = usage.prompt_tokens
+    exchange.facts["completion_tokens"] = usage.completion_tokens

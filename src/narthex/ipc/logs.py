@@ -1,19 +1,23 @@
 """Log lines of our processes: JSON for machines, aligned columns for a terminal, each written in one piece."""
 
+import asyncio
 import contextlib
 import os
 import sys
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import msgspec
 import structlog
+
+_log = structlog.get_logger(__name__)
 
 LogFormat = Literal["auto", "json", "console"]
 
 
 def configure(log_format: LogFormat = "auto", *, process: str) -> None:
     """Send this process's log lines to standard error, each with the name of the `process`."""
-    plain = log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
+    plain = _is_plain(log_format)
     render: list[Any] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_encode)]
     lines: Any = _Lines(sys.stderr.fileno())
     structlog.configure(
@@ -27,6 +31,43 @@ def configure(log_format: LogFormat = "auto", *, process: str) -> None:
         logger_factory=lambda *_: structlog.WriteLogger(lines),
         cache_logger_on_first_use=True,
     )
+
+
+class AccessLog:
+    """Lines about requests: nearly all that a busy process logs. The lines of one turn of the loop leave in one write.
+
+    In JSON they are as `configure`d lines are, at a fraction of the cost; else they are those.
+    """
+
+    def __init__(self, log_format: LogFormat = "auto", *, process: str) -> None:
+        self._plain = _is_plain(log_format)
+        self._fd = sys.stderr.fileno()
+        self._process = process
+        self._held: list[bytes] = []
+
+    def __call__(self, line: dict[str, Any]) -> None:
+        """Log one request."""
+        if not self._plain:
+            _log.info("request", **line)
+            return
+        line |= {"event": "request", "level": "info", "timestamp": _now(), "process": self._process}
+        if not self._held:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._held.append(msgspec.json.encode(line, enc_hook=str))
+
+    def _flush(self) -> None:
+        lines = b"\n".join((*self._held, b""))
+        self._held.clear()
+        with contextlib.suppress(OSError):
+            os.write(self._fd, lines)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
+
+
+def _is_plain(log_format: LogFormat) -> bool:
+    return log_format == "json" or (log_format == "auto" and not sys.stderr.isatty())
 
 
 def _console() -> structlog.dev.ConsoleRenderer:

@@ -34,6 +34,11 @@ class TaskSet:
         if not task.cancelled() and (error := task.exception()) is not None and not self._awaited:
             log.error("a background task failed", exc_info=error)
 
+    def cancel(self) -> None:
+        """Cancel what still runs, and wait for nothing."""
+        for task in self._tasks:
+            task.cancel()
+
     async def aclose(self) -> None:
         """Cancel what still runs and wait for it; the task that calls this is left alone."""
         tasks = tuple(task for task in self._tasks if task is not asyncio.current_task())

@@ -10,8 +10,8 @@ Rule 2: what the whole answer used is told once, in a frame of its own at the en
 repeat it in every chunk, some send it with the last delta).
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache, partial
 from typing import Any, get_args
 
 import msgspec
@@ -71,13 +71,15 @@ class WireUsage(msgspec.Struct):
     completion_tokens_details: _CompletionDetails | None = None
 
 
-class _ChoiceGlance(msgspec.Struct, gc=False):
+class ChoiceGlance(msgspec.Struct, gc=False):
+    """What every request needs to know of a choice."""
+
     index: int = 0
     finish_reason: str | None = None
 
 
 class _Glance(msgspec.Struct):
-    choices: list[_ChoiceGlance] | None = None
+    choices: list[ChoiceGlance] | None = None
     usage: WireUsage | None = None
     error: Any = None
 
@@ -100,7 +102,9 @@ class _Part(msgspec.Struct):
     thinking: "str | list[_Part] | None" = None
 
 
-class _Delta(msgspec.Struct):
+class Delta(msgspec.Struct):
+    """More of a choice; or all of it, as the `message` of a whole answer."""
+
     content: str | list[_Part] | None = None
     refusal: str | None = None
     reasoning_content: str | None = None
@@ -116,14 +120,16 @@ class _Logprob(msgspec.Struct):
     top_logprobs: list["_Logprob"] | None = None
 
 
-class _Logprobs(msgspec.Struct):
+class Logprobs(msgspec.Struct):
+    """Of the tokens in a delta."""
+
     content: list[_Logprob] | None = None
 
 
 class _Choice(msgspec.Struct):
     index: int = 0
-    delta: _Delta = msgspec.field(default_factory=_Delta)
-    logprobs: _Logprobs | None = None
+    delta: Delta = msgspec.field(default_factory=Delta)
+    logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
 
@@ -187,12 +193,16 @@ class ChatDecoder:
             raise stream_error(glance.error)
         if glance.usage is not None:
             self._usage = usage_of(glance.usage)
-        live = [choice for choice in glance.choices or () if choice.index not in self._finished]
+        live = glance.choices or []
+        if self._finished:
+            live = [choice for choice in live if choice.index not in self._finished]
         if not live:  # usage alone, a keep-alive, or an afterthought to a finished choice
             return None
         return self._frame_of(data, live)
 
-    def _frame_of(self, data: bytes, live: list[_ChoiceGlance]) -> Frame:
+    def _frame_of(self, data: bytes, live: list[ChoiceGlance]) -> Frame:
+        if len(live) == 1 and not live[0].finish_reason and live[0].index in self._started:  # nearly all are such
+            return Frame(FORMAT, data, decode=_going_on(live[0].index))
         starts: list[int] = []
         ends = False
         foreign = False
@@ -207,12 +217,19 @@ class ChatDecoder:
                 ends = True
                 foreign |= FINISH_REASONS[choice.finish_reason] != choice.finish_reason
         if foreign:
-            data = _with_our_reasons(data)
+            data = with_our_reasons(data)
         read = frozenset(choice.index for choice in live)
         return Frame(FORMAT, data, decode=partial(_events, starts=tuple(starts), read=read), finishes=ends)
 
 
-def _with_our_reasons(data: bytes) -> bytes:
+@lru_cache(256)
+def _going_on(choice: int) -> Callable[[bytes], tuple[Event, ...]]:
+    """Decodes a chunk of one choice that has begun already."""
+    return partial(_events, starts=(), read=frozenset((choice,)))
+
+
+def with_our_reasons(data: bytes) -> bytes:
+    """The same with finish reasons by the contract's names."""
     chunk = _any(data)
     for choice in chunk["choices"]:
         if reason := choice.get("finish_reason"):
@@ -246,13 +263,14 @@ def _events(data: bytes, *, starts: tuple[int, ...], read: frozenset[int]) -> tu
     events: list[Event] = [ChoiceStarted(choice) for choice in starts]
     for choice in chunk.choices:
         if choice.index in read:
-            events.extend(_deltas(choice.index, choice.delta, choice.logprobs))
+            events.extend(deltas(choice.index, choice.delta, choice.logprobs))
             if choice.finish_reason:
                 events.append(ChoiceFinished(choice.index, FINISH_REASONS[choice.finish_reason]))
     return tuple(events)
 
 
-def _deltas(choice: int, delta: _Delta, logprobs: _Logprobs | None) -> Iterator[Event]:
+def deltas(choice: int, delta: Delta, logprobs: Logprobs | None) -> Iterator[Event]:
+    """The events of a delta."""
     parts = delta.content if isinstance(delta.content, list) else ()
     text = delta.content if isinstance(delta.content, str) else _joined(parts)
     if thought := delta.reasoning_content or delta.reasoning or "".join(map(_thought, parts)):

@@ -1,6 +1,7 @@
 """The codec of servers that speak OpenAI's chat format: what they honour, and how to speak to them. No I/O."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from narthex.core.capabilities import Capabilities, State, state_of
@@ -24,6 +25,7 @@ from narthex.providers.openai_rows import (
     without,
     without_choice,
 )
+from narthex.providers.openai_whole import EitherWay, WholeChat
 from narthex.providers.retold import Retold
 from narthex.providers.traits import ModelTraits
 
@@ -62,9 +64,12 @@ class OpenAIChat:
         )
 
     def build(self, request: Request, *, model: str) -> bytes:
-        """See `Codec.build`. The caller's own fields, always as a stream with usage."""
+        """See `Codec.build`. The caller's own fields; a stream is asked for with usage."""
         asked = with_beginning(of_kind(request, ChatRequest))
-        return body(self.members(asked), self._row, model=model)
+        return body(self.members(asked), self._row, model=model, streams=self._streams(asked))
+
+    def _streams(self, request: ChatRequest) -> bool:
+        return request.stream or not self._row.whole
 
     def members(self, request: ChatRequest) -> dict[str, Any]:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
@@ -91,7 +96,11 @@ class OpenAIChat:
     def decoder(self, request: Request) -> AnswerDecoder:
         """See `Codec.decoder`."""
         asked = of_kind(request, ChatRequest)
-        decoder: AnswerDecoder = ChatDecoder(choices=asked.sampling.n)
+        choices = asked.sampling.n
+        if self._streams(asked):
+            decoder: AnswerDecoder = ChatDecoder(choices=choices)
+        else:
+            decoder = EitherWay(WholeChat(choices=choices), partial(ChatDecoder, choices=choices))
         if not self._row.relays:
             decoder = Retold(decoder)
         decoder = after_beginning(decoder, asked, repeats=self._row.repeats)

@@ -7,9 +7,11 @@ Rule: the limit of the answer is always sent, since servers differ in what they 
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest
@@ -32,7 +34,9 @@ from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
 from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
+from narthex.providers.openai_whole import LIMIT_BYTES, EitherWay
 from narthex.providers.traits import ModelTraits
+from narthex.providers.whole import Collected
 from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
 
@@ -41,7 +45,7 @@ HONOURED: Rules = native(
     "model", "prompt", "echo", "frequency_penalty", "logit_bias", "logprobs", "max_tokens", "n", "presence_penalty",
     "seed", "stop", "stream", "stream_options", "suffix", "temperature", "top_p", "user",
 ) | {"best_of": State.EMULATED}  # fmt: skip
-"""What OpenAI itself honours. `best_of` it does only without a stream, and we always ask for one."""
+"""What OpenAI itself honours. `best_of` it does only without a stream."""
 
 _BYTES = "bytes:"
 _ESCAPE = "\\x"
@@ -59,8 +63,12 @@ class OpenAICompletions:
         self._native = native_names(self._honoured)
 
     def build(self, request: Request, *, model: str) -> bytes:
-        """See `Codec.build`. The caller's own fields, always as a stream with usage."""
-        return body(self.members(of_kind(request, CompletionRequest)), self._row, model=model)
+        """See `Codec.build`. The caller's own fields; a stream is asked for with usage."""
+        asked = of_kind(request, CompletionRequest)
+        return body(self.members(asked), self._row, model=model, streams=self._streams(asked))
+
+    def _streams(self, request: CompletionRequest) -> bool:
+        return request.stream or not self._row.whole
 
     def members(self, request: CompletionRequest) -> dict[str, Any]:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
@@ -82,9 +90,12 @@ class OpenAICompletions:
         """See `Codec.decoder`."""
         asked = of_kind(request, CompletionRequest)
         sampling, prompts = asked.sampling, len(asked.prompts)
+        choices = prompts * (asked.best_of if self._ranks(asked) else sampling.n)
+        decoder: AnswerDecoder = CompletionsDecoder(choices=choices)
+        if not self._streams(asked):
+            decoder = EitherWay(WholeCompletions(choices=choices), partial(CompletionsDecoder, choices=choices))
         if not self._ranks(asked):
-            return CompletionsDecoder(choices=prompts * sampling.n)
-        decoder = CompletionsDecoder(choices=prompts * asked.best_of)
+            return decoder
         return BestOf(
             decoder,
             best_of=asked.best_of,
@@ -198,6 +209,37 @@ class CompletionsDecoder:
                 raise UpstreamProtocolError("The model's server broke off its answer.")
             self._finished.add(choice.index)
             yield ChoiceFinished(choice.index, FINISH_REASONS[choice.finish_reason])
+
+
+class WholeCompletions(CompletionsDecoder):
+    """Decodes an answer that comes as one document, which looks as a single chunk does."""
+
+    def __init__(self, *, choices: int) -> None:
+        super().__init__(choices=choices)
+        self._body = Collected(limit_bytes=LIMIT_BYTES)
+
+    @override
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """No frame yet.
+
+        Raises:
+            UpstreamProtocolError: the answer is too long.
+        """
+        self._body.add(data)
+        return iter(())
+
+    @override
+    def end(self) -> Iterator[Frame]:
+        """The answer, and what it used.
+
+        Raises:
+            UpstreamError: the server reported an error in place of an answer.
+            UpstreamProtocolError: it can't be read, or is not complete.
+        """
+        frame = Frame.of(*self._events(self._body.whole()))
+        last = list(super().end())  # before anything is told of an answer that is not complete
+        yield frame
+        yield from last
 
 
 def _entries(logprobs: _Logprobs) -> tuple[TokenLogprob, ...]:

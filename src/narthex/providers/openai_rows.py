@@ -25,6 +25,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `continues`: how a trailing assistant message is marked as one to continue, if it has to be.
     `repeats`: it begins its answer with the message that it continues.
     `relays`: its chunks may be passed on as they are; without, they are told anew (see `Retold`).
+    `whole`: it may be asked for an answer as one document; without, always for a stream, because it goes on working for
+    a caller who has left.
     `own_members`: whether it takes back what only answers hold, `reasoning_content` and `annotations`.
     """
 
@@ -35,6 +37,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     continues: str = ""
     repeats: bool = False
     relays: bool = True
+    whole: bool = True
     own_members: bool = True
 
 

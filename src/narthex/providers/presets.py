@@ -177,12 +177,15 @@ PRESETS: Mapping[str, Preset] = {
             "chat": partial(
                 OpenAIChat,
                 Row(
+                    whole=False,
                     honoured=CORE
                     | native("logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "top_k", "min_p")
                     | {"chat_template_kwargs": vllm.TEMPLATE_VARIABLES}
                 ),
             ),
-            "completions": partial(OpenAICompletions, Row(honoured=TEXTS | native("logit_bias", "top_k", "min_p"))),
+            "completions": partial(
+                OpenAICompletions, Row(whole=False, honoured=TEXTS | native("logit_bias", "top_k", "min_p"))
+            ),
             "embeddings": partial(OpenAIEmbeddings, Row(honoured=ENCODED)),
         },
     ),
@@ -194,12 +197,15 @@ PRESETS: Mapping[str, Preset] = {
             "chat": partial(
                 OpenAIChat,
                 Row(
+                    whole=False,
                     honoured=CORE
                     | native("logit_bias", "top_k")
                     | {"response_format": format_without("json_object"), "tool_choice": only_words()},
                 ),
             ),
-            "completions": partial(OpenAICompletions, Row(honoured=TEXTS | native("logit_bias", "top_k"))),
+            "completions": partial(
+                OpenAICompletions, Row(whole=False, honoured=TEXTS | native("logit_bias", "top_k"))
+            ),
             "embeddings": partial(OpenAIEmbeddings, Row(honoured=NUMBERS)),
         },
     ),

@@ -1,8 +1,9 @@
 """One attempt at a call: opened, held back until its first output, watched by its clocks, and accounted for."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from types import TracebackType
 
 import msgspec
 import structlog
@@ -11,6 +12,7 @@ from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
 from narthex.core.errors import NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, Deployment, Stream
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage
+from narthex.ipc.deadline import Deadline
 from narthex.routing.health import Health, Turn
 from narthex.routing.route import Rules
 
@@ -57,6 +59,7 @@ async def attempt(
     health: Health,
     deadline_s: float,
     refuse_filtered: bool,
+    loop: asyncio.AbstractEventLoop,
 ) -> AsyncIterator[Answering]:
     """Ask one deployment; the block begins with its first output, and leaving it stops its work.
 
@@ -70,13 +73,14 @@ async def attempt(
         UpstreamTimeout: one of the attempt's own clocks ran out.
     """
     spent = Spent()
-    with _accounted(call, deployment, spent, rules=rules, health=health, deadline_s=deadline_s) as (turn, now):
+    now = loop.time
+    with _Accounted(call, deployment, spent, rules=rules, health=health, deadline_s=deadline_s, now=now) as turn:
         ends_s = None if rules.attempt_s is None else now() + rules.attempt_s
-        timer = asyncio.timeout_at(_earlier(_after(now, rules.first_token_s), ends_s))
+        timer = Deadline(_earlier(_after(now, rules.first_token_s), ends_s), loop=loop)
         try:
             async with timer, deployment.open(asked) as frames:
                 held = await _first_output(frames, spent)
-                timer.reschedule(None)
+                timer.set(None)
                 turn.answered()
                 if refuse_filtered and _is_filtered(held):
                     raise Filtered
@@ -84,7 +88,7 @@ async def attempt(
                 rest = _Clocked(frames, timer, idle_s=rules.idle_s, ends_s=ends_s, now=now) if clocked else frames
                 yield Answering(held=held, rest=rest, spent=spent)
         except TimeoutError:
-            if not timer.expired():
+            if not timer.expired:
                 raise
             raise UpstreamTimeout from None
 
@@ -95,7 +99,7 @@ class _Clocked:
     def __init__(
         self,
         frames: Stream,
-        timer: asyncio.Timeout,
+        timer: Deadline,
         *,
         idle_s: float | None,
         ends_s: float | None,
@@ -111,9 +115,9 @@ class _Clocked:
         return self
 
     async def __anext__(self) -> Frame:
-        self._timer.reschedule(_earlier(_after(self._now, self._idle_s), self._ends_s))
+        self._timer.set(_earlier(_after(self._now, self._idle_s), self._ends_s))
         frame = await anext(self._frames)
-        self._timer.reschedule(None)
+        self._timer.set(None)
         return frame
 
 
@@ -127,51 +131,77 @@ def _earlier(one: float | None, other: float | None) -> float | None:
     return min(one, other)
 
 
-@contextmanager
-def _accounted(
-    call: Call, deployment: Deployment, spent: Spent, *, rules: Rules, health: Health, deadline_s: float
-) -> Iterator[tuple[Turn, Callable[[], float]]]:
-    """Count the attempt in the deployment's health and on the call, whichever way it ends. Gives the loop's clock."""
-    now = asyncio.get_running_loop().time
-    began_s = now()
-    call.deployment, call.fingerprint = deployment.name, deployment.fingerprint
-    before, attempt = call.attempts, Attempt(deployment=deployment.name)
-    call.attempts = (*before, attempt)
-    turn = health.begin(deployment.name)
-    outcome = LEFT
-    try:
-        yield turn, now
-        outcome = ANSWERED
-        turn.done()
-    except Filtered:
-        outcome = FILTERED
-        turn.done()
-        raise
-    except NarthexError as error:
-        outcome = type(error).__name__
-        turn.failed(error, cooldown_s=rules.cooldown_s)
+class _Accounted:
+    """Counts an attempt in the deployment's health and on the call, whichever way its block ends."""
+
+    __slots__ = (
+        "_attempt", "_before", "_began_s", "_call", "_deadline_s", "_now", "_rules", "_spent", "_turn",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        call: Call,
+        deployment: Deployment,
+        spent: Spent,
+        *,
+        rules: Rules,
+        health: Health,
+        deadline_s: float,
+        now: Callable[[], float],
+    ) -> None:
+        name = deployment.name
+        call.deployment, call.fingerprint = name, deployment.fingerprint
+        self._call = call
+        self._spent = spent
+        self._rules = rules
+        self._deadline_s = deadline_s
+        self._now = now
+        self._began_s = now()
+        self._before, self._attempt = call.attempts, Attempt(deployment=name)
+        call.attempts = (*self._before, self._attempt)
+        self._turn = health.begin(name)
+
+    def __enter__(self) -> Turn:
+        return self._turn
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        outcome = self._outcome(error)
+        self._call.attempts = (
+            *self._before,
+            Attempt(
+                deployment=self._attempt.deployment,
+                outcome=outcome,
+                seconds=self._now() - self._began_s,
+                usage=self._spent.usage,
+                pieces=self._spent.pieces,
+            ),
+        )
+
+    def _outcome(self, error: BaseException | None) -> str:
+        if error is None or isinstance(error, Filtered):
+            self._turn.done()
+            return ANSWERED if error is None else FILTERED
+        if isinstance(error, NarthexError):
+            self._turn.failed(error, cooldown_s=self._rules.cooldown_s)
+            self._tell(error)
+            return type(error).__name__
+        if self._now() >= self._deadline_s and not self._turn.has_answered:
+            # who let the total clock run out is at fault
+            self._turn.failed(UpstreamTimeout(), cooldown_s=self._rules.cooldown_s)
+            return UpstreamTimeout.__name__
+        self._turn.left()
+        return LEFT
+
+    def _tell(self, error: NarthexError) -> None:
         log.warning(
             "an attempt failed",
-            deployment=deployment.name,
-            attempt=len(call.attempts),
-            error=outcome,
+            deployment=self._attempt.deployment,
+            attempt=len(self._call.attempts),
+            error=type(error).__name__,
             code=error.code,
             retry_after_s=error.retry_after_s,
-            seconds=round(now() - began_s, 4),
+            seconds=round(self._now() - self._began_s, 4),
         )
-        raise
-    except BaseException:
-        if now() >= deadline_s and not turn.has_answered:  # who let the total clock run out is at fault
-            outcome = UpstreamTimeout.__name__
-            turn.failed(UpstreamTimeout(), cooldown_s=rules.cooldown_s)
-        else:
-            turn.left()
-        raise
-    finally:
-        ended = msgspec.structs.replace(
-            attempt, outcome=outcome, seconds=now() - began_s, usage=spent.usage, pieces=spent.pieces
-        )
-        call.attempts = (*before, ended)
 
 
 async def _first_output(frames: Stream, spent: Spent) -> list[Frame]:

@@ -1,7 +1,7 @@
 """One request's way through the deployments of its model: whom to ask next, where to turn, when to give up."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import NoReturn
 
@@ -18,7 +18,9 @@ from narthex.routing.route import Route
 class Journey:
     """Made for one call, used by one task. `deadline_s`: the end of the total clock, as a time of the loop."""
 
-    def __init__(self, call: Call, route: Route, *, health: Health, rng: Random, deadline_s: float) -> None:
+    def __init__(
+        self, call: Call, route: Route, *, health: Health, rng: Random, deadline_s: float, now: Callable[[], float]
+    ) -> None:
         """Choose who may answer.
 
         Raises:
@@ -27,6 +29,7 @@ class Journey:
         """
         self.rules = route.rules
         self.deadline_s = deadline_s
+        self._now = now
         self._call = call
         self._route = route
         self._health = health
@@ -57,7 +60,7 @@ class Journey:
         Raises:
             NarthexError: nobody is left, or not in time; what the last attempt ended with.
         """
-        step = self._itinerary.next(_now())
+        step = self._itinerary.next(self._now())
         if step is None:
             self._give_up()
         deployment, wait_s = step
@@ -75,7 +78,7 @@ class Journey:
             NarthexError: the same error, where another attempt could end no better.
         """
         if self._goes_on:  # whoever refuses to is not asked again; the caller is told what broke the answer off
-            self._itinerary.failed(deployment, error, now_s=_now())
+            self._itinerary.failed(deployment, error, now_s=self._now())
             return
         self._last = error
         if too_long(error):
@@ -87,7 +90,7 @@ class Journey:
         if not turned:
             if not moves_on(error) and not self._fallback_left(error):
                 raise error
-            self._itinerary.failed(deployment, error, now_s=_now())
+            self._itinerary.failed(deployment, error, now_s=self._now())
 
     def could_go_on(self, asked: Call) -> bool:
         """Whether there is anybody who could go on as `asked` says."""
@@ -102,7 +105,7 @@ class Journey:
         if not moves_on(error):
             raise error
         self._last, self._goes_on = error, True
-        self._itinerary.failed(deployment, error, now_s=_now())
+        self._itinerary.failed(deployment, error, now_s=self._now())
         self._itinerary.keep(lambda each: each.continues(asked))
 
     def filtered(self, deployment: Deployment) -> None:
@@ -127,7 +130,7 @@ class Journey:
 
     def _give_up(self) -> NoReturn:
         assert self._last is not None  # noqa: S101 - an itinerary begins with somebody to ask
-        raise self._itinerary.explained(self._last, now_s=_now())
+        raise self._itinerary.explained(self._last, now_s=self._now())
 
     # --- who can honour the request
 
@@ -153,7 +156,3 @@ class Journey:
     def _stands_in_the_way(self, honoured: Capabilities) -> UnsupportedParameter | None:
         request = self._call.request
         return capabilities.refusal(request.fields, honoured, model=request.model)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -36,6 +36,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float | None = None
     rescue: bool = False
 
+    @property
+    def paces(self) -> bool:
+        """Whether a clock runs on single pieces of an answer."""
+        return self.first_token_s is not None or self.idle_s is not None
+
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
     """A public model as it is configured; deployments by their `provider/model` names.

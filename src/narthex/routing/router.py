@@ -18,6 +18,7 @@ from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, Deployment, Opened, Stream
 from narthex.core.stream import Frame
+from narthex.ipc.deadline import Deadline
 from narthex.routing.attempt import Answering, Filtered, attempt
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
@@ -50,6 +51,7 @@ class Router:
         self.routes = routes
         self._total_s = total_s
         self.health = health or Health(clock=_loop_time)
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
 
     def route(self, model: str) -> Route:
@@ -76,17 +78,19 @@ class Router:
 
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[Stream]:
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # kept, because it takes a system call to find
         route = self.route(call.request.model)
         total_s = route.rules.total_s or self._total_s
-        deadline_s = _loop_time() + total_s
-        journey = Journey(call, route, health=self.health, rng=self._rng, deadline_s=deadline_s)
-        total = asyncio.timeout_at(deadline_s)
+        deadline_s = loop.time() + total_s
+        journey = Journey(call, route, health=self.health, rng=self._rng, deadline_s=deadline_s, now=loop.time)
+        total = Deadline(deadline_s, loop=loop)
+        call.paced = route.rules.paces
         try:
             async with total, aclosing(self._frames(call, journey)) as frames:
                 await anext(frames)
                 yield frames
         except TimeoutError:
-            if not total.expired():
+            if not total.expired:
                 raise
             raise UpstreamTimeout(f"The request took longer than {total_s:g} s.") from None
 
@@ -138,6 +142,7 @@ class Router:
             health=self.health,
             deadline_s=journey.deadline_s,
             refuse_filtered=journey.asks_past_filters,
+            loop=self._loop or asyncio.get_running_loop(),
         )
 
 

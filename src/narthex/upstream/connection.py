@@ -27,6 +27,38 @@ class Connection(asyncio.Protocol):
     `on_lost` is called once when the transport is gone.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_answered",
+        "_busy",
+        "_chunks",
+        "_complete",
+        "_failure",
+        "_head_done",
+        "_head_size",
+        "_held",
+        "_keep",
+        "_limit_s",
+        "_loop",
+        "_no_body",
+        "_on_lost",
+        "_parser",
+        "_read_paused",
+        "_since_body",
+        "_spoiled",
+        "_timer",
+        "_transport",
+        "_unsent",
+        "_waiter",
+        "_waiting_since_s",
+        "_write_paused",
+        "exchanges",
+        "headers",
+        "idle_since_s",
+        "lost_unanswered",
+        "status",
+    )  # fmt: skip
+
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["Connection"], None]) -> None:
         self._loop = loop
         self._on_lost = on_lost

@@ -31,6 +31,7 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def take(self) -> Connection | None:
         """An idle connection, if there is one; give it back with `release`."""
@@ -175,9 +176,11 @@ class Pool:
         if self._idle:
             self._sweep_later()
 
-    @staticmethod
-    def _loop_time() -> float:
-        return asyncio.get_running_loop().time()
+    def _loop_time(self) -> float:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        return loop.time()
 
 
 def _closed() -> UpstreamUnavailable:

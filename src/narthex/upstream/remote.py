@@ -11,9 +11,12 @@ from typing import Protocol
 import msgspec
 
 from narthex.core.capabilities import Capabilities
+from narthex.core.chat import ChatRequest
+from narthex.core.completions import CompletionRequest
 from narthex.core.errors import UpstreamError, UpstreamTimeout
 from narthex.core.ports import Call, Exchange, Opened, Request, Send, Stream, Surface
 from narthex.core.stream import Frame
+from narthex.ipc.deadline import Deadline
 
 
 class Decoder(Protocol):
@@ -55,7 +58,11 @@ class Codec(Protocol):
 
 
 class Clocks(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a deployment may take, in seconds: until the first frame, and between frames. None: as long as asked."""
+    """How long a deployment may take, in seconds: until the first frame, and between frames. None: as long as asked.
+
+    With a limit for the first frame every answer is asked for as a stream. Of an answer that is not, the second clock
+    runs between the pieces in which it arrives.
+    """
 
     first_token_s: float | None = None
     idle_s: float | None = None
@@ -65,16 +72,17 @@ class RemoteDeployment:
     """One model on one server."""
 
     def __init__(self, provider: str, model: str, *, codecs: dict[Surface, Codec], send: Send, clocks: Clocks) -> None:
-        self._provider = provider
+        self._name = f"{provider}/{model}"
         self._model = model
         self._codecs = codecs
         self._send = send
         self._clocks = clocks
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def name(self) -> str:
         """See `Deployment.name`."""
-        return f"{self._provider}/{self._model}"
+        return self._name
 
     @property
     def fingerprint(self) -> str | None:
@@ -97,25 +105,56 @@ class RemoteDeployment:
 
     @asynccontextmanager
     async def _open(self, call: Call, codec: Codec) -> AsyncIterator[Stream]:
-        body = codec.build(call.request, model=self._model)
+        loop = self._loop = self._loop or asyncio.get_running_loop()  # kept, because it takes a system call to find
+        first_token_s = self._clocks.first_token_s
+        request = call.request
+        if first_token_s is not None or call.paced:
+            request = _as_stream(request)
+        body = codec.build(request, model=self._model)
+        clock = Deadline(None if first_token_s is None else loop.time() + first_token_s, loop=loop)
         try:
-            async with asyncio.timeout(self._clocks.first_token_s) as clock:
-                async with self._send("POST", codec.path, body) as answer:
-                    if answer.status != 200:
-                        raise codec.parse_error(answer.status, answer.headers, await answer.read())
-                    yield self._frames(answer, codec.decoder(call.request), clock)
+            async with clock, self._send("POST", codec.path, body) as answer:
+                if answer.status != 200:
+                    raise codec.parse_error(answer.status, answer.headers, await answer.read())
+                yield self._frames(answer, codec.decoder(request), _Idle(clock, self._clocks.idle_s, loop))
         except TimeoutError:
             raise UpstreamTimeout from None
 
-    async def _frames(self, answer: Exchange, decoder: Decoder, clock: asyncio.Timeout) -> AsyncIterator[Frame]:
+    async def _frames(self, answer: Exchange, decoder: Decoder, idle: "_Idle") -> AsyncIterator[Frame]:
+        begun = False
         async for data in answer.chunks():
             for frame in decoder.feed(data):
-                clock.reschedule(None)  # while our caller reads, nobody waits for the server
+                begun = True
+                idle.stop()  # while our caller reads, nobody waits for the server
                 yield frame
-                self._restart(clock)
+                idle.start()
+            if not begun and data[:1] == b"{":  # a document, which comes in one go once it has begun
+                idle.start()
         for frame in decoder.end():
             yield frame
 
-    def _restart(self, clock: asyncio.Timeout) -> None:
-        idle_s = self._clocks.idle_s
-        clock.reschedule(None if idle_s is None else asyncio.get_running_loop().time() + idle_s)
+
+class _Idle:
+    """The clock between two frames."""
+
+    __slots__ = ("_clock", "_idle_s", "_now")
+
+    def __init__(self, clock: Deadline, idle_s: float | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._clock = clock
+        self._idle_s = idle_s
+        self._now = loop.time
+
+    def start(self) -> None:
+        """Somebody waits for the server."""
+        self._clock.set(None if self._idle_s is None else self._now() + self._idle_s)
+
+    def stop(self) -> None:
+        """Nobody does."""
+        self._clock.set(None)
+
+
+def _as_stream(request: Request) -> Request:
+    """The same, answered piece by piece: of a text that comes whole nobody could say when it began."""
+    if isinstance(request, ChatRequest | CompletionRequest) and not request.stream:
+        return msgspec.structs.replace(request, stream=True)
+    return request

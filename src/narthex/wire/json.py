@@ -4,7 +4,7 @@ Source: ARCHITECTURE D1; RFC 8259 section 4 leaves duplicate names undefined, so
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -41,7 +41,8 @@ def top_level(body: bytes) -> dict[str, msgspec.Raw]:
             that is too deep, or an integer outside of 64 bits.
     """
     try:
-        body.decode()
+        if not body.isascii():
+            body.decode()
         fields = _raw_map.decode(body)
         if not _is_compact(body, fields):
             _refuse_duplicates(body, fields)
@@ -68,6 +69,21 @@ def value(raw: msgspec.Raw) -> Any:
         raise InvalidRequest(TOO_DEEP) from None
 
 
+def values(fields: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    """Each field's value as plain Python objects.
+
+    Raises:
+        InvalidRequest: one can't be decoded.
+    """
+    decode = _any.decode
+    try:
+        return {name: decode(raw) for name, raw in fields.items()}
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidRequest(NOT_JSON) from None
+    except RecursionError:
+        raise InvalidRequest(TOO_DEEP) from None
+
+
 def encode(document: Any) -> bytes:
     """JSON bytes of plain objects and Structs."""
     return msgspec.json.encode(document)
@@ -78,7 +94,10 @@ def _is_compact(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
 
     Nothing was overwritten then: one name more would be longer. Most clients write so, and it is quickly seen.
     """
-    length = 1 + sum(len(name.encode()) + len(memoryview(raw)) + 4 for name, raw in fields.items())
+    length = 1 + 4 * len(fields)
+    for name, raw in fields.items():
+        length += len(name) if name.isascii() else len(name.encode())
+        length += len(memoryview(raw))
     return len(body) == length
 
 

@@ -49,8 +49,14 @@ def test_honours_every_field_of_the_dialect() -> None:
     assert refusal({"guided_json": {}}, honoured, model="m") is not None
 
 
-def test_the_request_is_the_caller_s_own_bytes_as_a_stream_with_usage() -> None:
+def test_the_request_is_the_caller_s_own_bytes() -> None:
     body = b'{"model":"assistant","messages":[ {"role":"user", "content":"\\u00e9"} ],"seed":1.0,"stream":false}'
+    request = ChatDialect().decode(body, profile="openai", strict=True).request
+    assert OpenAIChat().build(request, model="gpt-5.4") == body.replace(b"assistant", b"gpt-5.4")
+
+
+def test_a_stream_is_asked_for_with_usage() -> None:
+    body = b'{"model":"assistant","messages":[ {"role":"user", "content":"\\u00e9"} ],"seed":1.0,"stream":true}'
     request = ChatDialect().decode(body, profile="openai", strict=True).request
     assert OpenAIChat().build(request, model="gpt-5.4") == (
         b'{"model":"gpt-5.4","messages":[ {"role":"user", "content":"\\u00e9"} ],"seed":1.0,"stream":true,'
@@ -115,9 +121,8 @@ def test_a_model_that_thinks_takes_no_sampling_fields() -> None:
 
 def test_what_has_no_effect_stays_here() -> None:
     row = Row(honoured=native("messages", "model") | {"user": State.NO_EFFECT}, constant={"provider": {"a": True}})
-    assert set(built(codec(row), user="me", logprobs=False)) == {
-        "messages", "model", "provider", "stream", "stream_options",
-    }  # fmt: skip
+    assert set(built(codec(row), user="me", logprobs=False)) == {"messages", "model", "provider"}
+    assert set(built(codec(row), stream=True)) == {"messages", "model", "provider", "stream", "stream_options"}
 
 
 def test_fields_have_the_server_s_names() -> None:

@@ -72,7 +72,7 @@ def decoded(*chunks: bytes, choices: int = 1) -> list[Frame]:
 
 
 def test_the_caller_s_own_fields_as_a_stream_with_usage_and_a_limit() -> None:
-    assert built(prompt=["a", "b"], n=2, echo=True, logprobs=3, seed=7) == {
+    assert built(prompt=["a", "b"], n=2, echo=True, logprobs=3, seed=7, stream=True) == {
         "model": "theirs", "prompt": ["a", "b"], "n": 2, "echo": True, "logprobs": 3, "seed": 7, "max_tokens": 16,
         "stream": True, "stream_options": {"include_usage": True},
     }  # fmt: skip

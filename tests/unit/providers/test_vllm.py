@@ -280,4 +280,4 @@ def test_what_belongs_to_no_choice_is_not_repeated() -> None:
 
 def test_it_never_learns_what_it_would_ignore() -> None:
     body = built(user="me", metadata={"a": "b"}, prompt_cache_key="k", service_tier="flex")
-    assert set(body) == {"model", "messages", "stream", "stream_options"}
+    assert set(body) == {"model", "messages"}

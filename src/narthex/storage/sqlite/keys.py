@@ -2,7 +2,7 @@
 
 import hmac
 import uuid
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import apsw
@@ -185,12 +185,17 @@ def _rows(connection: apsw.Connection, query: str, *values: object) -> list[Any]
     return connection.execute(query, values).fetchall()
 
 
-def _key(account_id: str, project_id: str, *columns: Any) -> Key:
-    key_id, name, prefix, grants, created_ms, profile, strict, expires_ms, revoked_ms = columns
+@lru_cache(1000)  # nothing can change what a text means
+def _allowed(grants: str) -> Grants:
     try:
-        allowed = _grants.decode(grants)
+        return _grants.decode(grants)
     except msgspec.MsgspecError as error:
         raise StorageError("A key's record can't be read.") from error
+
+
+def _key(account_id: str, project_id: str, *columns: Any) -> Key:
+    key_id, name, prefix, grants, created_ms, profile, strict, expires_ms, revoked_ms = columns
+    allowed = _allowed(grants)
     return Key(
         id=key_id,
         account_id=account_id,

@@ -1,0 +1,67 @@
+"""A clock over a block, as `asyncio.timeout_at`, made for clocks that are set anew with each piece of a stream."""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+
+class Deadline:
+    """Cancels the block when its time has come, which then ends with `TimeoutError`. Use it once.
+
+    A timer of the loop is set once, and again only when it rings before its time: moving the time costs no more than an
+    assignment, unless it is moved to before the timer.
+    """
+
+    __slots__ = ("_before", "_expired", "_loop", "_rings_s", "_task", "_timer", "_when_s")
+
+    def __init__(self, when_s: float | None = None, *, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """`when_s`: as a time of the loop; None: never, until it is set. `loop`: the running one, if it is at hand."""
+        self._when_s = when_s
+        self._loop = loop or asyncio.get_running_loop()
+        self._rings_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._expired = False
+
+    @property
+    def expired(self) -> bool:
+        """Whether the time came while the block ran."""
+        return self._expired
+
+    def set(self, when_s: float | None) -> None:
+        """Move the time. Only within the block."""
+        self._when_s = when_s
+        if when_s is not None and (self._timer is None or when_s < self._rings_s):
+            self._arm(when_s)
+
+    async def __aenter__(self) -> Self:
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - as with asyncio's own
+        self._task, self._before = task, task.cancelling()
+        if self._when_s is not None:
+            self._arm(self._when_s)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._expired and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def _arm(self, when_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_s = when_s
+        self._timer = self._loop.call_at(when_s, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        if self._when_s is None or self._expired:
+            return
+        if self._loop.time() < self._when_s:
+            self._arm(self._when_s)
+        else:
+            self._expired = True
+            self._task.cancel()

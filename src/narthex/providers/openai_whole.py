@@ -1,0 +1,137 @@
+"""OpenAI's chat format as a provider speaks it: an answer that comes as one document, to one frame. No I/O.
+
+Source: contract section 1.3. As with streams, the document is glanced at once and decoded only if somebody asks for its
+events; the dialect of the same format passes it on.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from narthex.core.errors import UpstreamProtocolError
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, Frame, Usage, UsageReported
+from narthex.providers.codec import AnswerDecoder
+from narthex.providers.openai import (
+    FINISH_REASONS,
+    ChoiceGlance,
+    Delta,
+    Logprobs,
+    WireUsage,
+    deltas,
+    usage_of,
+    with_our_reasons,
+)
+from narthex.providers.openai_errors import stream_error
+from narthex.providers.whole import Collected
+from narthex.wire.json import UNREADABLE
+
+FORMAT = "openai.chat.whole"
+LIMIT_BYTES = 64 * 1024 * 1024
+
+
+class _Glance(msgspec.Struct):
+    choices: list[ChoiceGlance] | None = None
+    usage: WireUsage | None = None
+    error: Any = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    message: Delta = msgspec.field(default_factory=Delta)
+    logprobs: Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+_glance = msgspec.json.Decoder(_Glance).decode
+_answer = msgspec.json.Decoder(_Answer).decode
+
+
+class WholeChat:
+    """Decodes one answer. `choices`: how many were asked for."""
+
+    def __init__(self, *, choices: int = 1) -> None:
+        self._body = Collected(limit_bytes=LIMIT_BYTES)
+        self._choices = choices
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """No frame yet.
+
+        Raises:
+            UpstreamProtocolError: the answer is too long.
+        """
+        self._body.add(data)
+        return iter(())
+
+    def end(self) -> Iterator[Frame]:
+        """The answer.
+
+        Raises:
+            UpstreamError: the server reported an error in place of an answer.
+            UpstreamProtocolError: it can't be read, or is not complete.
+        """
+        data = self._body.whole()
+        try:
+            if not data.isascii():
+                data.decode()  # it may be passed on without being decoded: it must be sound
+            glance = _glance(data)
+        except UNREADABLE as error:
+            raise UpstreamProtocolError from error
+        if glance.error:
+            raise stream_error(glance.error)
+        found = glance.choices or ()
+        if len({choice.index for choice in found}) < self._choices or len(found) > self._choices:
+            raise UpstreamProtocolError("The model's server did not send the choices that it was asked for.")
+        if any(choice.finish_reason not in FINISH_REASONS for choice in found):
+            raise UpstreamProtocolError("The model's server ended its answer before it was complete.")
+        if any(FINISH_REASONS[choice.finish_reason or ""] != choice.finish_reason for choice in found):
+            data = with_our_reasons(data)
+        usage = None if glance.usage is None else usage_of(glance.usage)
+        yield Frame(FORMAT, data, decode=_Events(usage), finishes=True, usage=usage)
+
+
+class _Events:
+    """Decodes a document to its events. `usage`: what was read at a glance."""
+
+    def __init__(self, usage: Usage | None) -> None:
+        self._usage = usage
+
+    def __call__(self, data: bytes) -> tuple[Event, ...]:
+        try:
+            answer = _answer(data)
+        except UNREADABLE as error:
+            raise UpstreamProtocolError from error
+        events: list[Event] = []
+        for choice in answer.choices:
+            events.append(ChoiceStarted(choice.index))
+            events.extend(deltas(choice.index, choice.message, choice.logprobs))
+            events.append(ChoiceFinished(choice.index, FINISH_REASONS[choice.finish_reason or ""]))
+        if self._usage is not None:
+            events.append(UsageReported(self._usage))
+        return tuple(events)
+
+
+class EitherWay:
+    """Decodes what was asked for as a document, and what a server streams all the same: `stream` makes its decoder."""
+
+    def __init__(self, whole: AnswerDecoder, stream: Callable[[], AnswerDecoder]) -> None:
+        self._whole = whole
+        self._stream = stream
+        self._chosen: AnswerDecoder | None = None
+
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """See the decoder that fits: a document begins with a brace."""
+        if self._chosen is None:
+            begun = data.lstrip()
+            if not begun:
+                return iter(())
+            self._chosen = self._whole if begun.startswith(b"{") else self._stream()
+        return self._chosen.feed(data)
+
+    def end(self) -> Iterator[Frame]:
+        """See the decoder that fits."""
+        return (self._chosen or self._whole).end()
