@@ -1,12 +1,15 @@
 """`narthex config`: what it prints and how it ends."""
 
+import json
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
 from typer.testing import CliRunner
 
 from narthex.cli.config import app
+from narthex.cli.serve import serve
 
 
 @pytest.fixture(autouse=True)
@@ -37,3 +40,29 @@ def test_show_prints_settings_and_where_they_come_from(tmp_path: Path) -> None:
     assert yaml.safe_load(result.output)["port"] == 9
     assert f"# from: {file}" in result.output
     assert "sk-canary" not in result.output
+
+
+def test_check_tells_programs_too(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("prot: 1\nmodels: [{name: a, deployments: [b/c]}]\n")
+    result = CliRunner().invoke(app, ["check", "--json", "--config", str(file)])
+    assert result.exit_code == 2
+    told = json.loads(result.stdout)
+    assert told["valid"] is False
+    assert [(fault["line"], fault["path"]) for fault in told["faults"]] == [(1, "prot"), (2, "models.0.deployments.0")]
+    assert told["faults"][0]["file"] == str(file)
+    good = CliRunner().invoke(app, ["check", "--json"])
+    assert (good.exit_code, json.loads(good.stdout)) == (0, {"valid": True, "faults": []})
+
+
+def test_serve_says_the_same_and_makes_no_folder(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text('prot: 1\nmodels: [{name: "[/red]", deployments: ["[b]/c"]}]\n')
+    server = typer.Typer()
+    server.command()(serve)
+    checked = CliRunner().invoke(app, ["check", "--config", str(file)])
+    served = CliRunner().invoke(server, ["--config", str(file), "--data", str(tmp_path / "data")])
+    assert (checked.exit_code, served.exit_code) == (2, 2)
+    assert checked.stderr == served.stderr
+    assert "there is no provider '[b]'" in served.stderr
+    assert not (tmp_path / "data").exists()
