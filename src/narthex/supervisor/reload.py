@@ -79,10 +79,11 @@ class Reloads:
             raise Draining(retry_after_s=5)
         if self._due is None:
             self._due = asyncio.get_running_loop().create_future()
-            if not self._reloading:
-                self._reloading = True
-                self._tasks.start(self._run())
-        return self._due
+        due = self._due
+        if not self._reloading:
+            self._reloading = True
+            self._tasks.start(self._run())
+        return due
 
     def close(self) -> None:
         """The server ends: no plan is taken any more."""
@@ -123,7 +124,7 @@ class Reloads:
         check_socket_paths(plan)
         outcome = Outcome(changed=changed(self._plan, plan), needs_restart=told.needs_restart)
         ready = await self._workers.prepare(plan.children)
-        if self._ending:  # a child of the same name may be about to start
+        while self._ending:  # a child of the same name may be about to start
             await asyncio.wait(self._ending)
         if self._closed:
             raise ConfigError("The server ends.")

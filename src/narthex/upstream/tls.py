@@ -1,5 +1,6 @@
 """TLS towards upstreams: certificates are always verified, against the system's authorities or one's own."""
 
+import functools
 import ssl
 from pathlib import Path
 
@@ -17,11 +18,21 @@ class Tls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def context(tls: Tls) -> ssl.SSLContext:
-    """A client's context. Reads files; costs some 20 ms, so make one per upstream.
+    """A client's context; don't change it. Without files of one's own it is the same for all upstreams.
 
     Raises:
         ConfigError: a file can't be read or holds no certificate.
     """
+    return _usual() if tls == Tls() else _made(tls)
+
+
+@functools.cache
+def _usual() -> ssl.SSLContext:
+    """Reading the system's authorities takes some 20 ms, which a reload must not cost for each of its upstreams."""
+    return _made(Tls())
+
+
+def _made(tls: Tls) -> ssl.SSLContext:
     try:
         made = ssl.create_default_context(cafile=tls.ca_file)
         if tls.cert_file is not None:
