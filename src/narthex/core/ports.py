@@ -1,4 +1,4 @@
-"""The seams: what the parts may ask of each other. Whoever implements one is chosen in `app.py` and nowhere else."""
+"""The seams: what the parts may ask of each other. Whoever implements one is chosen in `app` and nowhere else."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
