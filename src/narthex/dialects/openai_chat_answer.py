@@ -3,7 +3,7 @@
 A stream is, per choice: the role, deltas, the finish reason; then the usage if asked for, then `[DONE]`.
 
 Rule 1: what is said of the whole answer (id, model, time, tier) is said alike in every chunk, whoever wrote the chunk.
-Rule 2: the role is told once for each choice, also where a server repeats it.
+Rule 2: the role is told once for each choice, also where a server repeats it or leaves it out.
 """
 
 import re
@@ -42,14 +42,17 @@ DONE = b"data: [DONE]\n\n"
 _ROLE = b'{"role":"assistant","content":"","refusal":null}'
 _ROLE_OF_CALLS = b'{"role":"assistant","content":null,"refusal":null}'
 
-_THEIRS = ("usage", "service_tier", "obfuscation")
-"""Fields of a provider's chunks that are left out, or replaced by ours."""
+_THEIRS = ("usage", "service_tier", "obfuscation", "x_groq")
+"""Fields of a provider's chunks that are left out, or replaced by ours. Usage stands in the last one too."""
 
 _CHOICES = b'"choices":'
 _NOT_IN_CHOICES = re.compile(
     rb'"(?:role|reasoning|usage|service_tier|obfuscation|id|object|created|model|choices)"|\n|\r'
 ).search
 """Names that are looked at one by one. A quote within a text has a backslash before it, so no text matches."""
+
+_IN_CHOICES = re.compile(rb'"(?:role|reasoning|usage)"').search
+"""Those that are told anew, or left out."""
 
 _raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _raw_maps = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
@@ -230,6 +233,8 @@ class ChatStream:
         self._with_usage = request.stream_options.include_usage
         self._older = "functions" in request.fields
         self._edits: dict[str, msgspec.Raw] | None = None
+        self._begun: set[int] = set()
+        self._choices = request.sampling.n
         self._their_head = self._their_tail = self._our_head = b""
         self._our_tail = b',"usage":null}\n\n' if self._with_usage else b"}\n\n"
         self._head = self._written_head({"system_fingerprint": call.fingerprint}, tier=service_tier(call))
@@ -278,10 +283,9 @@ class ChatStream:
             return b""  # their usage; ours follows at the end
         if self._edits is None:
             self._edits = self._edits_after(chunk)
-            self._begun: set[int] = set()
         for name in _THEIRS:
             chunk.pop(name, None)
-        if b'"role"' in frame.data or b'"reasoning"' in frame.data:
+        if len(self._begun) < self._choices or _IN_CHOICES(chunk["choices"]) is not None:
             chunk["choices"] = self._retold(chunk["choices"])
             return sse.encode(encode(chunk | self._edits))
         chunk |= self._edits
@@ -308,17 +312,19 @@ class ChatStream:
         return {name: msgspec.Raw(encode(value)) for name, value in edits.items()}
 
     def _retold(self, choices: msgspec.Raw) -> msgspec.Raw:
-        """The role once, and thoughts by the name that they have in whole answers too."""
+        """The role once, thoughts by the name that they have in whole answers too, and no usage."""
         entries = _raw_maps.decode(choices)
         for entry in entries:
+            entry.pop("usage", None)
             delta = _any(entry.get("delta", b"{}"))
             if not isinstance(delta, dict):
                 continue
             index = _any(entry.get("index", b"0"))
             if index in self._begun:
                 delta.pop("role", None)
-            elif "role" in delta:
+            else:
                 self._begun.add(index)
+                delta = {"role": "assistant"} | {name: value for name, value in delta.items() if name != "role"}
             if (thought := delta.pop("reasoning", None)) and not delta.get("reasoning_content"):
                 delta["reasoning_content"] = thought
             entry["delta"] = msgspec.Raw(encode(delta))

@@ -351,13 +351,13 @@ def test_fields_that_we_do_not_know_are_passed_on_as_they_are(make_call: MakeCal
     frame = foreign(delta(content="a", annotations=[1]), provider={"x": 1.0})
     (chunk,) = relay(make_call("chat"), frame)
     assert chunk["provider"] == {"x": 1.0}
-    assert chunk["choices"][0]["delta"] == {"content": "a", "annotations": [1]}
+    assert chunk["choices"][0]["delta"] == {"role": "assistant", "content": "a", "annotations": [1]}
 
 
 def test_a_frame_of_several_lines_stays_one_event(make_call: MakeCall) -> None:
     data = json.dumps(json.loads(PASSED[1].data), indent=1).encode()
     (chunk,) = relay(make_call("chat"), Frame(FORMAT, data))
-    assert chunk["choices"][0]["delta"] == {"content": "é"}
+    assert chunk["choices"][0]["delta"] == {"role": "assistant", "content": "é"}
 
 
 @pytest.mark.parametrize("choices", [b"[]", b"[ ]", b"[\n]"])
@@ -390,8 +390,8 @@ def test_thoughts_are_passed_on_by_one_name(make_call: MakeCall) -> None:
     ]
     sent = [chunk["choices"][0]["delta"] for chunk in relay(make_call("chat"), *frames)]
     assert sent == [
-        {"reasoning_content": "Let me"},
-        {"role": "assistant", "reasoning_content": " see"},
+        {"role": "assistant", "reasoning_content": "Let me"},
+        {"reasoning_content": " see"},
         {"reasoning_content": "twice"},
         {"content": '"reasoning"'},
     ]
