@@ -24,6 +24,7 @@ from narthex.dialects.fields import (
 )
 from narthex.dialects.messages import MESSAGES, unanswered_tool_result
 from narthex.dialects.openai_chat_answer import ChatStream, encode_answer
+from narthex.dialects.openai_chat_passed import is_passed_on, passed_on
 from narthex.dialects.profiles import VOICES
 from narthex.dialects.sampling import METADATA, NOT_BUILT, SHARED, check_stream_options, sampling_of
 from narthex.dialects.tools import (
@@ -142,4 +143,6 @@ class ChatDialect:
 
     def encode_answer(self, call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
         """Write the answer whole."""
+        if is_passed_on(call, frames):
+            return passed_on(call, frames[0], created=created)
         return encode_answer(call, frames, created=created)

@@ -36,7 +36,6 @@ from narthex.wire import sse
 from narthex.wire.json import encode
 
 FORMAT = "openai.chat"
-WHOLE = "openai.chat.whole"
 DONE = b"data: [DONE]\n\n"
 
 _ROLE = b'{"role":"assistant","content":"","refusal":null}'
@@ -147,10 +146,13 @@ def _message(choice: FoldedChoice, *, older: bool) -> dict[str, Any]:
 
 def encode_answer(call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
     """One `chat.completion` object. Raises `OutOfOrder` when the frames are no complete answer."""
+    return encode(answer_object(call, frames, created=created))
+
+
+def answer_object(call: Call, frames: Sequence[Frame], *, created: int) -> dict[str, Any]:
+    """The same, not yet written."""
     request = call.request
     assert isinstance(request, ChatRequest)  # noqa: S101 - the surface decides the type
-    if len(frames) == 1 and frames[0].format == WHOLE and "functions" not in request.fields:
-        return _relayed(call, frames[0], created=created)
     fold = folded(frames)
     older = "functions" in request.fields
     answer: dict[str, Any] = {
@@ -172,46 +174,7 @@ def encode_answer(call: Call, frames: Sequence[Frame], *, created: int) -> bytes
     if (tier := service_tier(call)) is not None:
         answer["service_tier"] = tier
     answer["system_fingerprint"] = call.fingerprint
-    return encode(answer)
-
-
-_TOP = {"refusal": msgspec.Raw(b"null"), "annotations": msgspec.Raw(b"[]")}
-_NULL = msgspec.Raw(b"null")
-
-
-def _relayed(call: Call, frame: Frame, *, created: int) -> bytes:
-    """A provider's answer of this very format, with our identity in it and nothing missing that the contract names."""
-    answer = _raw_map.decode(frame.data)
-    told = {name: _any(answer[name]) for name in ("service_tier",) if name in answer}
-    for name in _THEIRS:
-        answer.pop(name, None)
-    choices = _raw_maps.decode(answer["choices"])
-    for choice in choices:
-        message = _raw_map.decode(choice["message"])
-        choice["message"] = msgspec.Raw(encode(_completed(message)))
-        choice.setdefault("logprobs", _NULL)
-    head: dict[str, Any] = {
-        "id": f"chatcmpl-{call.id}",
-        "object": "chat.completion",
-        "created": created,
-        "model": call.request.model,
-    }
-    tier = service_tier(call, told=str(told.get("service_tier") or DEFAULT_TIER))
-    rest: dict[str, Any] = {"choices": choices, "usage": usage_object(frame.usage or Usage(prompt_tokens=0))}
-    if tier is not None:
-        rest["service_tier"] = tier
-    return encode({**answer, **head, **rest})
-
-
-def _completed(message: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    """The message of an answer with all that the contract promises; an empty list of calls is none."""
-    if "tool_calls" in message and bytes(message["tool_calls"]).strip(b"[] \t\r\n") in {b"", b"null"}:
-        del message["tool_calls"]
-    message.setdefault("role", msgspec.Raw(b'"assistant"'))
-    message.setdefault("content", _NULL)
-    for name, default in _TOP.items():
-        message.setdefault(name, default)
-    return message
+    return answer
 
 
 # --- as a stream ---------------------------------------------------------------------------------------------------

@@ -63,8 +63,8 @@ class Unrepeated:
         return map(self._frame, self._decoder.feed(data))
 
     def end(self) -> Iterator[Frame]:
-        """See the decoder that was given."""
-        return self._decoder.end()
+        """See the decoder that was given; an answer that comes as one document is told here."""
+        return map(self._frame, self._decoder.end())
 
     def _frame(self, frame: Frame) -> Frame:
         if not self._told:

@@ -1,10 +1,11 @@
 """OpenAI's chat format as a provider speaks it: an answer that comes as one document, to one frame. No I/O.
 
-Source: contract section 1.3. As with streams, the document is glanced at once and decoded only if somebody asks for its
-events; the dialect of the same format passes it on.
+Source: contract section 1.3. The document is read whole at its end, while another server may still be asked; its events
+are made only if somebody asks for them, since the dialect of the same format passes it on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +15,6 @@ from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, Frame, Usa
 from narthex.providers.codec import AnswerDecoder
 from narthex.providers.openai import (
     FINISH_REASONS,
-    ChoiceGlance,
     Delta,
     Logprobs,
     WireUsage,
@@ -30,24 +30,19 @@ FORMAT = "openai.chat.whole"
 LIMIT_BYTES = 64 * 1024 * 1024
 
 
-class _Glance(msgspec.Struct):
-    choices: list[ChoiceGlance] | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-
-
 class _Choice(msgspec.Struct):
     index: int = 0
-    message: Delta = msgspec.field(default_factory=Delta)
+    message: Delta | None = None
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
 
 
 class _Answer(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
+    usage: WireUsage | None = None
+    error: Any = None
 
 
-_glance = msgspec.json.Decoder(_Glance).decode
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
@@ -77,42 +72,35 @@ class WholeChat:
         data = self._body.whole()
         try:
             if not data.isascii():
-                data.decode()  # it may be passed on without being decoded: it must be sound
-            glance = _glance(data)
+                data.decode()  # what we don't know of it may be passed on without being decoded: it must be sound
+            answer = _answer(data)
         except UNREADABLE as error:
             raise UpstreamProtocolError from error
-        if glance.error:
-            raise stream_error(glance.error)
-        found = glance.choices or ()
-        if len({choice.index for choice in found}) < self._choices or len(found) > self._choices:
+        if answer.error:
+            raise stream_error(answer.error)
+        found = answer.choices or []
+        if len(found) != self._choices or len({choice.index for choice in found}) != self._choices:
             raise UpstreamProtocolError("The model's server did not send the choices that it was asked for.")
         if any(choice.finish_reason not in FINISH_REASONS for choice in found):
             raise UpstreamProtocolError("The model's server ended its answer before it was complete.")
         if any(FINISH_REASONS[choice.finish_reason or ""] != choice.finish_reason for choice in found):
             data = with_our_reasons(data)
-        usage = None if glance.usage is None else usage_of(glance.usage)
-        yield Frame(FORMAT, data, decode=_Events(usage), finishes=True, usage=usage)
+        usage = None if answer.usage is None else usage_of(answer.usage)
+        yield Frame(FORMAT, data, decode=partial(_events, found, usage), finishes=True, usage=usage)
 
 
-class _Events:
-    """Decodes a document to its events. `usage`: what was read at a glance."""
-
-    def __init__(self, usage: Usage | None) -> None:
-        self._usage = usage
-
-    def __call__(self, data: bytes) -> tuple[Event, ...]:
-        try:
-            answer = _answer(data)
-        except UNREADABLE as error:
-            raise UpstreamProtocolError from error
-        events: list[Event] = []
-        for choice in answer.choices:
-            events.append(ChoiceStarted(choice.index))
-            events.extend(deltas(choice.index, choice.message, choice.logprobs))
-            events.append(ChoiceFinished(choice.index, FINISH_REASONS[choice.finish_reason or ""]))
-        if self._usage is not None:
-            events.append(UsageReported(self._usage))
-        return tuple(events)
+def _events(choices: Sequence[_Choice], usage: Usage | None, _: bytes) -> tuple[Event, ...]:
+    events: list[Event] = []
+    for choice in choices:
+        events.append(ChoiceStarted(choice.index))
+        message = choice.message or Delta()
+        for call in message.tool_calls or ():
+            call.index = None  # each is one of its own here, whatever numbers a server gives them
+        events.extend(deltas(choice.index, message, choice.logprobs))
+        events.append(ChoiceFinished(choice.index, FINISH_REASONS[choice.finish_reason or ""]))
+    if usage is not None:
+        events.append(UsageReported(usage))
+    return tuple(events)
 
 
 class EitherWay:

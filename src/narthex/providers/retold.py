@@ -27,8 +27,8 @@ class Retold:
         return map(self._told, self._decoder.feed(data))
 
     def end(self) -> Iterator[Frame]:
-        """See the decoder that was given."""
-        return self._decoder.end()
+        """See the decoder that was given; an answer that comes as one document is told here."""
+        return map(self._told, self._decoder.end())
 
     def _told(self, frame: Frame) -> Frame:
         return Frame.of(*map(self._event, frame.events))

@@ -1,0 +1,146 @@
+"""`/v1/chat/completions`: whole answers of providers that speak this very format, passed on. Source: contract 1.3.
+
+Rule: what the contract names is told as in any other answer of ours; what it does not name stays as it came.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from narthex.core.ports import Call
+from narthex.core.stream import Frame, Usage
+from narthex.dialects.openai_chat_answer import DEFAULT_TIER, answer_object, service_tier, usage_object
+from narthex.wire.json import UNREADABLE, encode
+
+FORMAT = "openai.chat.whole"
+
+_OURS = ("usage", "service_tier", "x_groq")
+"""Members of an answer that are left out, or replaced by ours."""
+_OPTIONAL = ("reasoning_content", "reasoning", "tool_calls", "function_call")
+"""Members of a message that ours has only if there is something in them."""
+_NOTHING = frozenset((b"null", b'""', b"[]"))
+
+_NULL = msgspec.Raw(b"null")
+_FIRST = msgspec.Raw(b"0")
+_ROLE = msgspec.Raw(b'"assistant"')
+_NO_ANNOTATIONS = msgspec.Raw(b"[]")
+
+_raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_raw_map_or_null = msgspec.json.Decoder(dict[str, msgspec.Raw] | None).decode
+_raw_maps = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
+_any = msgspec.json.Decoder().decode
+
+
+class _Named(msgspec.Struct):
+    name: str
+
+
+class _Function(_Named):
+    arguments: str
+
+
+class _FunctionCall(msgspec.Struct, tag_field="type", tag="function"):
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    function: _Function
+
+
+class _CustomCall(msgspec.Struct, tag_field="type", tag="custom"):
+    id: Annotated[str, msgspec.Meta(min_length=1)]
+    custom: _Named
+
+
+_sound_calls = msgspec.json.Decoder(list[_FunctionCall | _CustomCall]).decode
+
+
+def is_passed_on(call: Call, frames: Sequence[Frame]) -> bool:
+    """Whether an answer can be. With `functions` in the request calls are told in the older form."""
+    return len(frames) == 1 and frames[0].format == FORMAT and "functions" not in call.request.fields
+
+
+def passed_on(call: Call, frame: Frame, *, created: int) -> bytes:
+    """The same answer with our identity in it, and with all that the contract promises."""
+    answer = _raw_map(frame.data)
+    told = _any(answer.get("service_tier", _NULL))
+    tier = service_tier(call, told=str(told or DEFAULT_TIER))
+    for name in _OURS:
+        answer.pop(name, None)
+    choices = _raw_maps(answer["choices"])
+    messages = [_message(choice) for choice in choices]
+    written: Sequence[dict[str, Any]]
+    if len(choices) == 1 and "logprobs" not in call.request.fields and _is_plain(choices[0], messages[0]):
+        written = [{**choices[0], "message": messages[0]}]
+    else:
+        written = _told_anew(choices, messages, answer_object(call, (frame,), created=created)["choices"])
+    identity: dict[str, Any] = {
+        "id": f"chatcmpl-{call.id}",
+        "object": "chat.completion",
+        "created": created,
+        "model": call.request.model,
+    }
+    rest: dict[str, Any] = {"choices": written, "usage": usage_object(frame.usage or Usage(prompt_tokens=0))}
+    if tier is not None:
+        rest["service_tier"] = tier
+    return encode({**answer, **identity, **rest})
+
+
+def _message(choice: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    """The message of a choice, with what it always has and without what has nothing in it."""
+    choice.setdefault("index", _FIRST)
+    choice.setdefault("logprobs", _NULL)
+    message = _raw_map_or_null(choice.get("message", _NULL)) or {}
+    message["role"] = _ROLE
+    for name in _OPTIONAL:
+        if name in message and _is_nothing(message[name]):
+            del message[name]
+    if _is_nothing(message.get("refusal", _NULL)):
+        message["refusal"] = _NULL
+    if _is_nothing(message.get("annotations", _NULL)):
+        message["annotations"] = _NO_ANNOTATIONS
+    return message
+
+
+def _is_nothing(raw: msgspec.Raw) -> bool:
+    return bytes(raw) in _NOTHING
+
+
+def _is_plain(choice: dict[str, msgspec.Raw], message: dict[str, msgspec.Raw]) -> bool:
+    """Text and nothing else, as nearly all are: there is nothing to tell otherwise than they do."""
+    content = bytes(message.get("content", _NULL))
+    return (
+        content.startswith(b'"')
+        and len(content) > 2
+        and not any(name in message for name in _OPTIONAL[1:])
+        and message["refusal"] is _NULL
+        and _is_nothing(choice["logprobs"])
+    )
+
+
+def _told_anew(
+    theirs: Sequence[dict[str, msgspec.Raw]],
+    messages: Sequence[dict[str, msgspec.Raw]],
+    ours: Sequence[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Choices in their order, with what the contract names as `ours` has it. `messages`: of their choices."""
+    pairs = sorted(zip(theirs, messages, strict=True), key=lambda pair: int(_any(pair[0]["index"])))
+    return [
+        {**choice, **own, "message": _completed(message, own["message"])}
+        for (choice, message), own in zip(pairs, ours, strict=True)
+    ]
+
+
+def _completed(message: dict[str, msgspec.Raw], own: dict[str, Any]) -> dict[str, Any]:
+    """Their calls stay if they are whole: there are kinds of them that we know nothing of. Annotations always stay."""
+    kept = {name: raw for name, raw in message.items() if name not in _OPTIONAL}
+    calls = message.get("tool_calls")
+    if calls is not None and "tool_calls" in own and _are_sound(calls):
+        own = own | {"tool_calls": calls}
+    return {**kept, **own, "annotations": message["annotations"]}
+
+
+def _are_sound(calls: msgspec.Raw) -> bool:
+    try:
+        _sound_calls(calls)
+    except UNREADABLE:
+        return False
+    return True
