@@ -48,9 +48,8 @@ bench: setup-test  ## performance figures, as ratios measured side by side
 soak: setup-test  ## long runs: kill loops, many rows
 	@$(BIN)/python -m pytest -m soak --timeout 1800 $(ARGS)
 
-interop: setup-test  ## the clients' tests through a second server in front of the first
-	@$(BIN)/python -m pytest -m 'not soak and not direct' --through openai-compatible \
-	  tests/integration/test_openai_client_*.py $(ARGS)
+interop: setup-test  ## the clients' tests through other servers (ARGS="local" for one of them)
+	@scripts/interop $(ARGS)
 
 docs: setup-test  ## make the generated pages of docs/reference anew
 	@$(BIN)/python scripts/docs

@@ -6,14 +6,14 @@ import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from tests.exchanges import HttpExchange, Recorder
+from tests.exchanges import EXCHANGES, HttpExchange, Recorder
 from tests.server_process import Server
 
 
 @pytest.fixture(scope="session")
-def exchanges() -> list[HttpExchange]:
+def exchanges(request: pytest.FixtureRequest) -> list[HttpExchange]:
     """Everything that the clients of this session exchanged."""
-    return []
+    return request.config.stash.setdefault(EXCHANGES, [])
 
 
 @pytest.fixture(scope="session")

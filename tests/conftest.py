@@ -5,9 +5,15 @@ import pytest
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """See `make interop`."""
-    parser.addoption(
-        "--through", choices=["openai-compatible"], help="test through a second server before the session's, so set up"
-    )
+    chains = ["local", "narthex", "openai-compatible", "litellm-openai", "litellm-anthropic"]
+    parser.addoption("--through", choices=chains, help="test through what tests/interop/chains.py has by this name")
+    parser.addoption("--figures", help="where to write what came of it, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only where it is asked for."""
+    if config.getoption("--through") is not None:
+        config.pluginmanager.import_plugin("tests.interop.plugin")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx2
 import msgspec
+import pytest
 from typing_extensions import override
 
 
@@ -18,6 +19,10 @@ class HttpExchange(msgspec.Struct, kw_only=True):
     content_type: str
     received: bytes = b""
     complete: bool = False
+
+
+EXCHANGES = pytest.StashKey[list[HttpExchange]]()
+"""Where a session keeps its own."""
 
 
 class _Kept(httpx2.SyncByteStream, httpx2.AsyncByteStream):

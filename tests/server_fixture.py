@@ -44,22 +44,8 @@ def start_server(models_dir: Path) -> StartServer:
 @pytest.fixture(scope="session")
 def server(start_server: StartServer, request: pytest.FixtureRequest) -> Iterator[Server]:
     """The session's server. Whoever changes what others see (settings, models, load) starts one of their own."""
-    kind = request.config.getoption("--through")
+    if request.config.getoption("--through") is not None:
+        yield request.getfixturevalue("far_server")
+        return
     with start_server({"models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"]}]}) as running:
-        if kind is None:
-            yield running
-        else:
-            with start_server(before(running, kind), models=()) as front:
-                yield front
-
-
-def before(server: Server, kind: str) -> dict[str, Any]:
-    """The settings of a server that has nothing of its own, and passes everything on to another."""
-    return {
-        "engine": {"default": None},
-        "embedder": {"default": None},
-        "providers": {"behind": {"type": kind, "base_url": server.base_url, "api_key": server.admin_key}},
-        "models": [
-            {"name": name, "deployments": [f"behind/{name}"]} for name in (CHAT_MODEL, EMBEDDING_MODEL, SLASHED)
-        ],
-    }
+        yield running

@@ -39,6 +39,7 @@ class Server:
         self.process = process
         self.log_file = log
         self.url = ""
+        self.listeners: list[Callable[[httpx2.Response], None]] = []
 
     @property
     def base_url(self) -> str:
@@ -75,9 +76,10 @@ class Server:
         asyncio.run(_revoked(self.data, reference))
 
     def http(self, key: str | None = None, **options: Any) -> httpx2.Client:
-        """A plain HTTP client; the caller closes it. Without `key` it sends the admin's."""
+        """A plain HTTP client; the caller closes it. Without `key`: the admin's. `listeners` hear the answers."""
         headers = {"authorization": f"Bearer {key or self.admin_key}", **options.pop("headers", {})}
-        return httpx2.Client(base_url=self.url, headers=headers, timeout=120, **options)
+        hooks = {"response": self.listeners}
+        return httpx2.Client(base_url=self.url, headers=headers, timeout=120, event_hooks=hooks, **options)
 
 
 async def _created(data: Path, new: NewKey) -> str:
