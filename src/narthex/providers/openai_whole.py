@@ -112,12 +112,12 @@ class EitherWay:
         self._chosen: AnswerDecoder | None = None
 
     def feed(self, data: bytes) -> Iterator[Frame]:
-        """See the decoder that fits: a document begins with a brace."""
+        """See the decoder that fits: a document begins with a brace, if not with white space, which is nobody's."""
         if self._chosen is None:
-            begun = data.lstrip()
-            if not begun:
+            data = data.lstrip()
+            if not data:
                 return iter(())
-            self._chosen = self._whole if begun.startswith(b"{") else self._stream()
+            self._chosen = self._whole if data.startswith(b"{") else self._stream()
         return self._chosen.feed(data)
 
     def end(self) -> Iterator[Frame]:
