@@ -16,12 +16,14 @@ from typing_extensions import override
 
 from narthex.app import tls
 from narthex.app.control import control_server
+from narthex.app.memory import Keeper, trim_of_libc
 from narthex.app.worker import Worker, open_worker
 from narthex.core.errors import NarthexError
 from narthex.http.protocol import Protocol
 from narthex.http.worker import WorkerSettings
 from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, listening_fds, run_until_stopped
+from narthex.ipc.tasks import TaskSet
 
 log = structlog.get_logger("narthex.app")
 
@@ -77,11 +79,14 @@ async def _serve(settings: WorkerSettings, lifeline: Lifeline, stop: asyncio.Eve
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, log.info, "SIGHUP is for the supervisor")
         await control.start()
         _spare_the_collector()
+        beside = TaskSet()
+        beside.start(Keeper(running=lambda: worker.running, trim=trim_of_libc()).watch())
         lifeline.ready()
         await stop.wait()
         log.info("draining", running=worker.running)
         await worker.drained()
         await control.aclose()
+        await beside.aclose()
         server.should_exit = True
         await serving
 
