@@ -111,7 +111,6 @@ def _is_plain(choice: dict[str, msgspec.Raw], message: dict[str, msgspec.Raw]) -
         content.startswith(b'"')
         and len(content) > 2
         and not any(name in message for name in _OPTIONAL[1:])
-        and message["refusal"] is _NULL
         and _is_nothing(choice["logprobs"])
     )
 
