@@ -46,7 +46,7 @@ _THEIRS = ("usage", "service_tier", "obfuscation", "x_groq")
 
 _CHOICES = b'"choices":'
 _NOT_IN_CHOICES = re.compile(
-    rb'"(?:role|reasoning|usage|service_tier|obfuscation|id|object|created|model|choices)"|\n|\r'
+    rb'"(?:role|reasoning|usage|service_tier|obfuscation|x_groq|id|object|created|model|choices)"|\n|\r'
 ).search
 """Names that are looked at one by one. A quote within a text has a backslash before it, so no text matches."""
 
@@ -236,7 +236,9 @@ class ChatStream:
         data = frame.data
         if self._their_head and data.startswith(self._their_head) and data.endswith(self._their_tail):
             choices = data[len(self._their_head) : -len(self._their_tail)]
-            if _NOT_IN_CHOICES(choices) is None:  # nearly all: what stands around the choices is the same every time
+            if (
+                len(choices) > 4 and _NOT_IN_CHOICES(choices) is None
+            ):  # nearly all: what stands around the choices is the same every time
                 return b"%b%b%b" % (self._our_head, choices, self._our_tail)
         return self._relay_slowly(frame)
 
@@ -258,12 +260,13 @@ class ChatStream:
     def _remember(self, data: bytes, chunk: Mapping[str, msgspec.Raw]) -> None:
         """What stands before and after the choices in their chunks, and is to stand there in ours."""
         head, mark, rest = data.partition(_CHOICES)
-        choices = bytes(chunk["choices"])
-        at = rest.find(choices)
-        if at >= 0:
-            ours = {name: raw for name, raw in chunk.items() if name not in {"choices", "usage"}}
-            self._their_head, self._their_tail = head + mark, rest[at + len(choices) :]
-            self._our_head = b"data: " + encode(ours)[:-1] + b"," + _CHOICES
+        before, choices, after = rest.partition(bytes(chunk["choices"]))
+        if before.strip() or not choices or _CHOICES in rest:  # it is another name, deeper within
+            return
+        ours = encode({name: raw for name, raw in chunk.items() if name not in {"choices", "usage"}})
+        if b"\n" not in ours and b"\r" not in ours:
+            self._their_head, self._their_tail = head + mark + before, after
+            self._our_head = b"data: " + ours[:-1] + b"," + _CHOICES
 
     def _edits_after(self, first: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
         """What replaces a provider's fields in every chunk; the usage chunk is written alike."""
