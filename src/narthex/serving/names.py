@@ -1,11 +1,13 @@
 """Faults that only a look at several settings shows: names that lead nowhere, or that two things have."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 from narthex.core.errors import ConfigError, NarthexError
-from narthex.engine.models.source import parse
+from narthex.engine.images.layout import INDEX
+from narthex.engine.models.source import parse, slug
 from narthex.engine.models.store import ModelStore
 from narthex.settings import Embedder, Engine, Reading, Settings
 from narthex.settings.faults import Path as Place
@@ -52,12 +54,15 @@ def faults_across(reading: Reading, installed: Iterable[str]) -> Found:
     content = reading.content if reading.settings is None else _plain(reading.settings)
     providers, rows = _map(content, "providers"), content.get("models")
     configured = _map(_map(content, "engine"), "models")
+    images = _map(_map(content, "engine"), "images")
     yield from _providers(providers)
     yield from _sources(configured)
+    yield from _pipelines(images, {*installed, *configured})
     if reading.settings is not None or reading.is_all:
         local = {*installed, *(name for name, row in configured.items() if isinstance(row, dict))}
         if reading.settings is None:  # whatever is wrong with it, it is meant to be there
             local |= set(configured)
+        local |= set(images)
         yield from _Names(set(providers), local).faults(rows if isinstance(rows, list | tuple) else ())
     if reading.settings is not None:
         yield from _tls(reading.settings)
@@ -141,6 +146,20 @@ def _sources(rows: Mapping[str, Any]) -> Found:
             parse(source)
         except NarthexError as error:
             yield ("engine", "models", name, "source"), error.message
+
+
+def _pipelines(rows: Mapping[str, Any], others: AbstractSet[str]) -> Found:
+    for name, row in rows.items():
+        place = ("engine", "images", name)
+        if name in others:
+            yield place, f"'{name}' is the name of another model of this server"
+        elif slug(name) != name:
+            yield place, f"a name has only small letters, digits, '.', '_' and '-', such as '{slug(name)}'"
+        if isinstance(row, dict) and isinstance(source := row.get("source"), str) and source:
+            folder = Path(source).expanduser()
+            if not (folder / INDEX).is_file():
+                why = f"has no {INDEX}" if folder.is_dir() else "is not there"
+                yield (*place, "source"), f"{source} is no folder of a pipeline: it {why}"
 
 
 def _tls(settings: Settings) -> Found:

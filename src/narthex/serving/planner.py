@@ -9,6 +9,8 @@ import msgspec
 from narthex import __version__
 from narthex.core.errors import ConfigError, ModelLoadFailed
 from narthex.engine import gguf, sizing
+from narthex.engine.images import layout
+from narthex.engine.images.draw import ImagesSettings
 from narthex.engine.llama import EngineSettings
 from narthex.engine.local.form.thinking import heeded
 from narthex.engine.local.infill import fill_in_of
@@ -25,7 +27,7 @@ from narthex.sandbox.protocol import COMPILER, SandboxSettings
 from narthex.sandbox.protocol import NAME as SANDBOX
 from narthex.serving.facets import facets
 from narthex.serving.machine import Machine
-from narthex.settings import LocalModel, Provider, PublicModel, Settings
+from narthex.settings import ImageModel, LocalModel, Provider, PublicModel, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 from narthex.upstream.egress import Egress
 
@@ -34,6 +36,10 @@ SCHEMA = 1
 
 SPARE_SLOTS = 2
 """Slots beyond the others, for keys that hold none: whoever fills the rest keeps nobody else waiting."""
+
+
+LEAST_ROOM_BYTES = 256 * 1024 * 1024
+"""For making images, however little the weights leave."""
 
 
 class Planner:
@@ -71,7 +77,7 @@ class Planner:
             port=settings.port,
             scheme="https" if settings.http.tls else "http",
             drain_timeout_s=settings.http.drain_s,
-            memory_budget_bytes=settings.engine.memory_bytes or self._machine.memory_bytes // 2,
+            memory_budget_bytes=self._memory_bytes(),
             log_format=settings.log.format,
             facets=facets(settings, models),
         )
@@ -115,6 +121,8 @@ class Planner:
                 )
             elif row.source is not None and not self._is_installed(name):
                 yield self._from_source(name, row)
+        for name, image_row in self._settings.engine.images.items():
+            yield self._painter(name, image_row)
 
     def _is_installed(self, name: str) -> bool:
         return any(found.name == name for found in self._store.installed())
@@ -210,7 +218,49 @@ class Planner:
             **common,
         )
 
+    def _painter(self, name: str, row: ImageModel) -> ServedModel:
+        """A child that makes images. A damaged pipeline is planned too: whoever asks for it is told."""
+        folder, child = Path(row.source).expanduser().absolute(), f"images/{name}"
+        socket = control_socket(self._run_dir, child)
+        part = self._settings.engine
+        weights_bytes = layout.weights_bytes(folder)
+        left_bytes = self._memory_bytes() - weights_bytes
+        room_bytes = row.memory_bytes or max(LEAST_ROOM_BYTES, min(self._machine.memory_bytes // 4, left_bytes))
+        self._child(
+            child,
+            "narthex.engine.images.child",
+            ImagesSettings(
+                name=name,
+                folder=str(folder),
+                socket=str(socket),
+                threads=row.threads or 0,
+                steps=row.steps,
+                guidance=row.guidance,
+                room_bytes=room_bytes,
+                idle_unload_s=part.idle_unload_s,
+                max_waiting=part.max_waiting,
+                max_waiting_per_key=part.max_waiting_per_key,
+                log_format=self._settings.log.format,
+            ),
+            start="on_demand",
+            group="engines",
+            memory_bytes=weights_bytes + room_bytes,
+            start_timeout_s=120,
+        )
+        return ServedModel(
+            name=name,
+            kind="image",
+            runs="images",
+            child=child,
+            socket=str(socket),
+            path=str(folder),
+            created=int(folder.stat().st_mtime) if folder.exists() else 0,
+        )
+
     # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _memory_bytes(self) -> int:
+        return self._settings.engine.memory_bytes or self._machine.memory_bytes // 2
 
     def _child(self, name: str, module: str, settings: msgspec.Struct, **options: Any) -> None:
         line = msgspec.Raw(msgspec.json.encode(settings, enc_hook=str))

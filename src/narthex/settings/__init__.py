@@ -4,7 +4,7 @@ Read in this order, later wins: defaults, the YAML file, `NARTHEX_*` (nested nam
 `${NAME}` in the file stands for an environment variable.
 """
 
-from narthex.settings.engine import Embedder, Engine, LocalModel
+from narthex.settings.engine import Embedder, Engine, ImageModel, LocalModel
 from narthex.settings.faults import Fault, Invalid
 from narthex.settings.providers import Provider, ProviderModel
 from narthex.settings.public import Fallbacks, PublicModel, Retry, Timeouts, Weighted
@@ -18,6 +18,7 @@ __all__ = [
     "Fallbacks",
     "Fault",
     "Http",
+    "ImageModel",
     "Invalid",
     "LocalModel",
     "Log",

@@ -25,10 +25,29 @@ class LocalModel(Part):
         return self
 
 
+class ImageModel(Part):
+    """A model that makes images; it needs the extra `narthex[images]`."""
+
+    source: str = Field(min_length=1, description="The folder of a Stable Diffusion pipeline in ONNX.")
+    steps: int = Field(25, ge=1, le=50, description="Steps of an image for which a request names none.")
+    guidance: float = Field(
+        7.5,
+        ge=1,
+        le=30,
+        allow_inf_nan=False,
+        description="How much the prompt counts; 1: no negative prompt, in half the time.",
+    )
+    threads: PositiveInt | None = Field(None, description="Threads; none: one for each core.")
+    memory_bytes: PositiveInt | None = Field(
+        None, description="For the work beside the weights; limits the images' size. None: a quarter of the machine's."
+    )
+
+
 class Engine(Part):
     """The embedded engine."""
 
     models: dict[str, LocalModel] = Field({}, description="Models by name; an installed model's name overrides it.")
+    images: dict[str, ImageModel] = Field({}, description="Models that make images, by name.")
     default: str | None = Field(
         "smollm2-135m-instruct", description="The catalogue's chat model that is fetched and kept loaded; none: none."
     )
