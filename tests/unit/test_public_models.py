@@ -52,7 +52,7 @@ def test_everything_that_can_be_said(elsewhere: Path) -> None:
     named = planned(
         elsewhere,
         "deployments: [{to: gpu/big, weight: 3}, far/small], strategy: least_busy,"
-        " timeouts: {connect: 500ms, first_token: 30s, idle: 1.5, attempt: 2m, total: '300'},"
+        " timeouts: {connect: 500ms, first_token: 30s, idle: 1.5, attempt: 2m, total: '300', min_tokens_per_s: 2.5},"
         " retry: {attempts: 5, backoff: 100ms, cooldown: 10s},"
         " fallbacks: {context_window: [far/wide], content_filter: [gpu/lax, far/lax]}",
     )
@@ -66,6 +66,7 @@ def test_everything_that_can_be_said(elsewhere: Path) -> None:
         connect_s=0.5,
         first_token_s=30.0,
         idle_s=1.5,
+        min_pieces_per_s=2.5,
         attempt_s=120.0,
         total_s=300.0,
     )
@@ -94,6 +95,8 @@ def test_each_of_many_deployments_has_its_turn(elsewhere: Path) -> None:
         ("deployments: [gpu/big], timeouts: {idle: 0s}", "timeouts.idle"),
         ("deployments: [gpu/big], timeouts: {idle: -5}", "timeouts.idle"),
         ("deployments: [gpu/big], timeouts: {total: .inf}", "timeouts.total"),
+        ("deployments: [gpu/big], timeouts: {min_tokens_per_s: 0}", "timeouts.min_tokens_per_s"),
+        ("deployments: [gpu/big], timeouts: {min_tokens_per_s: .inf}", "timeouts.min_tokens_per_s"),
         ("deployments: [gpu/big], timeouts: {total: .nan}", "timeouts.total"),
         ("deployments: [{to: gpu/big, weight: .inf}]", "weight"),
         ("deployments: [gpu/big], retry: {attempts: 0}", "retry.attempts"),

@@ -1,12 +1,14 @@
 """One attempt at a call: opened, held back until its first output, watched by its clocks, and accounted for."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import TracebackType
 
 import msgspec
 import structlog
+from typing_extensions import override
 
 from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
 from narthex.core.errors import NarthexError, UpstreamTimeout
@@ -17,6 +19,9 @@ from narthex.routing.health import Health, Turn
 from narthex.routing.route import Rules
 
 log = structlog.get_logger(__name__)
+
+PACE_S = 10.0
+"""Over how long the pace of an answer is taken."""
 
 
 class Filtered(Exception):
@@ -84,9 +89,7 @@ async def attempt(
                 turn.answered()
                 if refuse_filtered and _is_filtered(held):
                     raise Filtered
-                clocked = rules.idle_s is not None or ends_s is not None
-                rest = _Clocked(frames, timer, idle_s=rules.idle_s, ends_s=ends_s, now=now) if clocked else frames
-                yield Answering(held=held, rest=rest, spent=spent)
+                yield Answering(held=held, rest=_clocked(frames, timer, rules, ends_s=ends_s, now=now), spent=spent)
         except TimeoutError:
             if not timer.expired:
                 raise
@@ -119,6 +122,49 @@ class _Clocked:
         frame = await anext(self._frames)
         self._timer.set(None)
         return frame
+
+
+class _Paced(_Clocked):
+    """The same, and so many pieces have to come in each `PACE_S` of waiting; who brings them sooner begins anew."""
+
+    def __init__(
+        self,
+        frames: Stream,
+        timer: Deadline,
+        *,
+        idle_s: float | None,
+        ends_s: float | None,
+        now: Callable[[], float],
+        pieces_per_s: float,
+    ) -> None:
+        super().__init__(frames, timer, idle_s=idle_s, ends_s=ends_s, now=now)
+        self._due = self._missing = math.ceil(pieces_per_s * PACE_S)
+        self._left_s = PACE_S
+
+    @override
+    async def __anext__(self) -> Frame:
+        began_s = self._now()
+        clock_s = _earlier(_after(self._now, self._idle_s), self._ends_s)
+        self._timer.set(_earlier(began_s + self._left_s, clock_s))
+        frame = await anext(self._frames)
+        self._timer.set(None)
+        self._left_s -= self._now() - began_s
+        self._missing -= frame.usage is None
+        if not self._missing:
+            self._missing, self._left_s = self._due, PACE_S
+        return frame
+
+
+def _clocked(
+    frames: Stream, timer: Deadline, rules: Rules, *, ends_s: float | None, now: Callable[[], float]
+) -> Stream:
+    """What follows the first output, under the clocks that there are."""
+    idle_s, pieces_per_s = rules.idle_s, rules.min_pieces_per_s
+    if pieces_per_s is not None:
+        return _Paced(frames, timer, idle_s=idle_s, ends_s=ends_s, now=now, pieces_per_s=pieces_per_s)
+    if idle_s is None and ends_s is None:
+        return frames
+    return _Clocked(frames, timer, idle_s=idle_s, ends_s=ends_s, now=now)
 
 
 def _after(now: Callable[[], float], seconds: float | None) -> float | None:
@@ -212,6 +258,8 @@ async def _first_output(frames: Stream, spent: Spent) -> list[Frame]:
         if frame.has_output:
             spent.add(frame)
             break
+        if frame.usage is not None:
+            spent.add(frame)
     return held
 
 

@@ -13,6 +13,7 @@ from narthex.routing.choice import ordered
 from narthex.routing.health import Health
 from narthex.routing.retry import Itinerary, filtered, moves_on, too_long
 from narthex.routing.route import Route
+from narthex.routing.validated import NotAsAsked
 
 
 class Journey:
@@ -37,6 +38,7 @@ class Journey:
         self._ignored = tuple(call.ignored)
         self._last: NarthexError | None = None
         self._turned = False
+        self._made_anew = False
         self._goes_on = False
         able = self._able(route.deployments)
         if not able:
@@ -81,6 +83,10 @@ class Journey:
             self._itinerary.failed(deployment, error, now_s=self._now())
             return
         self._last = error
+        if isinstance(error, NotAsAsked):
+            if self._made_anew:  # ARCHITECTURE D3: once
+                raise error
+            self._made_anew = True
         if too_long(error):
             turned = self._turn(self._route.context_window)
         elif filtered(error):

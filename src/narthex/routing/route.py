@@ -21,6 +21,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     `backoff_s`: about how long to wait before the second round; doubles with each further one.
     `cooldown_s`: how long a deployment that failed too often is tried last.
     `first_token_s`, `idle_s`: the longest wait for the first output, and between two frames.
+    `min_pieces_per_s`: how many pieces of output are to come in a second, on the average of a while.
     `attempt_s`: the longest that one attempt may take; `total_s`: all of them, None: as the server's.
     `rescue`: a stream that breaks off is continued by the next deployment that can.
     """
@@ -32,6 +33,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     connect_s: float | None = None
     first_token_s: float | None = None
     idle_s: float | None = None
+    min_pieces_per_s: float | None = None
     attempt_s: float | None = None
     total_s: float | None = None
     rescue: bool = False
@@ -39,7 +41,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def paces(self) -> bool:
         """Whether a clock runs on single pieces of an answer."""
-        return self.first_token_s is not None or self.idle_s is not None
+        return self.first_token_s is not None or self.idle_s is not None or self.min_pieces_per_s is not None
 
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):

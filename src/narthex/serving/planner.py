@@ -293,6 +293,7 @@ def _named(row: PublicModel) -> Named:
             connect_s=timeouts.connect,
             first_token_s=timeouts.first_token,
             idle_s=timeouts.idle,
+            min_pieces_per_s=timeouts.min_tokens_per_s,
             attempt_s=timeouts.attempt,
             total_s=timeouts.total,
             rescue=row.rescues,

@@ -40,6 +40,12 @@ class Timeouts(Part):
     idle: Seconds | None = Field(
         None, description="The longest silence within an answer. The provider's own limit holds too."
     )
+    min_tokens_per_s: PositiveFloat | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="The slowest pace of an answer that has begun: so many pieces of output, each a token or a few, in "
+        "a second, on an average of 10 s; none: any pace.",
+    )
     attempt: Seconds | None = Field(None, description="One attempt in all; none: as long as the request may take.")
     total: Seconds | None = Field(None, description="The request with all its attempts; none: `http.total_s`.")
 
