@@ -4,7 +4,7 @@ Source: ARCHITECTURE D1; RFC 8259 section 4 leaves duplicate names undefined, so
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -63,21 +63,6 @@ def value(raw: msgspec.Raw) -> Any:
     """
     try:
         return _any.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidRequest(NOT_JSON) from None
-    except RecursionError:
-        raise InvalidRequest(TOO_DEEP) from None
-
-
-def values(fields: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
-    """Each field's value as plain Python objects.
-
-    Raises:
-        InvalidRequest: one can't be decoded.
-    """
-    decode = _any.decode
-    try:
-        return {name: decode(raw) for name, raw in fields.items()}
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise InvalidRequest(NOT_JSON) from None
     except RecursionError:

@@ -8,6 +8,7 @@ import jsonschema_rs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from narthex.core.errors import InvalidRequest, UnknownParameter
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
@@ -124,6 +125,11 @@ def test_an_empty_path_is_the_body_itself() -> None:
 def test_fields_that_nobody_knows_are_left_to_others() -> None:
     assert parse_fields({"a": "x", "b": 1}, {"a": STRING}) == {"a": "x"}
     assert refuse_unknown({"a": 1}, {"a": STRING}) == ()
+
+
+def test_what_counts_as_unset_is_left_out() -> None:
+    unset = Field(lambda _value, _path: UNSET, {})
+    assert parse_fields({"a": 1, "b": 2}, {"a": unset, "b": JSON}) == {"b": 2}
 
 
 def test_names_of_a_mapping_may_be_checked() -> None:
