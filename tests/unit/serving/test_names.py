@@ -67,6 +67,26 @@ def test_what_can_t_be_used_is_told_with_its_place(text: str, said: str) -> None
     assert faults(text)[0].startswith(said)
 
 
+def test_a_model_that_makes_images_needs_a_folder_and_a_name_of_its_own() -> None:
+    Path("empty").mkdir()
+    Path("pipe").mkdir()
+    Path("pipe/model_index.json").touch()
+    rows = ("all-minilm-l6-v2: {source: pipe}", "A/b: {source: pipe}", "e: {source: empty}", "g: {source: gone}")
+    deployments = "models: [{name: painter, deployments: [local/ok, local/e]}]\n"
+    assert faults(f"engine: {{images: {{ok: {{source: pipe}}, {', '.join(rows)}}}}}\n{deployments}") == [
+        "engine.images.all-minilm-l6-v2: 'all-minilm-l6-v2' is the name of another model of this server",
+        "engine.images.A/b: a name has only small letters, digits, '.', '_' and '-', such as 'a-b'",
+        "engine.images.e.source: empty is no folder of a pipeline: it has no model_index.json",
+        "engine.images.g.source: gone is no folder of a pipeline: it is not there",
+    ]
+
+
+def test_images_of_an_invalid_file_are_told_of_too() -> None:
+    told = faults("port: x\nengine: {images: {a: 3, g: {source: gone}}}\nmodels: [{name: m, deployments: [local/a]}]")
+    assert "engine.images.g.source: gone is no folder of a pipeline: it is not there" in told
+    assert not any("no model 'a'" in fault for fault in told)
+
+
 def test_faults_between_settings_are_told_beside_invalid_ones() -> None:
     text = "port: x\nproviders: {gpu: {type: vllm}, 7: 7}\nengine: 5\n"
     text += "models: [{name: m, deployments: [gpu/x, cpu/x, 3]}, 4, {name: 5}]"

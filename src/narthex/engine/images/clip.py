@@ -34,8 +34,7 @@ class Clip:
         try:
             vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
             lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-            merges = [(one, other) for one, _, other in (line.partition(" ") for line in lines) if other]
-            self._tokenizer = _tokenizer(vocabulary, merges[1:] if lines[0].startswith("#") else merges)
+            self._tokenizer = _tokenizer(vocabulary, lines[1:] if lines[0].startswith("#version") else lines)
             self._begin, self._end = int(vocabulary[BEGIN]), int(vocabulary[END])
             self._filling = int(vocabulary[_filling(folder)])
         except OSError as error:
@@ -84,7 +83,8 @@ def _filling(folder: Path) -> str:
     return str(named["content"] if isinstance(named, dict) else named)
 
 
-def _tokenizer(vocabulary: dict[str, int], merges: list[tuple[str, str]]) -> Tokenizer:
+def _tokenizer(vocabulary: dict[str, int], lines: list[str]) -> Tokenizer:
+    merges = [(one, other) for one, _, other in (line.partition(" ") for line in lines) if other]
     byte_pairs = models.BPE(vocabulary, merges, end_of_word_suffix="</w>", unk_token=END, fuse_unk=False)
     tokenizer = Tokenizer(byte_pairs)
     tokenizer.normalizer = normalizers.Sequence(
