@@ -11,7 +11,7 @@ from tests.scripted_deployment import START, STOP, TAKES, USED, principal, text
 from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest, Message, Sampling
 from narthex.core.models import ModelCard
-from narthex.core.ports import Call, Opened, Request, Stream, Surface
+from narthex.core.ports import NO_CLOCKS, Call, Opened, Request, Stream, Surface
 from narthex.core.stream import ChoiceFinished, Frame, TextDelta
 from narthex.routing.health import Health
 from narthex.routing.route import Route, Rules
@@ -42,6 +42,7 @@ def says(words: str = "Hi") -> tuple[Frame, ...]:
 class Played:
     """A deployment with a script for each attempt, the last one again and again. `at_s`: when each was opened."""
 
+    clocks = NO_CLOCKS
     fingerprint: str | None = None
     running = 0
     """Attempts under way, at all deployments of a test together."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 from narthex.core.capabilities import Capabilities, State
 from narthex.core.keys import Account, Grants, Key, Principal, Profile, Project
-from narthex.core.ports import Call, Opened, Stream, Surface
+from narthex.core.ports import NO_CLOCKS, Call, Opened, Stream, Surface
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, TextDelta, Usage, UsageReported
 
 Step = Frame | Exception | asyncio.Event
@@ -30,6 +30,7 @@ def answer(words: str = "Hi") -> tuple[Frame, ...]:
 class ScriptedDeployment:
     """Implements `Deployment`. `opened` counts its calls, `closed` those that have ended, whoever ended them."""
 
+    clocks = NO_CLOCKS
     fingerprint: str | None = "fp_0000000000"
 
     def __init__(

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from narthex.app.shelf import Close, Holdings
-from narthex.core.ports import Deployment, Ensure, Grammars, Send, Templates
+from narthex.core.ports import Clocks, Deployment, Ensure, Grammars, Send, Templates
 from narthex.engine.images.deployment import ImagesDeployment
 from narthex.engine.images.draw import Painter
 from narthex.engine.local.build import LocalEngines
@@ -24,7 +24,7 @@ from narthex.upstream.client import Clocks as HttpClocks
 from narthex.upstream.client import UpstreamClient
 from narthex.upstream.egress import Fetcher
 from narthex.upstream.images import ImagesAsData, Whereabouts
-from narthex.upstream.remote import Clocks, RemoteDeployment
+from narthex.upstream.remote import RemoteDeployment
 
 
 class Deployments:
@@ -103,7 +103,7 @@ class Deployments:
             provider,
             model,
             codecs={**codecs(preset, row.models.get(model) or preset.traits_of(model))},
-            send=client.send if connect_s is None else partial(client.send, clocks=HttpClocks(connect_s=connect_s)),
+            send=partial(client.send, clocks=_http_clocks(connect_s, row.idle_s)),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
         return self._without_fetching(Validated(FanOut(remote), self._grammars), row)
@@ -124,6 +124,12 @@ class Deployments:
 
 def _client(address: str, headers: Mapping[str, str]) -> UpstreamClient:
     return UpstreamClient(Address.parse(address), headers=headers)
+
+
+def _http_clocks(connect_s: float | None, idle_s: float | None) -> HttpClocks:
+    """Of an answer that comes whole no frame is seen before its end: the bytes themselves must keep coming."""
+    clocks = HttpClocks(idle_s=idle_s)
+    return clocks if connect_s is None else msgspec.structs.replace(clocks, connect_s=connect_s)
 
 
 def _content(row: msgspec.Struct) -> bytes:

@@ -103,4 +103,9 @@ def _asks_for_nothing(name: str, value: Any) -> bool:
 
 def without_effect(fields: Mapping[str, Any], capabilities: Capabilities) -> tuple[str, ...]:
     """The fields that are accepted but change nothing; they are named in `x-narthex-ignored`."""
-    return tuple(name for name in fields if state_of(name, capabilities) is State.NO_EFFECT)
+    found = []
+    for name in fields:
+        rule = capabilities.get(name)
+        if rule is State.NO_EFFECT or (isinstance(rule, Limited) and rule.state is State.NO_EFFECT):
+            found.append(name)
+    return tuple(found)

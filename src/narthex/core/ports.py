@@ -76,12 +76,30 @@ Handler = Callable[[Call], Opened]
 Policy = Callable[[Call, Handler], Opened]
 
 
+class Clocks(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a deployment may take, in seconds: until the first output, and between frames. None: as long as asked.
+
+    What a server sends to keep a connection alive is no frame, and resets no clock.
+    """
+
+    first_token_s: float | None = None
+    idle_s: float | None = None
+
+
+NO_CLOCKS = Clocks()
+
+
 class Deployment(Protocol):
     """One place that can answer for a model."""
 
     @property
     def name(self) -> str:
         """`provider/model`, as logs and metrics show it."""
+        ...
+
+    @property
+    def clocks(self) -> Clocks:
+        """The limits that its provider sets; the router keeps them."""
         ...
 
     @property
@@ -230,10 +248,18 @@ class Slots(Protocol):
 
 
 class Exchange(Protocol):
-    """An answer of an upstream, from its head on. `headers` have lower-case names."""
+    """An answer of an upstream, from its head on."""
 
     status: int
-    headers: list[tuple[bytes, bytes]]
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """With names in lower case."""
+        ...
+
+    async def receive(self) -> bytes:
+        """The body's next bytes; b"" at its end. Raises `UpstreamError`."""
+        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body, as it comes. Raises `UpstreamError`."""

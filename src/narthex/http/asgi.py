@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from types import TracebackType
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from narthex.core.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
@@ -82,68 +82,42 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
             return b"".join(pieces)
 
 
-class ended_by_hangup:  # noqa: N801 - used like the context managers of asyncio
+@asynccontextmanager
+async def ended_by_hangup(receive: Receive, *, answered: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
     """Run the block until it ends or the caller leaves, streaming or not; then the block is cancelled.
 
-    `on_lost` tells of the caller's leaving (see `OnLost`); without, `receive` is asked all the time. Once `answered()`,
-    nobody is waited for any more: a server reports the end of its own answer as a hang-up too, and the block must clean
-    up in peace.
+    For servers that tell of it only by `receive`. Once `answered()`, nobody is waited for any more: a server reports
+    the end of its own answer as a hang-up too, and the block must clean up in peace.
 
     Raises:
         CallerLeft: after the block has been cancelled for that reason.
     """
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - an endpoint always runs in one
+    left = False
 
-    __slots__ = ("_answered", "_given", "_left", "_on_lost", "_receive", "_task", "_watcher")
+    async def watch() -> None:
+        nonlocal left
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        if not answered():
+            left = True
+            task.cancel()
 
-    def __init__(
-        self,
-        receive: Receive,
-        *,
-        answered: Callable[[], bool] = lambda: False,
-        on_lost: OnLost | None = None,
-        task: asyncio.Task[Any] | None = None,
-    ) -> None:
-        """`task`: the one that runs the block, if it is at hand."""
-        self._receive = receive
-        self._answered = answered
-        self._on_lost = on_lost
-        self._left = False
-        self._given = task
-        self._watcher: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> None:
-        task = self._given or asyncio.current_task()
-        assert task is not None  # noqa: S101 - an endpoint always runs in one
-        self._task = task
-        if self._on_lost is None:
-            self._watcher = task.get_loop().create_task(self._watch())
-        else:
-            self._on_lost(self._lost)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._watcher is not None:
-            self._watcher.cancel()
-        elif self._on_lost is not None:
-            self._on_lost(None)
-        if not self._left:
-            return
-        if kind is asyncio.CancelledError:
-            if not self._task.uncancel():  # else somebody else wants this task to end as well
-                raise CallerLeft from None
-        elif self._task.cancelling():  # it left just as the block ended: take the cancellation that is under way
+    watcher = asyncio.get_running_loop().create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not left:
+            raise
+        left = False
+        if task.uncancel():  # somebody else wants this task to end as well
+            raise
+        raise CallerLeft from None
+    finally:
+        watcher.cancel()
+        if left and task.cancelling():  # it left just as the block ended: take the cancellation that is under way
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
-            if self._task.uncancel():
+            if task.uncancel():
                 raise asyncio.CancelledError
-
-    async def _watch(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self._lost()
-
-    def _lost(self) -> None:
-        if not self._answered():
-            self._left = True
-            self._task.cancel()

@@ -1,6 +1,7 @@
 """One HTTP request of ours, from its route to its answer: who asks, its id, and what its answer's head will say."""
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -10,17 +11,22 @@ from typing import Any
 from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
 from narthex.dialects.openai_errors import error_body
-from narthex.http.asgi import JSON, ON_LOST, Headers, Message, OnLost, Receive, Scope, Send
+from narthex.http.asgi import JSON, ON_LOST, CallerLeft, Headers, Message, OnLost, Receive, Scope, Send
 
 RETRY_WHILE_DRAINING_S = 5
 _NONE: dict[str, Any] = {}
 
 
 class Exchange:
-    """A request and its answer. `status` is what was sent, or 0 before anything was; `ended`: its last byte is out."""
+    """A request and its answer. `status` is what was sent, or 0 before anything was; `ended`: its last byte is out.
+
+    `method` is in capitals; `headers` are as sent, with names in lower case.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, *, request_id: str) -> None:
         self.scope = scope
+        self.method: str = scope["method"]
+        self.headers: Headers = scope["headers"]
         self.receive = receive
         self.request_id = request_id
         self.principal: Principal | None = None
@@ -33,21 +39,12 @@ class Exchange:
         """What the access log is to tell besides."""
         self.told: Callable[[], Headers] = list
         """Further lines of the answer's head, whichever answer it will be; asked for when it is sent."""
+        self.on_lost: OnLost | None = scope.get("extensions", _NONE).get(ON_LOST)
+        """Tells of the caller's leaving, where the server can."""
         self._send = send
         self._is_cut = False
         self._cuttable: _UntilCut | None = None
         self._task: asyncio.Task[Any] | None = None
-
-    @property
-    def method(self) -> str:
-        """In capitals."""
-        return str(self.scope["method"])
-
-    @property
-    def headers(self) -> Headers:
-        """As sent, names in lower case."""
-        headers: Headers = self.scope["headers"]
-        return headers
 
     @property
     def task(self) -> asyncio.Task[Any]:
@@ -58,12 +55,6 @@ class Exchange:
         return self._task
 
     @property
-    def on_lost(self) -> OnLost | None:
-        """Tells of the caller's leaving, where the server can."""
-        found: OnLost | None = self.scope.get("extensions", _NONE).get(ON_LOST)
-        return found
-
-    @property
     def begun(self) -> bool:
         """Whether the answer's head is out: from then on an error can only be an event."""
         return self.status != 0
@@ -72,21 +63,24 @@ class Exchange:
         """The time to drain is over: end what runs `until_cut`, now and later."""
         self._is_cut = True
         if self._cuttable is not None:
-            self._cuttable.cut()
+            self._cuttable.end(_cut())
 
     def cuttable(self, block: "_UntilCut | None") -> None:
         """A block begins that may be cut, or has ended."""
         self._cuttable = block
         if block is not None and self._is_cut:
-            asyncio.get_running_loop().call_soon(block.cut)
+            asyncio.get_running_loop().call_soon(block.end, _cut())
 
-    def until_cut(self) -> "_UntilCut":
+    def until_cut(self, *, or_left: bool = False) -> "_UntilCut":
         """Run a block that `cut` ends, so that the caller can still be told why.
+
+        `or_left`: the caller's leaving ends it too, where the server tells of it (`on_lost`).
 
         Raises:
             Draining: it was cut.
+            CallerLeft: they have left.
         """
-        return _UntilCut(self)
+        return _UntilCut(self, self.on_lost if or_left else None)
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of the answer."""
@@ -126,29 +120,49 @@ class Exchange:
         await self.reply(error.status, error_body(error, profile=profile), headers)
 
 
+def _cut() -> Draining:
+    return Draining(retry_after_s=RETRY_WHILE_DRAINING_S)
+
+
 class _UntilCut:
     """See `Exchange.until_cut`. As `asyncio.timeout`, but without a clock."""
 
-    __slots__ = ("_before", "_exchange", "_is_cut", "_task")
+    __slots__ = ("_before", "_exchange", "_on_lost", "_reason", "_task")
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, on_lost: OnLost | None) -> None:
         self._exchange = exchange
-        self._is_cut = False
+        self._on_lost = on_lost
+        self._reason: Exception | None = None
 
-    def cut(self) -> None:
-        """End the block, once."""
-        if not self._is_cut:
-            self._is_cut = True
+    def end(self, reason: Exception) -> None:
+        """End the block with this, once."""
+        if self._reason is None:
+            self._reason = reason
             self._task.cancel()
 
     async def __aenter__(self) -> None:
         self._task = self._exchange.task
         self._before = self._task.cancelling()
         self._exchange.cuttable(self)
+        if self._on_lost is not None:
+            self._on_lost(self._left)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._exchange.cuttable(None)
-        if self._is_cut and self._task.uncancel() <= self._before and kind is asyncio.CancelledError:
-            raise Draining(retry_after_s=RETRY_WHILE_DRAINING_S) from None
+        if self._on_lost is not None:
+            self._on_lost(None)
+        if self._reason is None:
+            return
+        if kind is asyncio.CancelledError:
+            if self._task.uncancel() <= self._before:  # else somebody else wants this task to end as well
+                raise self._reason from None
+        elif self._task.cancelling() > self._before:  # just as the block ended: take the cancellation under way
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            if self._task.uncancel() > self._before:
+                raise asyncio.CancelledError
+
+    def _left(self) -> None:
+        self.end(CallerLeft())

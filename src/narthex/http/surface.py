@@ -12,7 +12,7 @@ from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
 from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
 from narthex.core.stream import OutOfOrder, Usage
-from narthex.http.asgi import EVENTS, JSON, Headers, ended_by_hangup, read_body, refuse_foreign_media
+from narthex.http.asgi import EVENTS, JSON, CallerLeft, Headers, ended_by_hangup, read_body, refuse_foreign_media
 from narthex.http.exchange import Exchange
 from narthex.ipc.tasks import TaskSet
 from narthex.policy.auth import authorize
@@ -68,16 +68,15 @@ class ModelSurface:
         exchange.told = partial(_told, call)
         exchange.facts["model"] = decoded.request.model
         streams = not isinstance(decoded.request, EmbeddingsRequest) and decoded.request.stream
-        async with ended_by_hangup(
-            exchange.receive, answered=lambda: exchange.ended, on_lost=exchange.on_lost, task=exchange.task
-        ):
-            if streams:
-                await self._stream(exchange, call)
-            else:
-                await self._whole(exchange, call)
+        answer = self._stream if streams else self._whole
+        if exchange.on_lost is not None:
+            await answer(exchange, call)
+        else:
+            async with ended_by_hangup(exchange.receive, answered=lambda: exchange.ended):
+                await answer(exchange, call)
 
     async def _whole(self, exchange: Exchange, call: Call) -> None:
-        async with exchange.until_cut(), self._handler(call) as frames:
+        async with exchange.until_cut(or_left=True), self._handler(call) as frames:
             exchange.facts["deployment"] = call.deployment
             held = [frame async for frame in frames]
         for frame in held:
@@ -92,7 +91,7 @@ class ModelSurface:
     async def _stream(self, exchange: Exchange, call: Call) -> None:
         encoder: StreamEncoder | None = None
         try:
-            async with exchange.until_cut(), self._handler(call) as frames:
+            async with exchange.until_cut(or_left=True), self._handler(call) as frames:
                 exchange.facts["deployment"] = call.deployment
                 # Not before: what it writes tells who answers.
                 encoder = self._dialect.encoder(call, created=int(self._clock()))
@@ -101,6 +100,8 @@ class ModelSurface:
             if not exchange.begun:
                 await exchange.begin(200, _STREAM_HEADERS)
             await exchange.send(end, more=False)
+        except CallerLeft:
+            raise
         except OutOfOrder as error:
             await self._broken(exchange, encoder, UpstreamProtocolError(), cause=error)
         except NarthexError as error:

@@ -79,11 +79,16 @@ class WholeChat:
         if answer.error:
             raise stream_error(answer.error)
         found = answer.choices or []
-        if len(found) != self._choices or len({choice.index for choice in found}) != self._choices:
+        foreign, indices = False, set()
+        for choice in found:
+            reason = FINISH_REASONS.get(choice.finish_reason or "")
+            if reason is None:
+                raise UpstreamProtocolError("The model's server ended its answer before it was complete.")
+            indices.add(choice.index)
+            foreign |= reason != choice.finish_reason
+        if len(found) != self._choices or len(indices) != self._choices:
             raise UpstreamProtocolError("The model's server did not send the choices that it was asked for.")
-        if any(choice.finish_reason not in FINISH_REASONS for choice in found):
-            raise UpstreamProtocolError("The model's server ended its answer before it was complete.")
-        if any(FINISH_REASONS[choice.finish_reason or ""] != choice.finish_reason for choice in found):
+        if foreign:
             data = with_our_reasons(data)
         usage = None if answer.usage is None else usage_of(answer.usage)
         yield Frame(FORMAT, data, decode=partial(_events, found, usage), finishes=True, usage=usage)

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import EngineUnavailable
-from narthex.core.ports import Call, Ensure, Opened, Stream, Surface
+from narthex.core.ports import NO_CLOCKS, Call, Ensure, Opened, Stream, Surface
 from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
 from narthex.retrieval.embed import Embedder, Embeddings
 
@@ -24,6 +24,8 @@ class EmbedderDeployment:
     def name(self) -> str:
         """See `Deployment.name`."""
         return f"local/{self._model}"
+
+    clocks = NO_CLOCKS
 
     @property
     def fingerprint(self) -> str | None:

@@ -45,6 +45,8 @@ class FanOut:
     def __init__(self, deployment: Deployment) -> None:
         """What the deployment honours must not change: it is asked now, and not with every request."""
         self._deployment = deployment
+        self.name = deployment.name
+        self.clocks = deployment.clocks
         self._honoured: dict[Surface, Capabilities] = {}
         self._emulated: set[Surface] = set()
         for surface in get_args(Surface):
@@ -52,11 +54,6 @@ class FanOut:
                 self._honoured[surface] = with_choices(honoured, surface)
                 if self._honoured[surface] is not honoured:
                     self._emulated.add(surface)
-
-    @property
-    def name(self) -> str:
-        """See `Deployment.name`."""
-        return self._deployment.name
 
     @property
     def fingerprint(self) -> str | None:

@@ -49,7 +49,6 @@ class Journey:
             able = ordered(weighted, strategy=route.rules.strategy, health=health, rng=rng)
         self._itinerary = self._way(able)
 
-    @property
     def asks_past_filters(self) -> bool:
         """Whether there is somebody else to ask when a content filter ends an answer before it began."""
         if self._goes_on:
@@ -69,8 +68,7 @@ class Journey:
         if wait_s:
             await asyncio.sleep(wait_s)
         honoured = deployment.capabilities(self._call.surface) or {}
-        without_effect = capabilities.without_effect(self._call.request.fields, honoured)
-        self._call.ignored[:] = [*self._ignored, *without_effect]
+        self._call.ignored[:] = [*self._ignored, *capabilities.without_effect(self._call.request.fields, honoured)]
         return deployment
 
     def failed(self, deployment: Deployment, error: NarthexError) -> None:

@@ -5,8 +5,7 @@ end. A stream that breaks off after it may be gone on with elsewhere (`rescue.py
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Mapping
 from random import Random
 
 import msgspec
@@ -19,7 +18,7 @@ from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, Deployment, Opened, Stream
 from narthex.core.stream import Frame
 from narthex.ipc.deadline import Deadline
-from narthex.routing.attempt import Answering, Filtered, attempt
+from narthex.routing.attempt import Answering, Attempting, Filtered
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
 from narthex.routing.rescue import Told, can_be_rescued
@@ -51,8 +50,7 @@ class Router:
         self.routes = routes
         self._total_s = total_s
         self.health = health or Health(clock=_loop_time)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
+        self.rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
 
     def route(self, model: str) -> Route:
         """The row of a name.
@@ -74,27 +72,11 @@ class Router:
             UpstreamTimeout: the whole request, all attempts and waits together, took too long.
             NarthexError: what the last attempt ended with.
         """
-        return self._open(call)
+        return _Answer(self, call, total_s=self._total_s)
 
-    @asynccontextmanager
-    async def _open(self, call: Call) -> AsyncIterator[Stream]:
-        loop = self._loop = self._loop or asyncio.get_running_loop()  # kept, because it takes a system call to find
-        route = self.route(call.request.model)
-        total_s = route.rules.total_s or self._total_s
-        deadline_s = loop.time() + total_s
-        journey = Journey(call, route, health=self.health, rng=self._rng, deadline_s=deadline_s, now=loop.time)
-        total = Deadline(deadline_s, loop=loop)
-        call.paced = route.rules.paces
-        try:
-            async with total, aclosing(self._frames(call, journey)) as frames:
-                await anext(frames)
-                yield frames
-        except TimeoutError:
-            if not total.expired:
-                raise
-            raise UpstreamTimeout(f"The request took longer than {total_s:g} s.") from None
-
-    async def _frames(self, call: Call, journey: Journey) -> AsyncGenerator[Frame, None]:
+    async def frames(
+        self, call: Call, journey: Journey, loop: asyncio.AbstractEventLoop
+    ) -> AsyncGenerator[Frame, None]:
         """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`."""
         request = call.request
         told = _told(call, journey)
@@ -104,7 +86,7 @@ class Router:
             deployment = await journey.next()
             committed = False
             try:
-                async with self._attempt(call, deployment, journey, asked=asked) as answering:
+                async with self._attempt(call, deployment, journey, asked=asked, loop=loop) as answering:
                     held = await _seen(answering, told, whole=not streams)
                     committed = True
                     if asked is call:
@@ -128,22 +110,68 @@ class Router:
                     journey.broke_off(deployment, error, asked=asked)
 
     def _attempt(
-        self, call: Call, deployment: Deployment, journey: Journey, *, asked: Call
-    ) -> AbstractAsyncContextManager[Answering]:
+        self, call: Call, deployment: Deployment, journey: Journey, *, asked: Call, loop: asyncio.AbstractEventLoop
+    ) -> Attempting:
         request = asked.request
         if isinstance(request, ChatRequest | CompletionRequest) and request.begun:
             characters = len(request.begun)
             log.info("an answer goes on", after=call.deployment, deployment=deployment.name, characters=characters)
-        return attempt(
+        return Attempting(
             call,
             deployment,
             asked=asked,
             rules=journey.rules,
             health=self.health,
             deadline_s=journey.deadline_s,
-            refuse_filtered=journey.asks_past_filters,
-            loop=self._loop or asyncio.get_running_loop(),
+            past_filters=journey.asks_past_filters,
+            loop=loop,
         )
+
+
+class _Answer:
+    """One call on its way: the block begins at the commit point of its answer, under the total clock."""
+
+    __slots__ = ("_call", "_frames", "_router", "_total", "_total_s")
+
+    def __init__(self, router: Router, call: Call, *, total_s: float) -> None:
+        self._router = router
+        self._call = call
+        self._total_s = total_s
+
+    async def __aenter__(self) -> Stream:
+        router, call = self._router, self._call
+        loop = asyncio.get_running_loop()
+        route = router.route(call.request.model)
+        self._total_s = route.rules.total_s or self._total_s
+        deadline_s = loop.time() + self._total_s
+        journey = Journey(call, route, health=router.health, rng=router.rng, deadline_s=deadline_s, now=loop.time)
+        call.paced = route.rules.paces
+        self._total = await Deadline(deadline_s, loop=loop).__aenter__()
+        self._frames = router.frames(call, journey, loop)
+        try:
+            await anext(self._frames)
+        except BaseException as error:
+            await self._leave(error)
+            raise
+        return self._frames
+
+    async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
+        await self._leave(error)
+
+    async def _leave(self, error: BaseException | None) -> None:
+        try:
+            await self._frames.aclose()
+        except BaseException as other:
+            error = other
+            raise
+        finally:
+            await self._stopped(error)
+
+    async def _stopped(self, error: BaseException | None) -> None:
+        try:
+            await self._total.__aexit__(None if error is None else type(error), error, None)
+        except TimeoutError:
+            raise UpstreamTimeout(f"The request took longer than {self._total_s:g} s.") from None
 
 
 def _told(call: Call, journey: Journey) -> Told | None:

@@ -36,11 +36,8 @@ class Validated:
     def __init__(self, deployment: Deployment, grammars: Grammars) -> None:
         self._deployment = deployment
         self._grammars = grammars
-
-    @property
-    def name(self) -> str:
-        """See `Deployment.name`."""
-        return self._deployment.name
+        self.name = deployment.name
+        self.clocks = deployment.clocks
 
     @property
     def fingerprint(self) -> str | None:

@@ -50,18 +50,19 @@ _NO_CLOCKS = Clocks()
 
 
 class UpstreamResponse:
-    """A response whose headers are here. Usable within its `async with` block only, by one task at a time.
+    """A response whose headers are here. Usable within its `async with` block only, by one task at a time."""
 
-    `headers` have lower-case names and stand in the order in which they came.
-    """
-
-    __slots__ = ("_connection", "_idle_s", "headers", "status")
+    __slots__ = ("_connection", "_idle_s", "status")
 
     def __init__(self, connection: Connection, idle_s: float | None) -> None:
         self.status = connection.status
-        self.headers: list[tuple[bytes, bytes]] = connection.headers
         self._connection: Connection | None = connection
         self._idle_s = idle_s
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """With names in lower case, in the order in which they came; of each name the first."""
+        return [] if self._connection is None else self._connection.headers
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of a header, by its lower-case name."""

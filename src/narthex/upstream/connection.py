@@ -35,7 +35,6 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_failure",
         "_head_done",
-        "_head_size",
         "_held",
         "_keep",
         "_limit_s",
@@ -53,16 +52,21 @@ class Connection(asyncio.Protocol):
         "_waiting_since_s",
         "_write_paused",
         "exchanges",
-        "headers",
+        "fields",
         "idle_since_s",
         "lost_unanswered",
+        "on_header",
         "status",
-    )  # fmt: skip
+    )
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["Connection"], None]) -> None:
         self._loop = loop
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
+        self.fields: dict[bytes, bytes] = {}
+        """The first header of each name, as it was sent. The parser puts them here by itself: they are many, and none
+        is looked at unless something went wrong."""
+        self.on_header = self.fields.setdefault
         self._parser = httptools.HttpResponseParser(self)
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -75,7 +79,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.fields.clear()
         self.lost_unanswered = False  # the peer closed before the first byte of a response
         self._answered = False
         self._failure: Exception | None = None
@@ -86,13 +90,17 @@ class Connection(asyncio.Protocol):
         self._no_body = False
         self._chunks: list[bytes] = []
         self._held = 0
-        self._head_size = 0
         self._since_body = 0
         self._unsent: memoryview | None = None
         self._limit_s: float | None = None
         self._waiting_since_s = 0.0
 
     # --- what the pool and the client ask of it
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Those of the response, names in lower case; of each name the first."""
+        return [(name.lower(), value.rstrip()) for name, value in self.fields.items()]
 
     @property
     def alive(self) -> bool:
@@ -108,7 +116,8 @@ class Connection(asyncio.Protocol):
         self._busy = True
         self.exchanges += 1
         self._no_body = no_body
-        self._arm(first_byte_s)
+        if first_byte_s is not None:
+            self._arm(first_byte_s)
         if self._transport is None:
             self._fail(UpstreamUnavailable("The model's server closed the connection."))
         elif len(body) <= _WRITE_BYTES:
@@ -154,7 +163,8 @@ class Connection(asyncio.Protocol):
     def end(self) -> bool:
         """End the exchange. True if the connection can carry another one; otherwise it is closed at once."""
         self._busy = False
-        self._disarm()
+        if self._timer is not None:
+            self._disarm()
         reusable = self._complete and self._keep and not self._spoiled and self._unsent is None and self.alive
         if not reusable:
             self.abort()
@@ -232,25 +242,18 @@ class Connection(asyncio.Protocol):
         """Bytes after a complete response are nobody's answer: don't use the connection again."""
         self._spoiled = self._complete
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; trailers are dropped."""
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > MAX_HEAD_BYTES:
-            self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
-        elif not self._head_done:
-            self.headers.append((name.lower(), value.rstrip()))
-
     def on_headers_complete(self) -> None:
         """Skip interim responses, begin with the final one."""
         status: int = self._parser.get_status_code()
         if self._complete:
             return
         if status < 200:
-            self.headers.clear()
+            self.fields.clear()
             return
         self.status = status
         self._head_done = True
-        self._disarm()
+        if self._timer is not None:
+            self._disarm()
         if status >= 400 and self._unsent is not None:  # refused before it was sent: the rest would only be in the way
             self._unsent = None
             self._spoiled = True
@@ -271,7 +274,8 @@ class Connection(asyncio.Protocol):
         if self._held > HIGH_WATER_BYTES and not self._read_paused and (transport := self._usable()) is not None:
             self._read_paused = True
             transport.pause_reading()
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def on_message_complete(self) -> None:
         """The end of a response; of an interim one too, which is none."""

@@ -62,13 +62,10 @@ class ImagesAsData:
     def __init__(self, deployment: Deployment, fetcher: Fetcher, *, whereabouts: Whereabouts | None) -> None:
         """`whereabouts` None: its server must never fetch, wherever it stands."""
         self._deployment = deployment
+        self.name = deployment.name
+        self.clocks = deployment.clocks
         self._fetcher = fetcher
         self._whereabouts = whereabouts
-
-    @property
-    def name(self) -> str:
-        """See `Deployment.name`."""
-        return self._deployment.name
 
     @property
     def fingerprint(self) -> str | None:

@@ -76,13 +76,14 @@ class Pool:
             self._vacate()
         elif self._closed:
             self._drop(connection)
-        elif (waiter := self._next_waiter()) is not None:
+        elif self._waiters and (waiter := self._next_waiter()) is not None:
             self._lent.add(connection)
             waiter.set_result(connection)
         else:
             connection.idle_since_s = self._loop_time()
             self._idle.append(connection)
-            self._sweep_later()
+            if self._sweeper is None:
+                self._sweep_later()
 
     def retire(self) -> None:
         """Take no new exchange; the running ones may end."""

@@ -1,11 +1,8 @@
-"""A deployment on somebody else's server: its codec, its connections, and the clocks of a stream.
+"""A deployment on somebody else's server: its codec and its connections. Source: ARCHITECTURE D4."""
 
-Source: ARCHITECTURE D4. The clocks run on frames: what a server sends to keep a connection alive resets none of them.
-"""
-
-import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import Protocol
 
 import msgspec
@@ -13,10 +10,9 @@ import msgspec
 from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
-from narthex.core.errors import UpstreamError, UpstreamTimeout
-from narthex.core.ports import Call, Exchange, Opened, Request, Send, Stream, Surface
+from narthex.core.errors import UpstreamError
+from narthex.core.ports import NO_CLOCKS, Call, Clocks, Exchange, Opened, Request, Send, Stream, Surface
 from narthex.core.stream import Frame
-from narthex.ipc.deadline import Deadline
 
 
 class Decoder(Protocol):
@@ -57,32 +53,20 @@ class Codec(Protocol):
         ...
 
 
-class Clocks(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a deployment may take, in seconds: until the first frame, and between frames. None: as long as asked.
-
-    With a limit for the first frame every answer is asked for as a stream. Of an answer that is not, the second clock
-    runs between the pieces in which it arrives.
-    """
-
-    first_token_s: float | None = None
-    idle_s: float | None = None
-
-
 class RemoteDeployment:
     """One model on one server."""
 
-    def __init__(self, provider: str, model: str, *, codecs: dict[Surface, Codec], send: Send, clocks: Clocks) -> None:
-        self._name = f"{provider}/{model}"
+    def __init__(
+        self, provider: str, model: str, *, codecs: dict[Surface, Codec], send: Send, clocks: Clocks = NO_CLOCKS
+    ) -> None:
+        """`clocks`: with a limit for the first output every text is asked for as a stream: of one that comes whole
+        nobody could say when it began.
+        """
+        self.name = f"{provider}/{model}"
+        self.clocks = clocks
         self._model = model
         self._codecs = codecs
         self._send = send
-        self._clocks = clocks
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    @property
-    def name(self) -> str:
-        """See `Deployment.name`."""
-        return self._name
 
     @property
     def fingerprint(self) -> str | None:
@@ -101,60 +85,68 @@ class RemoteDeployment:
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
-        return self._open(call, self._codecs[call.surface])
-
-    @asynccontextmanager
-    async def _open(self, call: Call, codec: Codec) -> AsyncIterator[Stream]:
-        loop = self._loop = self._loop or asyncio.get_running_loop()  # kept, because it takes a system call to find
-        first_token_s = self._clocks.first_token_s
-        request = call.request
-        if first_token_s is not None or call.paced:
+        codec, request = self._codecs[call.surface], call.request
+        if call.paced or self.clocks.first_token_s is not None:
             request = _as_stream(request)
-        body = codec.build(request, model=self._model)
-        clock = Deadline(None if first_token_s is None else loop.time() + first_token_s, loop=loop)
+        return _Answer(codec, request, self._send("POST", codec.path, codec.build(request, model=self._model)))
+
+
+class _Answer:
+    """One request to the server: the block has its answer's frames."""
+
+    __slots__ = ("_codec", "_exchange", "_request")
+
+    def __init__(self, codec: Codec, request: Request, exchange: AbstractAsyncContextManager[Exchange]) -> None:
+        self._codec = codec
+        self._request = request
+        self._exchange = exchange
+
+    async def __aenter__(self) -> Stream:
+        answer = await self._exchange.__aenter__()
+        if answer.status == 200:
+            return _Frames(answer, self._codec.decoder(self._request))
         try:
-            async with clock, self._send("POST", codec.path, body) as answer:
-                if answer.status != 200:
-                    raise codec.parse_error(answer.status, answer.headers, await answer.read())
-                yield self._frames(answer, codec.decoder(request), _Idle(clock, self._clocks.idle_s, loop))
-        except TimeoutError:
-            raise UpstreamTimeout from None
+            error: BaseException = self._codec.parse_error(answer.status, answer.headers, await answer.read())
+        except BaseException as other:  # noqa: BLE001 - raised below
+            error = other
+        await self._exchange.__aexit__(type(error), error, error.__traceback__)
+        raise error
 
-    async def _frames(self, answer: Exchange, decoder: Decoder, idle: "_Idle") -> AsyncIterator[Frame]:
-        begun = False
-        async for data in answer.chunks():
-            for frame in decoder.feed(data):
-                begun = True
-                idle.stop()  # while our caller reads, nobody waits for the server
-                yield frame
-                idle.start()
-            if not begun and data[:1] == b"{":  # a document, which comes in one go once it has begun
-                idle.start()
-        for frame in decoder.end():
-            yield frame
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exchange.__aexit__(kind, error, trace)
 
 
-class _Idle:
-    """The clock between two frames."""
+class _Frames:
+    """The frames of a body, as its bytes come."""
 
-    __slots__ = ("_clock", "_idle_s", "_now")
+    __slots__ = ("_answer", "_decoder", "_ended", "_here")
 
-    def __init__(self, clock: Deadline, idle_s: float | None, loop: asyncio.AbstractEventLoop) -> None:
-        self._clock = clock
-        self._idle_s = idle_s
-        self._now = loop.time
+    def __init__(self, answer: Exchange, decoder: Decoder) -> None:
+        self._answer = answer
+        self._decoder = decoder
+        self._here: Iterator[Frame] = iter(())
+        self._ended = False
 
-    def start(self) -> None:
-        """Somebody waits for the server."""
-        self._clock.set(None if self._idle_s is None else self._now() + self._idle_s)
+    def __aiter__(self) -> AsyncIterator[Frame]:
+        return self
 
-    def stop(self) -> None:
-        """Nobody does."""
-        self._clock.set(None)
+    async def __anext__(self) -> Frame:
+        while True:
+            for frame in self._here:
+                return frame
+            if self._ended:
+                raise StopAsyncIteration
+            if data := await self._answer.receive():
+                self._here = self._decoder.feed(data)
+            else:
+                self._ended = True
+                self._here = self._decoder.end()
 
 
 def _as_stream(request: Request) -> Request:
-    """The same, answered piece by piece: of a text that comes whole nobody could say when it began."""
+    """The same, answered piece by piece."""
     if isinstance(request, ChatRequest | CompletionRequest) and not request.stream:
         return msgspec.structs.replace(request, stream=True)
     return request

@@ -12,7 +12,7 @@ from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest, ImagePart
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import InvalidRequest
-from narthex.core.ports import Call, Deployment, Opened, Request, Stream, Surface
+from narthex.core.ports import NO_CLOCKS, Call, Deployment, Opened, Request, Stream, Surface
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.testing.scripted import Reply, ScriptedUpstream, response
@@ -30,6 +30,7 @@ class Noted:
     """A deployment that notes what it is asked."""
 
     name = "there/big"
+    clocks = NO_CLOCKS
     fingerprint = "fp_1"
 
     def __init__(self) -> None:

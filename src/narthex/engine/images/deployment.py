@@ -8,7 +8,7 @@ from typing import Any
 from narthex.core.capabilities import Capabilities, Limited, State, Verdict
 from narthex.core.errors import EngineUnavailable
 from narthex.core.images import ImagesRequest
-from narthex.core.ports import Call, Ensure, Opened, Stream, Surface
+from narthex.core.ports import NO_CLOCKS, Call, Ensure, Opened, Stream, Surface
 from narthex.core.stream import Event, Frame, ImagePartial, ImageReady, ImageTraits, Usage, UsageReported
 from narthex.engine.images.draw import Accepted, DrawCall, Drawing, Drawn, Painter
 
@@ -42,6 +42,8 @@ class ImagesDeployment:
         self._painter = painter
         self._child = child
         self._ensure = ensure
+
+    clocks = NO_CLOCKS
 
     @property
     def name(self) -> str:

@@ -17,7 +17,7 @@ from narthex.core.errors import (
     ContextLengthExceeded,
     NarthexError,
 )
-from narthex.core.ports import Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
+from narthex.core.ports import NO_CLOCKS, Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
 from narthex.core.stream import Frame, UsageReported
 from narthex.engine.local.capabilities import honoured
 from narthex.engine.local.checked import Checks, told, whole
@@ -56,6 +56,8 @@ class LocalDeployment:
     def name(self) -> str:
         """See `Deployment.name`."""
         return f"local/{self._model.name}"
+
+    clocks = NO_CLOCKS
 
     @property
     def fingerprint(self) -> str | None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import ContextLengthExceeded, EngineUnavailable, NarthexError
-from narthex.core.ports import Call, Ensure, Opened, Slots, Stream, Surface, Want
+from narthex.core.ports import NO_CLOCKS, Call, Ensure, Opened, Slots, Stream, Surface, Want
 from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
 from narthex.engine.local.llama import LlamaServer
 
@@ -30,6 +30,8 @@ class GgufEmbeddings:
     def name(self) -> str:
         """See `Deployment.name`."""
         return f"local/{self._model}"
+
+    clocks = NO_CLOCKS
 
     @property
     def fingerprint(self) -> str | None:
