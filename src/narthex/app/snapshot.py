@@ -4,7 +4,7 @@ Rule: a request belongs to one snapshot from its first byte to its last; it neve
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.dialects.openai_images import ImagesDialect
 from narthex.engine.models.store import ModelStore
+from narthex.engine.served import ServedModel
 from narthex.http.admin import Admin
 from narthex.http.application import Application
 from narthex.http.asgi import Receive, Scope, Send
@@ -95,7 +96,7 @@ class Snapshot:
             grammars=common.grammars,
             ensure=common.supervisor.ensure,
         )
-        routes = local_routes(settings.models, deployments.find)
+        routes = local_routes(_dated(settings.models, common.started_s), deployments.find)
         routes |= named_routes(settings.names, deployments.find, local=routes, created=common.started_s)
         router = Router(routes, total_s=settings.total_s, health=common.health)
         probes = Probes({"keys": common.control.keys.ping}, draining=lambda: application.draining)
@@ -140,3 +141,9 @@ class Snapshot:
         await asyncio.to_thread(ModelStore(Path(self.settings.data_dir) / "models").remove, name)
         (child,) = (model.child for model in self.settings.models if model.name == name)
         await self._common.supervisor.stop(child)
+
+
+def _dated(models: Iterable[ServedModel], started_s: int) -> Iterator[ServedModel]:
+    """A model on somebody else's server has no file to tell its age: it is as old as this worker."""
+    for model in models:
+        yield msgspec.structs.replace(model, created=model.created or started_s)

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.raw_asgi import Caller
 
 from narthex.app import Worker, open_worker
 from narthex.core.errors import ConfigError, Draining
+from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.routing.route import Named
 from narthex.storage.sqlite.control import open_control
@@ -166,3 +168,14 @@ async def test_proxies_are_trusted_by_snapshot(world: World) -> None:
     assert await scheme() == "http"
     await world.follow(world.settings(trusted_proxies=("127.0.0.1",)))
     assert await scheme() == "https"
+
+
+async def test_a_model_on_somebody_elses_server_is_as_old_as_the_worker(world: World) -> None:
+    elsewhere = ServedModel(name="writer", kind="chat", runs="url", url="http://127.0.0.1:9")
+    dated = ServedModel(name="dated", kind="chat", runs="url", url="http://127.0.0.1:9", created=7)
+    await world.follow(msgspec.structs.replace(world.settings(), models=(elsewhere, dated)))
+    asked = Caller(method="GET", path="/v1/models", headers={"x-api-key": world.key})
+    listed = json.loads((await asked.call(world.worker.application)).body)["data"]
+    created = {model["id"]: model["created"] for model in listed}
+    assert created["dated"] == 7
+    assert created["writer"] > 1_700_000_000
