@@ -66,7 +66,7 @@ class Recorder:
         exchange = HttpExchange(
             method=request.method,
             path=request.url.raw_path.decode(),
-            sent=request.content,
+            sent=_content(request),
             status=response.status_code,
             content_type=response.headers.get("content-type", ""),
         )
@@ -75,3 +75,11 @@ class Recorder:
 
     async def anote(self, response: httpx2.Response) -> None:
         self.note(response)
+
+
+def _content(request: httpx2.Request) -> bytes:
+    """Its body; empty for one that was made while it was sent."""
+    try:
+        return request.content
+    except httpx2.RequestNotRead:
+        return b""

@@ -46,6 +46,7 @@ def through_litellm(kind: str) -> Chain:
         ):
             behind = {"type": kind, "base_url": f"{url}/v1", "api_key": KEY}
             vectors = behind | {"type": "openai-compatible"}
+            behind["models"] = {CHAT_MODEL: {"refused": refused_by(backend)}}
             with start_server(passing_on({"behind": behind, "vectors": vectors}), models=()) as front:
                 yield front
 
@@ -67,6 +68,15 @@ def over_llama_server(start_server: StartServer, models_dir: Path) -> Iterator[S
         start_server(config, models=(EMBEDDING_MODEL,)) as front,
     ):
         yield front
+
+
+def refused_by(backend: Server) -> list[str]:
+    """What the last server refuses anyway: LiteLLM would tell of it in words only, so the first is told at once."""
+    with backend.http() as client:
+        (row,) = client.get("/v1/capabilities", params={"model": CHAT_MODEL}).raise_for_status().json()["data"]
+    (deployment,) = row["deployments"]
+    cells = {**deployment["surfaces"]["completions"], **deployment["surfaces"]["chat"]}
+    return sorted(field for field, cell in cells.items() if cell["state"] == "refused")
 
 
 def passing_on(providers: Mapping[str, Any]) -> dict[str, Any]:
