@@ -3,11 +3,12 @@
 import capabilities_page
 import markdown
 
-from narthex.core.capabilities import State
+from narthex.core.capabilities import Capabilities, State
 from narthex.core.ports import Surface
 from narthex.http.capabilities import KNOWN, Fate, fates
 from narthex.providers.presets import PRESETS, codecs
 from narthex.routing.fanout import with_choices
+from narthex.routing.validated import with_one_call
 
 INTRO = """\
 A provider's `type` in the [settings](settings.md) is one of these. A type knows where its server is, how it wants its
@@ -48,7 +49,7 @@ def page() -> str:
 
 def _section(surface: Surface) -> str:
     columns = {
-        name: fates(surface, with_choices(codecs(preset, preset.traits)[surface].capabilities(), surface))
+        name: fates(surface, _honoured(codecs(preset, preset.traits)[surface].capabilities(), surface))
         for name, preset in PRESETS.items()
         if surface in preset.surfaces
     }
@@ -59,6 +60,10 @@ def _section(surface: Surface) -> str:
     ]
     table = markdown.table(("field", *map(markdown.code, columns)), rows)
     return f"## `POST {capabilities_page.PATHS[surface]}`\n\n{table}"
+
+
+def _honoured(by_itself: Capabilities, surface: Surface) -> Capabilities:
+    return with_one_call(with_choices(by_itself, surface), surface)
 
 
 def _told(fate: Fate) -> str:

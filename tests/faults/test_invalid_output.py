@@ -59,6 +59,7 @@ def models() -> list[dict[str, Any]]:
     return [
         {"name": "single", "deployments": ["one/m"], **quick},
         {"name": "vllm", "deployments": ["vllm/m"], **quick},
+        {"name": "ollama", "deployments": ["ollama/m"], **quick},
         {"name": "pair", "deployments": ["one/m", "two/m"], **quick},
     ]
 
@@ -70,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, folder: Path) -> Iterator[Server]:
-    types = {"one": "openai", "two": "openai", "vllm": "vllm"}
+    types = {"one": "openai", "two": "openai", "vllm": "vllm", "ollama": "ollama"}
     with gateway(start_server, config(folder, types, models())) as running:
         yield running
 
@@ -237,16 +238,18 @@ def calls(answer: Answer, *, stream: bool) -> dict[int, str]:
 
 
 @STREAMED
-@pytest.mark.parametrize("model", ["single", "vllm"])
+@pytest.mark.parametrize("model", ["single", "vllm", "ollama"])
 async def test_who_asks_for_one_call_at_a_time_gets_one(server: Server, folder: Path, model: str, stream: bool) -> None:
-    upstream = "one" if model == "single" else "vllm"
-    async with serving(folder, upstream, answering(TWO_CALLS, "tool_calls", stream=stream)) as one:
+    """Also from servers that know no such field, and are not told of it."""
+    async with serving(
+        folder, "one" if model == "single" else model, answering(TWO_CALLS, "tool_calls", stream=stream)
+    ) as one:
         options = {"include_usage": True}
         more: dict[str, Any] = {"stream": True, "stream_options": options} if stream else {}
         answer = await chat(server, model, tools=TOOLS, parallel_tool_calls=False, **more)
         assert answer.whole
         assert calls(answer, stream=stream) == {0: '{"city": "Rome"}'}
-        assert bodies(one)[0]["parallel_tool_calls"] is False
+        assert bodies(one)[0].get("parallel_tool_calls") is (None if model == "ollama" else False)
         used = chunks(answer)[-1]["usage"] if stream else answer.json["usage"]
         assert used["completion_tokens"] == 4
 

@@ -10,6 +10,7 @@ import msgspec
 
 from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
 from narthex.core.chat import ChatRequest
+from narthex.core.constrained import ANY_OBJECT
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
 from narthex.providers.anthropic_errors import parse_error
@@ -29,6 +30,7 @@ _NATIVE = (
     "tool_choice", "parallel_tool_calls", "function_call",
 )  # fmt: skip
 _HINTS = ("metadata", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
+_ANY = msgspec.json.decode(ANY_OBJECT)
 _COMBINED = frozenset(("anyOf", "oneOf", "allOf", "$ref"))
 """Schemas that the API does not take where a tool's input begins."""
 
@@ -47,6 +49,8 @@ class AnthropicChat:
         adaptive: bool = False,
         schema: bool = False,
         sampling: bool = True,
+        may_not_think: bool = True,
+        may_have_to_call: bool = True,
     ) -> None:
         self._options = Options(
             max_tokens=max_tokens,
@@ -55,6 +59,8 @@ class AnthropicChat:
             adaptive=adaptive,
             schema=schema,
             sampling=sampling,
+            may_not_think=may_not_think,
+            may_have_to_call=may_have_to_call,
         )
         self._capabilities = _honoured(self._options)
 
@@ -114,6 +120,7 @@ def _honoured(options: Options) -> Capabilities:
             "presence_penalty": _only(0, "presence_penalty"),
         }
         | (_SAMPLING if options.sampling else _NO_SAMPLING)
+        | ({} if options.may_have_to_call else _NO_FORCED_CALLS)
     )
 
 
@@ -158,11 +165,30 @@ def _anything(_: Any) -> None:
 def _reasoning_effort(options: Options) -> Rule:
     if not options.thinking:
         return _only("none", "reasoning_effort")
+    if not options.may_not_think:
+        return Limited(limits="not none", check=_some_effort)
     if options.adaptive:
         return State.NATIVE
     return Limited(limits="any, heeded when a user is answered and not between calls", check=_anything)
 
 
+def _some_effort(value: Any) -> None:
+    if value == "none":
+        raise Verdict("reasoning_effort", "This model always thinks.")
+
+
+def _free(name: str) -> Rule:
+    """A rule for `tool_choice`, or its older form, that refuses what makes the model call."""
+
+    def check(value: Any) -> None:
+        allowed = value.get("allowed_tools", {}) if isinstance(value, dict) else {"mode": value}
+        if allowed.get("mode") not in {"auto", "none"}:
+            raise Verdict(name, "This model can't be made to call a tool.")
+
+    return Limited(limits="never required", check=check)
+
+
+_NO_FORCED_CALLS: dict[str, Rule] = {name: _free(name) for name in ("tool_choice", "function_call")}
 _SAMPLING: dict[str, Rule] = {
     "temperature": Limited(limits="up to 1", check=_up_to_one),
     "top_p": State.NATIVE,
@@ -190,8 +216,17 @@ def _functions(value: Any) -> None:
 
 def _response_format(options: Options) -> Rule:
     if options.schema:
-        return State.NATIVE
+        # A schema of any object is none for the API: such answers are had by a call.
+        free = Limited(limits="schemas that tell more than an object", check=_told_schema)
+        return State.NATIVE if options.may_have_to_call else free
+    if not options.may_have_to_call:
+        return _only({"type": "text"}, "response_format")
     return Limited(state=State.EMULATED, limits="schemas of objects", check=_object_format)
+
+
+def _told_schema(value: Any) -> None:
+    if value["type"] != "text" and value.get("json_schema", {}).get("schema", _ANY) == _ANY:
+        raise Verdict("response_format", "This model's answers can be held to a schema that tells more than an object.")
 
 
 def _object_format(value: Any) -> None:

@@ -50,7 +50,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
     `max_tokens`: of an answer whose caller set none; the API has no default. `prefill`: it goes on with a message of
     the assistant. `thinking`: it thinks; `adaptive`: as much as an effort asks for, and not by a budget. `schema`: its
-    answers and calls can be held to a schema. `sampling`: it takes a temperature, top_p and top_k.
+    answers and calls can be held to a schema. `sampling`: it takes a temperature, top_p and top_k. `may_not_think`,
+    `may_have_to_call`: as in `ModelTraits`.
     """
 
     max_tokens: int = 4096
@@ -59,6 +60,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     adaptive: bool = False
     schema: bool = False
     sampling: bool = True
+    may_not_think: bool = True
+    may_have_to_call: bool = True
 
 
 def build(request: ChatRequest, *, model: str, options: Options) -> bytes:

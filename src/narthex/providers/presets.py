@@ -86,6 +86,8 @@ def _anthropic(traits: ModelTraits) -> AnyCodec:
         adaptive=traits.adaptive,
         schema=traits.json_schema,
         sampling=traits.reasoning is not True,
+        may_not_think=traits.may_not_think,
+        may_have_to_call=traits.may_have_to_call,
     )
     return Refusing(codec, refused=traits.refused)
 

@@ -23,6 +23,7 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     `kind`: it is asked on this kind's surfaces only; None: on all that its server has.
     `json_schema`: its answers can be held to a schema; `adaptive`: it thinks as much as an effort asks for. Both matter
     only where a format has other ways for those that can't.
+    `may_not_think`: it can be told not to think; `may_have_to_call`: it can be made to call a tool.
     """
 
     max_tokens_field: MaxTokensField | None = None
@@ -35,3 +36,5 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     kind: ModelKind | None = None
     json_schema: bool = False
     adaptive: bool = False
+    may_not_think: bool = True
+    may_have_to_call: bool = True

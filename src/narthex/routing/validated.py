@@ -8,10 +8,12 @@ but an error; an answer that is sent whole is made anew once by the router, here
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import get_args
 
 import structlog
+from typing_extensions import override
 
-from narthex.core.capabilities import Capabilities
+from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import InvalidOutput, UpstreamProtocolError
 from narthex.core.fold import Fold
@@ -29,15 +31,33 @@ class NotAsAsked(InvalidOutput):
 
     retryable = True
 
+    @override
+    def __str__(self) -> str:
+        return self.message.partition(":")[0]  # the rest may quote the answer, which is not for logs
+
+
+def with_one_call(honoured: Capabilities, surface: Surface) -> Capabilities:
+    """What a deployment honours when `Validated` stands before it."""
+    calls = surface == "chat" and state_of("tools", honoured) is not State.REFUSED
+    if not calls or state_of("parallel_tool_calls", honoured) is not State.REFUSED:
+        return honoured
+    return {**honoured, "parallel_tool_calls": State.EMULATED}
+
 
 class Validated:
-    """Checks what a deployment answers."""
+    """Checks what a deployment answers; where it makes several calls and only one was to be made, tells the first."""
 
     def __init__(self, deployment: Deployment, grammars: Grammars) -> None:
+        """What the deployment honours must not change: it is asked now, and not with every request."""
         self._deployment = deployment
         self._grammars = grammars
         self.name = deployment.name
         self.clocks = deployment.clocks
+        self._honoured: dict[Surface, Capabilities] = {
+            surface: with_one_call(honoured, surface)
+            for surface in get_args(Surface)
+            if (honoured := deployment.capabilities(surface)) is not None
+        }
 
     @property
     def fingerprint(self) -> str | None:
@@ -46,7 +66,7 @@ class Validated:
 
     def capabilities(self, surface: Surface) -> Capabilities | None:
         """See `Deployment.capabilities`."""
-        return self._deployment.capabilities(surface)
+        return self._honoured.get(surface)
 
     def continues(self, call: Call) -> bool:
         """See `Deployment.continues`."""

@@ -39,6 +39,8 @@ class ProviderModel(Part):
         None, description="Its answers can be held to a schema (anthropic; elsewhere it is known)."
     )
     adaptive: bool | None = Field(None, description="It thinks by effort and not by a budget (anthropic).")
+    may_not_think: bool | None = Field(None, description="It can be told not to think (anthropic).")
+    may_have_to_call: bool | None = Field(None, description="It can be made to call a tool (anthropic).")
 
     @pydantic.field_validator("refused")
     @classmethod

@@ -30,6 +30,15 @@ def form(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
 
 
+FREE = {"schema": True, "may_have_to_call": False}
+"""A model that can't be made to call a tool."""
+OLDER: dict[str, Any] = {"functions": [{"name": "f"}]}
+
+
+def allowed(mode: str) -> dict[str, Any]:
+    return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [CHOICE]}}
+
+
 def with_parameters(parameters: Mapping[str, Any]) -> list[Any]:
     return [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
 
@@ -165,6 +174,15 @@ def test_hints_are_named() -> None:
         ({"sampling": False}, {}, {"top_k": 5}),
         ({"schema": True}, {"tools": STRICT}, None),
         ({"schema": True}, {"response_format": form({"anyOf": []})}, None),
+        ({"adaptive": True, "may_not_think": False}, {"reasoning_effort": "low"}, {"reasoning_effort": "none"}),
+        *(
+            (FREE, {"tools": TOOLS, "tool_choice": passing}, {"tools": TOOLS, "tool_choice": failing})
+            for passing, failing in (("auto", "required"), ("none", CHOICE), (allowed("auto"), allowed("required")))
+        ),
+        (FREE, {**OLDER, "function_call": "none"}, {**OLDER, "function_call": {"name": "f"}}),
+        (FREE, {"response_format": form({"properties": {}})}, {"response_format": {"type": "json_object"}}),
+        (FREE, {"response_format": {"type": "text"}}, {"response_format": form({"type": "object"})}),
+        ({"may_have_to_call": False}, {"response_format": {"type": "text"}}, {"response_format": form({})}),
     ],
 )
 def test_models_differ(options: dict[str, Any], passing: dict[str, Any], failing: dict[str, Any] | None) -> None:

@@ -1,5 +1,6 @@
 """Names of models, and what they tell."""
 
+import msgspec
 import pytest
 
 from narthex.providers.anthropic_models import traits_of
@@ -32,7 +33,9 @@ NEWEST = ModelTraits(answer_tokens=5, json_schema=True, adaptive=True, reasoning
         ("claude-opus-4-7", NEWEST),
         ("claude-sonnet-5", NEWEST),
         ("claude-opus-5-5", NEWEST),
-        ("claude-fable-5-1", NEWEST),
+        ("claude-fable-5", msgspec.structs.replace(NEWEST, may_not_think=False)),
+        ("claude-fable-5-1", msgspec.structs.replace(NEWEST, may_not_think=False, may_have_to_call=False)),
+        ("claude-mythos-5-1", msgspec.structs.replace(NEWEST, may_not_think=False, may_have_to_call=False)),
         ("claude-mythos-preview", BASE),
         ("claude", BASE),
         ("assistant", BASE),

@@ -8,7 +8,7 @@ from tests.routing_parts import Played, Step, outcomes, routed
 from tests.scripted_deployment import START, STOP, TAKES, USED, principal, text
 from tests.virtual_time import VirtualLoop
 
-from narthex.core.capabilities import State
+from narthex.core.capabilities import Capabilities, State
 from narthex.core.errors import UpstreamProtocolError, UpstreamUnavailable
 from narthex.core.ports import Call
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, Frame, TextDelta, ToolCallDelta, Usage
@@ -16,7 +16,7 @@ from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.routing.fanout import FanOut
 from narthex.routing.route import Rules
-from narthex.routing.validated import NotAsAsked, Validated
+from narthex.routing.validated import NotAsAsked, Validated, with_one_call
 from narthex.sandbox.validity import fault
 
 pytestmark = pytest.mark.anyio
@@ -90,6 +90,17 @@ async def test_what_it_says_of_itself_is_the_deployments_own() -> None:
     assert played.opened == 0
 
 
+def test_one_call_at_a_time_is_brought_about_wherever_there_are_tools() -> None:
+    tools: Capabilities = {"tools": State.NATIVE}
+    assert with_one_call(tools, "chat") == {**tools, "parallel_tool_calls": State.EMULATED}
+    assert with_one_call(tools, "completions") is tools
+    assert with_one_call(TAKES, "chat") is TAKES
+    for state in (State.NATIVE, State.EMULATED, State.NO_EFFECT):
+        honoured = {**tools, "parallel_tool_calls": state}
+        assert with_one_call(honoured, "chat") is honoured
+    assert Validated(Played("a/1", takes=None), Compiler()).capabilities("chat") is None
+
+
 async def test_frames_of_requests_without_a_form_are_not_looked_at() -> None:
     def unreadable(data: bytes) -> tuple[Event, ...]:
         raise AssertionError(data)
@@ -154,11 +165,13 @@ async def test_every_choice_of_a_fan_out_is_looked_at() -> None:
     assert frames[-1].usage == Usage(prompt_tokens=3, completion_tokens=4)
 
 
-async def test_a_fault_is_told_in_short() -> None:
+async def test_a_fault_is_told_in_short_and_to_the_caller_alone() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["a" * 5000]}}}
     _, error = await read(checked(says('"b"'))[1], asking(response_format=schema))
-    assert error is not None
-    assert len(str(error)) < 400
+    assert isinstance(error, NotAsAsked)
+    assert '"b"' in error.message
+    assert len(error.message) < 400
+    assert '"b"' not in str(error)
 
 
 # --- calls -----------------------------------------------------------------------------------------------------------
