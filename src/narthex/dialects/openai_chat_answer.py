@@ -45,11 +45,6 @@ _THEIRS = ("usage", "service_tier", "obfuscation", "x_groq")
 """Fields of a provider's chunks that are left out, or replaced by ours. Usage stands in the last one too."""
 
 _CHOICES = b'"choices":'
-_NOT_IN_CHOICES = re.compile(
-    rb'"(?:role|reasoning|usage|service_tier|obfuscation|x_groq|id|object|created|model|choices)"|\n|\r'
-).search
-"""Names that are looked at one by one. A quote within a text has a backslash before it, so no text matches."""
-
 _IN_CHOICES = re.compile(rb'"(?:role|reasoning|usage)"').search
 """Those that are told anew, or left out."""
 
@@ -236,9 +231,7 @@ class ChatStream:
         data = frame.data
         if self._their_head and data.startswith(self._their_head) and data.endswith(self._their_tail):
             choices = data[len(self._their_head) : -len(self._their_tail)]
-            if (
-                len(choices) > 4 and _NOT_IN_CHOICES(choices) is None
-            ):  # nearly all: what stands around the choices is the same every time
+            if _is_plain(choices):  # nearly all: what stands around the choices is the same every time
                 return b"%b%b%b" % (self._our_head, choices, self._our_tail)
         return self._relay_slowly(frame)
 
@@ -330,6 +323,26 @@ class ChatStream:
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}%b' % (
             self._head, choice, delta, logprobs, finish, self._tail,
         )  # fmt: skip
+
+
+def _is_plain(choices: bytes) -> bool:
+    """Whether this is one list of choices and nothing after it, in one line, with nothing to be told anew.
+
+    Where a list ends within it, it is looked at closely. A quote within a text has a backslash before it, so no text is
+    taken for a name.
+    """
+    return (
+        choices[-1:] == b"]"
+        and len(choices) > len(b"[{}]")
+        and b"]," not in choices
+        and b"] " not in choices
+        and b"]\t" not in choices
+        and b"\n" not in choices
+        and b"\r" not in choices
+        and b'"role"' not in choices
+        and b'"reasoning"' not in choices
+        and b'"usage"' not in choices
+    )
 
 
 def _call_delta(event: ToolCallDelta, *, older: bool) -> dict[str, Any]:

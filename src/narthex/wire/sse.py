@@ -16,6 +16,7 @@ PING = b": ping\n\n"
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 
+_LF = 10
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -51,6 +52,10 @@ class SseDecoder:
         """
         if self._after_cr or b"\r" in data:
             data = self._normalise(data)
+        if data[:6] == b"data: " and not self._pieces and data.find(b"\n") == len(data) - 2 and data[-1] == _LF:
+            self._at_start = False  # one event in one line, as nearly all come
+            self._check(len(data) - 2)
+            return [Event(data[6:-2])]
         if not data:
             return []
         pieces = self._pieces
