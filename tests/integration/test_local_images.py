@@ -17,13 +17,14 @@ from tests.server_inside import children, kill, ready, run_dir, until
 from tests.server_process import Server, StartServer
 
 from narthex.engine.images.draw import Painter, State
+from narthex.engine.models import manifest
 
 Image = pytest.importorskip("PIL.Image", reason="the extra narthex[images] is not installed")
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 pytestmark = pytest.mark.anyio
 
-TINY, SLOW, CUT = "tiny", "slow", "cut"
+TINY, SLOW, CUT, PULLED = "tiny", "slow", "cut", "pulled"
 LONG = {"prompt": "a cat", "size": "1024x1024", "response_format": "b64_json", "extra_body": {"steps": 50}}
 """Minutes of work for the slow model."""
 
@@ -47,6 +48,14 @@ class World:
             await painter.aclose()
 
 
+def installed(folder: Path) -> None:
+    """Make it what `narthex models pull` leaves behind."""
+    names = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*"), reverse=True) if path.is_file()]
+    files = tuple(manifest.stamp(folder, name, sha256=manifest.sha256_of(folder / name)) for name in names)
+    found = manifest.Manifest(name=folder.name, kind="image", source=f"hf:o/{PULLED}@main", licence=None, files=files)
+    manifest.save(folder, found)
+
+
 @contextlib.asynccontextmanager
 async def _running(start_server: StartServer, folder: Path) -> AsyncIterator[World]:
     tiny, slow, cut = (tiny_pipeline.write(folder / name, slow=64 * (name == SLOW)) for name in (TINY, SLOW, CUT))
@@ -61,11 +70,14 @@ async def _running(start_server: StartServer, folder: Path) -> AsyncIterator[Wor
                 TINY: {"source": str(tiny), "steps": 6},
                 SLOW: {"source": str(slow), "memory_bytes": 10**10, "threads": 1},
                 CUT: {"source": str(cut)},
+                "given": {"source": f"hf:o/{PULLED}"},
+                PULLED: {"steps": 3},
             },
         },
         "models": [{"name": "painter", "deployments": [f"local/{TINY}"]}],
     }
-    started = start_server(config, models=())
+    installed(tiny_pipeline.write(folder / PULLED))
+    started = start_server(config, models=(PULLED,), models_from=folder)
     server = await asyncio.to_thread(started.__enter__)
     try:
         key = await asyncio.to_thread(server.key, profile="oxy")
@@ -187,7 +199,7 @@ async def test_what_has_no_effect_is_named(world: World) -> None:
 
 
 async def test_the_model_is_listed(world: World) -> None:
-    assert {"painter", TINY, SLOW, CUT} <= {model.id async for model in world.client.models.list()}
+    assert {"painter", "given", TINY, SLOW, CUT} <= {model.id async for model in world.client.models.list()}
     with pytest.raises(openai.BadRequestError, match="not a model for chat"):
         await world.client.chat.completions.create(model=TINY, messages=[{"role": "user", "content": "Hello"}])
 
@@ -259,3 +271,13 @@ async def test_a_damaged_model_is_named_and_not_tried_again_and_again(world: Wor
         assert "cut/unet/model.onnx can't be loaded" in raised.value.message
     status = (await children(world.server))[f"images/{CUT}"]
     assert (status.state, status.restarts) == ("failed", 0)
+
+
+async def test_a_model_that_was_pulled_may_be_deleted(world: World) -> None:
+    assert await world.image(PULLED, extra_body={"seed": 1}) == await world.image(
+        "given", extra_body={"seed": 1, "steps": 3}
+    )
+    async with AsyncOpenAI(base_url=world.server.base_url, api_key=world.server.admin_key) as admin:
+        assert (await admin.models.delete(PULLED)).deleted
+        with pytest.raises(openai.NotFoundError):
+            await admin.images.generate(model=PULLED, prompt="a cat")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from tests import tiny_pipeline
 
 from narthex.core.errors import ModelLoadFailed, ModelNotFound, StorageFull
 from narthex.engine.models import disk, hub
@@ -243,3 +244,59 @@ def test_no_network(tmp_path: Path) -> None:
     with pytest.raises(ModelLoadFailed, match=r"hf:acme/tiny/tiny-Q4_K_M\.gguf@main: the hub can't be reached"):
         fetch("http://127.0.0.1:9", tmp_path)
     assert ModelStore(tmp_path).installed() == []
+
+
+# --- pipelines, which are many files -------------------------------------------------------------------------------
+
+PIPELINE = HubSource(repo="acme/tiny")
+
+
+def offer_pipeline(folder: Path) -> dict[str, bytes]:
+    """Let the hub have a pipeline, beside things that nobody needs; returns the pipeline's files."""
+    tiny_pipeline.write(folder)
+    (folder / "text_encoder/model.onnx_data").write_bytes(b"weights")
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    Hub.files = files | dict.fromkeys(("README.md", "unet/diffusion_pytorch_model.safetensors", "vae/x.onnx"), b"other")
+    return files
+
+
+def test_a_pipeline_comes_with_all_its_files_and_no_others(server: str, tmp_path: Path) -> None:
+    files = offer_pipeline(tmp_path / "there")
+    found = fetch(server, tmp_path / "here", PIPELINE)
+    assert (found.name, found.kind, found.source) == ("tiny", "image", "hf:acme/tiny@main")
+    assert {file.path for file in found.files} == set(files)
+    assert found.digest == hashlib.sha256(files["unet/model.onnx"]).hexdigest()
+    resolved = ModelStore(tmp_path / "here").resolve("hf:acme/tiny")
+    assert (resolved.kind, resolved.path) == ("image", tmp_path / "here/tiny")
+    assert all((resolved.path / name).read_bytes() == content for name, content in files.items())
+    assert ModelStore(tmp_path / "here").check("tiny", verify=True) == found
+    asked = len(Hub.log)
+    assert fetch(server, tmp_path / "here", PIPELINE) == found
+    assert len(Hub.log) == asked
+
+
+def test_a_pull_of_a_pipeline_that_was_stopped_goes_on_with_what_is_there(server: str, tmp_path: Path) -> None:
+    files = offer_pipeline(tmp_path / "there")
+    seen: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        seen.append((done, total))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(PIPELINE, tmp_path / "here", hub_endpoint=server, on_progress=stop)
+    assert ModelStore(tmp_path / "here").installed() == []
+    assert [total for _, total in seen] == [sum(map(len, files.values()))] * 3
+    assert sorted(seen) == seen
+    asked = len(ranges())
+    assert fetch(server, tmp_path / "here", PIPELINE).kind == "image"
+    assert asked == 3
+    assert len(ranges()) - asked <= len(files) - 2
+
+
+def test_a_pipeline_of_another_kind_is_refused_before_it_is_fetched(server: str, tmp_path: Path) -> None:
+    Hub.files = {"model_index.json": b"{}", "unet/diffusion_pytorch_model.safetensors": b"other"}
+    with pytest.raises(ModelLoadFailed, match=r"has a pipeline, but not in ONNX: no unet/model\.onnx"):
+        fetch(server, tmp_path, PIPELINE)
+    assert not ranges()

@@ -78,8 +78,10 @@ def _absolute(path: Path | None) -> str | None:
 
 def _wanted(settings: Settings) -> list[str]:
     """The models to fetch where they are missing: the defaults, and those that the settings name on the hub."""
-    hub = [row.source for row in settings.engine.models.values() if row.source and row.source.startswith("hf:")]
-    return [*filter(None, (settings.engine.default, settings.embedder.default)), *hub]
+    sources = [row.source for row in settings.engine.models.values()]
+    sources += [row.source for row in settings.engine.images.values()]
+    hub = (source for source in sources if source is not None and source.startswith("hf:"))
+    return [*filter(None, (settings.engine.default, settings.embedder.default)), *dict.fromkeys(hub)]
 
 
 def _free_port(host: str) -> int:

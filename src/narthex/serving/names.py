@@ -7,7 +7,7 @@ from typing import Any
 
 from narthex.core.errors import ConfigError, NarthexError
 from narthex.engine.images.layout import INDEX
-from narthex.engine.models.source import parse, slug
+from narthex.engine.models.source import HubSource, parse, slug
 from narthex.engine.models.store import ModelStore
 from narthex.settings import Embedder, Engine, Reading, Settings
 from narthex.settings.faults import Path as Place
@@ -57,7 +57,7 @@ def faults_across(reading: Reading, installed: Iterable[str]) -> Found:
     images = _map(_map(content, "engine"), "images")
     yield from _providers(providers)
     yield from _sources(configured)
-    yield from _pipelines(images, {*installed, *configured})
+    yield from _pipelines(images, installed=set(installed), others=set(configured))
     if reading.settings is not None or reading.is_all:
         local = {*installed, *(name for name, row in configured.items() if isinstance(row, dict))}
         if reading.settings is None:  # whatever is wrong with it, it is meant to be there
@@ -148,18 +148,32 @@ def _sources(rows: Mapping[str, Any]) -> Found:
             yield ("engine", "models", name, "source"), error.message
 
 
-def _pipelines(rows: Mapping[str, Any], others: AbstractSet[str]) -> Found:
+def _pipelines(rows: Mapping[str, Any], *, installed: AbstractSet[str], others: AbstractSet[str]) -> Found:
     for name, row in rows.items():
         place = ("engine", "images", name)
-        if name in others:
+        source = row.get("source") if isinstance(row, dict) else None
+        if name in others or (name in installed and source is not None):
             yield place, f"'{name}' is the name of another model of this server"
         elif slug(name) != name:
             yield place, f"a name has only small letters, digits, '.', '_' and '-', such as '{slug(name)}'"
-        if isinstance(row, dict) and isinstance(source := row.get("source"), str) and source:
-            folder = Path(source).expanduser()
-            if not (folder / INDEX).is_file():
-                why = f"has no {INDEX}" if folder.is_dir() else "is not there"
-                yield (*place, "source"), f"{source} is no folder of a pipeline: it {why}"
+        elif isinstance(row, dict) and source is None and name not in installed:
+            yield place, "no model of this name is installed: give its `source`"
+        if isinstance(source, str) and (why := _no_pipeline(source)):
+            yield (*place, "source"), why
+
+
+def _no_pipeline(source: str) -> str:
+    """Why a source leads to no pipeline; "" where it does, or where only the hub could tell."""
+    if source.startswith("hf:"):
+        try:
+            found = parse(source)
+        except NarthexError as error:
+            return error.message
+        return "" if isinstance(found, HubSource) and found.file is None else f"{source} names one file of a repository"
+    folder = Path(source).expanduser()
+    if (folder / INDEX).is_file():
+        return ""
+    return f"{source} is no folder of a pipeline: it {f'has no {INDEX}' if folder.is_dir() else 'is not there'}"
 
 
 def _tls(settings: Settings) -> Found:

@@ -112,7 +112,7 @@ class Planner:
     def _models(self) -> Iterator[ServedModel]:
         configured = self._settings.engine.models
         for found in self._store.installed():
-            if found.name not in configured or configured[found.name].url is None:
+            if not self._is_elsewhere(found.name):
                 yield self._installed(found, configured.get(found.name, LocalModel()))
         for name, row in configured.items():
             if row.url is not None:
@@ -122,7 +122,19 @@ class Planner:
             elif row.source is not None and not self._is_installed(name):
                 yield self._from_source(name, row)
         for name, image_row in self._settings.engine.images.items():
-            yield self._painter(name, image_row)
+            if image_row.source is not None:
+                yield self._painter(name, self._folder(image_row.source), image_row)
+
+    def _is_elsewhere(self, name: str) -> bool:
+        """Whether the settings give an installed model's name to another."""
+        row, image_row = self._settings.engine.models.get(name), self._settings.engine.images.get(name)
+        return (row is not None and row.url is not None) or (image_row is not None and image_row.source is not None)
+
+    def _folder(self, source: str) -> Path:
+        """Of a pipeline: the operator's own, or one that was pulled by its source."""
+        if source.startswith("hf:"):
+            return self._store.resolve(source).path
+        return Path(source).expanduser().absolute()
 
     def _is_installed(self, name: str) -> bool:
         return any(found.name == name for found in self._store.installed())
@@ -134,6 +146,9 @@ class Planner:
             "created": found.files[0].mtime_ns // 10**9,
             "removable": found.name not in CATALOGUE,
         }
+        if found.kind == "image":
+            part = self._settings.engine.images.get(found.name, ImageModel())
+            return self._painter(found.name, self._data / "models" / found.name, part, **common)
         if file.suffix.lower() == ".gguf":
             return self._engine(found.name, file, row, **common)
         return self._embedder(found.name, file.parent, **common)
@@ -218,9 +233,9 @@ class Planner:
             **common,
         )
 
-    def _painter(self, name: str, row: ImageModel) -> ServedModel:
+    def _painter(self, name: str, folder: Path, row: ImageModel, **common: Any) -> ServedModel:
         """A child that makes images. A damaged pipeline is planned too: whoever asks for it is told."""
-        folder, child = Path(row.source).expanduser().absolute(), f"images/{name}"
+        child = f"images/{name}"
         socket = control_socket(self._run_dir, child)
         part = self._settings.engine
         weights_bytes = layout.weights_bytes(folder)
@@ -254,7 +269,7 @@ class Planner:
             child=child,
             socket=str(socket),
             path=str(folder),
-            created=int(folder.stat().st_mtime) if folder.exists() else 0,
+            **({"created": int(folder.stat().st_mtime) if folder.exists() else 0} | common),
         )
 
     # --- helpers -----------------------------------------------------------------------------------------------------

@@ -28,7 +28,12 @@ class LocalModel(Part):
 class ImageModel(Part):
     """A model that makes images; it needs the extra `narthex[images]`."""
 
-    source: str = Field(min_length=1, description="The folder of a Stable Diffusion pipeline in ONNX.")
+    source: str | None = Field(
+        None,
+        min_length=1,
+        description="The folder of a Stable Diffusion pipeline in ONNX, or hf:owner/repo[@revision]; none: the "
+        "installed model of this name.",
+    )
     steps: int = Field(25, ge=1, le=50, description="Steps of an image for which a request names none.")
     guidance: float = Field(
         7.5,

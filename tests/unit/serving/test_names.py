@@ -72,12 +72,16 @@ def test_a_model_that_makes_images_needs_a_folder_and_a_name_of_its_own() -> Non
     Path("pipe").mkdir()
     Path("pipe/model_index.json").touch()
     rows = ("all-minilm-l6-v2: {source: pipe}", "A/b: {source: pipe}", "e: {source: empty}", "g: {source: gone}")
+    rows += ("n: {}", "h: {source: hf:x}", "i: {source: hf:o/r/m.gguf}", "j: {source: hf:o/r@main}")
     deployments = "models: [{name: painter, deployments: [local/ok, local/e]}]\n"
     assert faults(f"engine: {{images: {{ok: {{source: pipe}}, {', '.join(rows)}}}}}\n{deployments}") == [
         "engine.images.all-minilm-l6-v2: 'all-minilm-l6-v2' is the name of another model of this server",
         "engine.images.A/b: a name has only small letters, digits, '.', '_' and '-', such as 'a-b'",
         "engine.images.e.source: empty is no folder of a pipeline: it has no model_index.json",
         "engine.images.g.source: gone is no folder of a pipeline: it is not there",
+        "engine.images.n: no model of this name is installed: give its `source`",
+        "engine.images.h.source: hf:x is not of the form hf:owner/repo[/file.gguf][@revision].",
+        "engine.images.i.source: hf:o/r/m.gguf names one file of a repository",
     ]
 
 

@@ -23,6 +23,11 @@ from narthex.core.errors import ModelLoadFailed
 INDEX = "model_index.json"
 GRAPH = "model.onnx"
 PARTS = ("text_encoder", "unet", "vae_decoder")
+GRAPHS = ("unet/model.onnx", "text_encoder/model.onnx", "vae_decoder/model.onnx")
+"""In a pipeline's folder; the largest first."""
+_FOLDERS = (*PARTS, "tokenizer", "scheduler")
+_OTHERS = (".bin", ".safetensors", ".msgpack", ".ckpt", ".pt")
+"""What other libraries keep their weights in."""
 KINDS = ("StableDiffusionPipeline", "OnnxStableDiffusionPipeline", "ORTStableDiffusionPipeline")
 
 LARGEST_SIDE = 4096  # pixels
@@ -133,6 +138,12 @@ def read(folder: Path) -> Layout:
         heads=heads if "Attn" in unet.down_block_types[0] else 0,
         width=vae.block_out_channels[0],
     )
+
+
+def belongs(name: str) -> bool:
+    """Whether a file of a repository is part of the pipeline, by its path there."""
+    folder, _, file = name.partition("/")
+    return name == INDEX or (folder in _FOLDERS and "/" not in file and not file.endswith(_OTHERS))
 
 
 def weights_bytes(folder: Path) -> int:

@@ -4,13 +4,10 @@ The packages are wheels whose code is never imported: only the files named here 
 version, change the row and `requirements/models.in` together; a test compares the two.
 """
 
-from typing import Literal
-
 import msgspec
 
 from narthex.core.errors import ModelNotFound
-
-Kind = Literal["chat", "embedding"]
+from narthex.core.models import ModelKind
 
 
 class CatalogueFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +25,7 @@ class CatalogueModel(msgspec.Struct, frozen=True, kw_only=True):
     """One row."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     package: str
     version: str
     wheel_sha256: str

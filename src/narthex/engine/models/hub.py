@@ -13,6 +13,7 @@ import httpx2
 import msgspec
 
 from narthex.core.errors import ModelLoadFailed, ModelNotFound
+from narthex.engine.images import layout
 from narthex.engine.models import manifest
 from narthex.engine.models.disk import full_disk_named, require_room
 from narthex.engine.models.registry import Progress
@@ -57,6 +58,25 @@ def describe(source: HubSource, *, endpoint: str | None = None) -> HubFile:
     if found.commit_hash:  # all parts of a resumed download come from one commit
         url = hub.hf_hub_url(source.repo, name, revision=found.commit_hash, endpoint=endpoint)
     return HubFile(name=name, url=url, etag=found.etag, size_bytes=found.size)
+
+
+def pipeline(source: HubSource, *, endpoint: str | None = None) -> list[HubFile]:
+    """The files of a repository that holds a pipeline for images; none where it holds something else. Blocks.
+
+    Raises:
+        ModelNotFound: there is no such repository or revision.
+        ModelLoadFailed: the hub can't be reached or refuses, or the pipeline is not in ONNX.
+    """
+    import huggingface_hub as hub  # noqa: PLC0415 - see above
+
+    with _errors_named(source):
+        names = hub.HfApi(endpoint=endpoint).list_repo_files(source.repo, revision=source.revision)
+    if layout.INDEX not in names:
+        return []
+    if missing := [file for file in layout.GRAPHS if file not in names]:
+        raise ModelLoadFailed(f"{source.spec}: the repository has a pipeline, but not in ONNX: no {missing[0]}.")
+    wanted = (*layout.GRAPHS, *sorted(name for name in names if layout.belongs(name) and name not in layout.GRAPHS))
+    return [describe(msgspec.structs.replace(source, file=name), endpoint=endpoint) for name in wanted]
 
 
 def _only_gguf(source: HubSource, names: list[str]) -> str:

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from narthex.core.errors import ModelLoadFailed, ModelNotFound
-from narthex.engine.models.catalogue import Kind
+from narthex.core.models import ModelKind
 
 FILE_NAME = "manifest.json"
 
@@ -31,7 +31,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """An installed model."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     source: str
     licence: str | None
     files: tuple[InstalledFile, ...]

@@ -10,14 +10,17 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from narthex.core.errors import ModelLoadFailed, ModelNotFound
+from narthex.core.models import ModelKind
 from narthex.engine import gguf
+from narthex.engine.images import layout
 from narthex.engine.models import hub, manifest, registry
-from narthex.engine.models.catalogue import CatalogueModel, Kind
+from narthex.engine.models.catalogue import CatalogueModel
 from narthex.engine.models.disk import full_disk_named, require_room
 from narthex.engine.models.manifest import InstalledFile, Manifest
 from narthex.engine.models.registry import Progress
@@ -142,12 +145,36 @@ class _Fetch:
         return Manifest(name=model.name, kind=model.kind, source=source, licence=model.licence, files=files)
 
     def _from_hub(self, source: HubSource) -> Manifest:
+        if source.file is None and (files := hub.pipeline(source, endpoint=self._hub_endpoint)):
+            return self._pipeline(source, files)
         file = hub.describe(source, endpoint=self._hub_endpoint)
-        partial = hub.download(file, self._work, on_progress=self._on_progress)
+        fetched = hub.download(file, self._work, on_progress=self._on_progress)
         name = Path(file.name).name
-        partial.rename(self.staged / name)
+        fetched.rename(self.staged / name)
         digest = file.sha256 or manifest.sha256_of(self.staged / name)
         return self._of_gguf(source, manifest.stamp(self.staged, name, sha256=digest))
+
+    def _pipeline(self, source: HubSource, files: list[hub.HubFile]) -> Manifest:
+        """Files keep their place in the work folder until all are here, so that the next pull goes on with them."""
+        total = sum(file.size_bytes for file in files)
+        require_room(self._work, total - sum(path.stat().st_size for path in self._work.glob("*.incomplete")))
+        fetched, before = [], 0
+        for file in files:
+            fetched.append(hub.download(file, self._work, on_progress=partial(self._of_all, before, total)))
+            before += file.size_bytes
+        for file, path in zip(files, fetched, strict=True):
+            target = self.staged / file.name
+            target.parent.mkdir(exist_ok=True)
+            target.hardlink_to(path)  # one file may stand in two places
+        layout.read(self.staged)
+        stamps = [
+            manifest.stamp(self.staged, file.name, sha256=file.sha256 or manifest.sha256_of(self.staged / file.name))
+            for file in files
+        ]
+        return Manifest(name=source.name, kind="image", source=source.spec, licence=None, files=tuple(stamps))
+
+    def _of_all(self, before: int, total: int, done: int, _of_this: int) -> None:
+        self._on_progress(before + done, total)
 
     def _from_file(self, source: FileSource) -> Manifest:
         gguf.read(source.path)
@@ -168,7 +195,7 @@ class _Fetch:
         parts = header.metadata.get("split.count", 1)
         if isinstance(parts, int) and parts > 1:
             raise ModelLoadFailed(f"{file.path} is one of {parts} parts; join them first (llama-gguf-split --merge).")
-        kind: Kind = "chat" if header.pooling_type is None else "embedding"
+        kind: ModelKind = "chat" if header.pooling_type is None else "embedding"
         licence = header.metadata.get("general.license")
         return Manifest(
             name=source.name, kind=kind, source=source.spec, licence=str(licence) if licence else None, files=(file,)

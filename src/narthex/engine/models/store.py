@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from narthex.core.errors import ModelLoadFailed, ModelNotFound
+from narthex.core.models import ModelKind
 from narthex.engine import gguf
 from narthex.engine.models import manifest
-from narthex.engine.models.catalogue import Kind
 from narthex.engine.models.manifest import Manifest
 from narthex.engine.models.source import FileSource, parse, slug
 
@@ -18,7 +18,7 @@ class ResolvedModel(msgspec.Struct, frozen=True, kw_only=True):
     """A model that can be started."""
 
     name: str
-    kind: Kind
+    kind: ModelKind
     path: Path
     """The GGUF file, or the folder of an embedding model that runs in the embedder."""
 
@@ -68,7 +68,7 @@ class ModelStore:
             source = parse(spec)
             if isinstance(source, FileSource):
                 header = gguf.read(source.path)
-                kind: Kind = "chat" if header.pooling_type is None else "embedding"
+                kind: ModelKind = "chat" if header.pooling_type is None else "embedding"
                 return ResolvedModel(name=source.name, kind=kind, path=source.path)
             name = source.name
         found = self.check(name)
