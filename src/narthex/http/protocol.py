@@ -15,6 +15,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from narthex.http.asgi import ON_LOST, Headers, Message
 
+_WITHOUT_BODY = frozenset((204, 304))
 _JOINED_BYTES = 64 * 1024
 """A body up to this long is copied behind its head, so that both leave in one write."""
 
@@ -24,6 +25,8 @@ class Cycle(RequestResponseCycle):
 
     _head = b""
     _lost: Callable[[], None] | None = None
+    before: "Cycle | None" = None
+    """The request before this one on the same connection, if it was not answered when this one came."""
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         """See `OnLost`."""
@@ -35,7 +38,13 @@ class Cycle(RequestResponseCycle):
 
     def lost(self) -> None:
         """The connection is gone."""
-        if self._lost is not None and not self.response_complete:
+        if self.before is not None:
+            self.before.lost()
+        if self.response_complete:
+            return
+        self.disconnected = True
+        self.message_event.set()
+        if self._lost is not None:
             self._lost()
 
     @override
@@ -66,14 +75,15 @@ class Cycle(RequestResponseCycle):
                 self.chunked_encoding, self.expected_content_length = False, int(value)
             elif name == b"connection":
                 self.keep_alive = False
-        if self.chunked_encoding is None and self.scope["method"] != "HEAD":
-            self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive and not any(name == b"connection" for name, _ in headers):
             lines.append(b"connection: close\r\n")
-        self._head = b"".join((*lines, b"\r\n"))
-        if self._head.count(b"\n") != len(lines) + 1:
+        if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
+            self.chunked_encoding = True
+            lines.append(b"transfer-encoding: chunked\r\n")
+        head = b"".join((*lines, b"\r\n"))
+        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
             raise RuntimeError("a header has a line end within")
+        self._head = head
 
     def _send(self, body: bytes, *, more: bool) -> None:
         if self.scope["method"] == "HEAD":
@@ -95,6 +105,7 @@ class Cycle(RequestResponseCycle):
 
     def _end(self) -> None:
         self.response_complete = True
+        self.before = None
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
@@ -142,12 +153,13 @@ class Protocol(HttpToolsProtocol):
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:
+            cycle.before = before
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the running request."""
+        """Tell the running request, and those that wait behind it."""
         super().connection_lost(exc)
         if self.cycle is not None:
             self.cycle.lost()
