@@ -163,6 +163,19 @@ async def test_prose_up_to_the_limit_is_no_beginning(server: Server, folder: Pat
             assert "begin" in refused(answer)
 
 
+@STREAMED
+async def test_a_schema_that_cannot_be_read_here_holds_nobody_up(server: Server, folder: Path, stream: bool) -> None:
+    """Whoever answered took it; that the answer is JSON can be told all the same."""
+    foreign = {"$ref": "http://127.0.0.1:1/schema"}
+    wanted = {"type": "json_schema", "json_schema": {"name": "person", "schema": foreign}}
+    async with serving(folder, "one", answering({"content": TYPE_FAULT}, stream=stream)):
+        assert text(await chat(server, "single", response_format=wanted, stream=stream)) == TYPE_FAULT
+    async with serving(folder, "one", answering({"content": "No."}, stream=stream)):
+        assert "JSON" in refused(await chat(server, "single", response_format=wanted, stream=stream))
+    assert "an answer was not checked" in server.log_file.read_text()
+    assert "was asked for: " not in server.log_file.read_text()
+
+
 async def test_each_choice_is_looked_at(server: Server, folder: Path) -> None:
     choices = [
         {"index": number, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}

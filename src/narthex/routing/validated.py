@@ -6,8 +6,8 @@ Rule: frames are passed on as they come. Of a stream that turns out not to be wh
 but an error; an answer that is sent whole is made anew once by the router, here or elsewhere.
 """
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import get_args
 
 import structlog
@@ -88,7 +88,8 @@ class Validated:
         check = Check(form, self._grammars, deployment=self.name)
         async with self._deployment.open(call) as frames:
             watched = _Watched(frames, form, check)
-            yield watched.as_they_come() if streams else watched.to_the_end()
+            async with aclosing(watched.as_they_come() if streams else watched.to_the_end()) as told:
+                yield told
 
 
 class _Watched:
@@ -102,9 +103,11 @@ class _Watched:
         self._first_calls: dict[int, int] = {}
         """By choice, the number of its first call."""
 
-    async def as_they_come(self) -> AsyncIterator[Frame]:
+    async def as_they_come(self) -> AsyncGenerator[Frame, None]:
         """For who reads along: nothing of a finish that is no good."""
-        async for frame in self._told():
+        async for sent in self._frames:
+            if (frame := self._told(sent)) is None:
+                continue
             if self._form.calling == "never" and any(isinstance(event, ToolCallDelta) for event in frame.events):
                 raise _not_as_asked("a tool was called.")
             if (fault := await self._fault(frame)) is not None:
@@ -112,10 +115,12 @@ class _Watched:
                 raise _not_as_asked(fault)
             yield frame
 
-    async def to_the_end(self) -> AsyncIterator[Frame]:
+    async def to_the_end(self) -> AsyncGenerator[Frame, None]:
         """For who waits for all of it, and so learns of a fault when everything has been counted."""
         found: str | None = None
-        async for frame in self._told():
+        async for sent in self._frames:
+            if (frame := self._told(sent)) is None:
+                continue
             if found is None:
                 found = await self._fault(frame)
             yield frame
@@ -145,14 +150,15 @@ class _Watched:
 
     # --- calls beyond the one
 
-    async def _told(self) -> AsyncIterator[Frame]:
-        """The frames, without calls that were not to be made beside the first."""
-        async for frame in self._frames:
-            kept = self._without_further_calls(frame.events) if self._form.alone else frame.events
-            if len(kept) == len(frame.events):
-                yield frame
-            elif kept:
-                yield Frame.of(*kept, billed=frame.billed)
+    def _told(self, frame: Frame) -> Frame | None:
+        """A frame without calls that were not to be made beside the first; None where nothing is left of it."""
+        if not self._form.alone:
+            return frame
+        events = frame.events
+        kept = self._without_further_calls(events)
+        if len(kept) == len(events):
+            return frame
+        return Frame.of(*kept, billed=frame.billed) if kept else None
 
     def _without_further_calls(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         return tuple(event for event in events if not isinstance(event, ToolCallDelta) or self._is_first(event))

@@ -165,6 +165,16 @@ async def test_every_choice_of_a_fan_out_is_looked_at() -> None:
     assert frames[-1].usage == Usage(prompt_tokens=3, completion_tokens=4)
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_who_leaves_leaves_nothing_open(stream: bool) -> None:
+    played, deployment = checked(says("{", "}"))
+    async with deployment.open(asking(stream=stream, response_format=OBJECT)) as frames:
+        assert await anext(frames) == START
+    assert played.closed == 1
+    with pytest.raises(StopAsyncIteration):
+        await anext(frames)
+
+
 async def test_a_fault_is_told_in_short_and_to_the_caller_alone() -> None:
     schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["a" * 5000]}}}
     _, error = await read(checked(says('"b"'))[1], asking(response_format=schema))
