@@ -120,6 +120,8 @@ class Itinerary:
 
     def _soonest(self, now_s: float) -> _Stop | None:
         live = [stop for stop in self._stops if not stop.gone]
+        if len(live) == 1:  # as it is for nearly every request
+            return live[0]
         return min(live, key=lambda stop: self._rank(stop, now_s), default=None)
 
     def _rank(self, stop: _Stop, now_s: float) -> tuple[float, int, float, int]:
