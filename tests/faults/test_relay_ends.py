@@ -92,7 +92,7 @@ async def test_at_sigterm_all_who_were_accepted_are_answered_whole(
             load = [asyncio.ensure_future(asks(server, number, key)) for number in range(CALLERS)]
 
             async def well_under_way() -> bool:
-                return sum(line.get("path") == CHAT for line in server.log_lines()) > 3 * CALLERS
+                return len([line for line in server.log_lines() if line.get("path") == CHAT]) > 3 * CALLERS
 
             await until(well_under_way, within_s=30)
             term_s = time.monotonic()
