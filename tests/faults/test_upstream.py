@@ -215,6 +215,17 @@ async def test_the_idle_clock_starts_anew_with_each_piece_and_rests_while_nobody
                 await answer.receive()
 
 
+async def test_the_idle_clock_begins_with_the_body() -> None:
+    thinks = asyncio.Event()
+    async with serving(Reply(stream_head(), thinks, sse(b"x"), HANG)) as (upstream, client):
+        async with client.send("POST", "/", b"{}", clocks=Clocks(idle_s=0.05)) as answer:
+            asyncio.get_running_loop().call_later(0.2, thinks.set)
+            assert await answer.receive() == b"data: x\n\n"
+            with pytest.raises(UpstreamTimeout):
+                await answer.receive()
+        await asyncio.wait_for(upstream.peers[0].closed.wait(), 5)
+
+
 async def test_waiting_for_a_connection_counts() -> None:
     async with serving(Reply(HANG), max_connections=1) as (upstream, client):
         first = asyncio.ensure_future(got(client))

@@ -38,7 +38,8 @@ class Clocks(msgspec.Struct, frozen=True, kw_only=True):
     """How long to wait, in seconds; None waits for ever.
 
     `connect_s`: for each new connection, TLS included. `first_byte_s`: from `send` to the response's headers, waiting
-    for a free connection included. `idle_s`: for the next bytes of a body, while somebody waits for them.
+    for a free connection included. `idle_s`: for the next bytes of a body that has begun, while somebody waits for
+    them; before its first a server may well have to think.
     """
 
     connect_s: float = 2.0
@@ -52,12 +53,13 @@ _NO_CLOCKS = Clocks()
 class UpstreamResponse:
     """A response whose headers are here. Usable within its `async with` block only, by one task at a time."""
 
-    __slots__ = ("_connection", "_idle_s", "status")
+    __slots__ = ("_begun", "_connection", "_idle_s", "status")
 
     def __init__(self, connection: Connection, idle_s: float | None) -> None:
         self.status = connection.status
         self._connection: Connection | None = connection
         self._idle_s = idle_s
+        self._begun = False
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -76,7 +78,9 @@ class UpstreamResponse:
         """
         if self._connection is None:
             raise RuntimeError("this response's block was left")
-        return await self._connection.receive(self._idle_s)
+        data = await self._connection.receive(self._idle_s if self._begun else None)
+        self._begun = True
+        return data
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces as they come. A slow reader slows the peer down: no more than about 256 KiB is held.
