@@ -6,6 +6,7 @@ import markdown
 
 from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.ports import Surface
+from narthex.engine.images.deployment import IMAGES
 from narthex.engine.local import capabilities as local
 from narthex.http.capabilities import KNOWN, Fate, fates
 from narthex.providers import openai_completions, openai_embeddings, openai_images
@@ -44,7 +45,7 @@ BY_SURFACE: Mapping[Surface, Mapping[str, Capabilities]] = {
     "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: HONOURED},
     "completions": {EMBEDDED: local.BY_SURFACE["completions"], ELSEWHERE: openai_completions.HONOURED},
     "embeddings": {EMBEDDED: EMBEDDINGS, ELSEWHERE: openai_embeddings.HONOURED},
-    "images": {ELSEWHERE: openai_images.HONOURED},
+    "images": {EMBEDDED: IMAGES, ELSEWHERE: openai_images.HONOURED},
 }
 """Every row of capabilities there is, by the heading of its column."""
 
