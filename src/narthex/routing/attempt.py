@@ -226,7 +226,7 @@ class _Paced(_Clocked):
         self._timer.set(None)
         self._left_s -= self._clocks.now() - began_s
         self._missing -= frame.usage is None
-        if not self._missing:
+        if not self._missing or frame.finishes:  # what comes after the finish is no output that could be slow
             self._missing, self._left_s = self._due, PACE_S
         return frame
 

@@ -85,6 +85,10 @@ async def test_a_short_answer_is_not_measured() -> None:
     assert await heard(Played("a/1", dripping(2.0, 4)), min_pieces_per_s=50.0) == "aaaa"
 
 
+async def test_what_comes_after_the_finish_is_not_measured_with_the_answer() -> None:
+    assert await heard(Played("a/1", (START, text("a"), 9.0, STOP, 9.0, USED)), min_pieces_per_s=50.0) == "a"
+
+
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_slow_answer_is_made_anew_or_gone_on_with_by_the_next(stream: bool) -> None:
     """Whole ones while nothing of them was sent; streams where the next can continue them."""
