@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from narthex.engine.llama import SPIN_ROUNDS
 
 Chain = Callable[[StartServer, Path], AbstractContextManager[Server]]
 
+_NONE = {"state": "refused"}
 ALIAS = {"models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"]}]}
 
 
@@ -34,8 +35,8 @@ def another(kind: str) -> Chain:
     return chain
 
 
-def through_litellm(kind: str) -> Chain:
-    """Narthex, LiteLLM, Narthex: how `kind` of the first speaks to the second. Embeddings have one format only."""
+def through_litellm(kind: str, *surfaces: str) -> Chain:
+    """Narthex, LiteLLM, Narthex: as `kind` the first asks the second, on these surfaces and for embeddings."""
 
     @contextlib.contextmanager
     def chain(start_server: StartServer, _: Path) -> Iterator[Server]:
@@ -45,8 +46,9 @@ def through_litellm(kind: str) -> Chain:
             litellm(backend, Path(folder)) as url,
         ):
             behind = {"type": kind, "base_url": f"{url}/v1", "api_key": KEY}
-            vectors = behind | {"type": "openai-compatible"}
-            behind["models"] = {CHAT_MODEL: {"refused": refused_by(backend)}}
+            chat = {"kind": "chat", "refused": refused_by(backend, surfaces)}
+            vectors = behind | {"type": "openai-compatible", "models": {EMBEDDING_MODEL: {"kind": "embedding"}}}
+            behind |= {"models": {CHAT_MODEL: chat, SLASHED: chat}}
             with start_server(passing_on({"behind": behind, "vectors": vectors}), models=()) as front:
                 yield front
 
@@ -70,13 +72,12 @@ def over_llama_server(start_server: StartServer, models_dir: Path) -> Iterator[S
         yield front
 
 
-def refused_by(backend: Server) -> list[str]:
-    """What the last server refuses anyway: LiteLLM would tell of it in words only, so the first is told at once."""
+def refused_by(backend: Server, surfaces: Sequence[str]) -> list[str]:
+    """What the last server refuses on each of these: LiteLLM would tell it in words only, so the first tells it."""
     with backend.http() as client:
         (row,) = client.get("/v1/capabilities", params={"model": CHAT_MODEL}).raise_for_status().json()["data"]
-    (deployment,) = row["deployments"]
-    cells = {**deployment["surfaces"]["completions"], **deployment["surfaces"]["chat"]}
-    return sorted(field for field, cell in cells.items() if cell["state"] == "refused")
+    cells = [row["deployments"][0]["surfaces"][surface] for surface in surfaces]
+    return sorted(field for field in cells[0] if all(each.get(field, _NONE)["state"] == "refused" for each in cells))
 
 
 def passing_on(providers: Mapping[str, Any]) -> dict[str, Any]:
@@ -95,7 +96,7 @@ CHAINS: Mapping[str, Chain] = {
     "local": over_llama_server,
     "narthex": another("narthex"),
     "openai-compatible": another("openai-compatible"),
-    "litellm-openai": through_litellm("openai-compatible"),
-    "litellm-anthropic": through_litellm("anthropic"),
+    "litellm-openai": through_litellm("openai-compatible", "chat", "completions"),
+    "litellm-anthropic": through_litellm("anthropic", "chat"),
 }
 NAMES = tuple(CHAINS)

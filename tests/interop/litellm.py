@@ -35,7 +35,8 @@ ALONE = {
 def litellm(backend: Server, folder: Path) -> Iterator[str]:
     """Its origin. It knows the backend's models by their names, and takes `KEY`."""
     install()
-    to = {"api_base": backend.base_url, "api_key": backend.admin_key}
+    # It knows which of OpenAI's models take `dimensions`, and refuses them for any other.
+    to = {"api_base": backend.base_url, "api_key": backend.admin_key, "allowed_openai_params": ["dimensions"]}
     settings = {
         "model_list": [
             {"model_name": name, "litellm_params": {"model": f"openai/{name}", **to}}
