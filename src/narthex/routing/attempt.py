@@ -13,7 +13,7 @@ from typing_extensions import override
 from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
 from narthex.core.errors import NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, Clocks, Deployment, Opened, Stream
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage, UsageReported
 from narthex.ipc.deadline import Deadline
 from narthex.routing.health import Health
 from narthex.routing.route import Rules
@@ -332,7 +332,8 @@ async def _first_output(frames: Stream, spent: Spent) -> list[Frame]:
 
 
 def _is_filtered(held: list[Frame]) -> bool:
-    events = [event for frame in held for event in frame.events if not isinstance(event, ChoiceStarted)]
+    silent = ChoiceStarted | UsageReported
+    events = [event for frame in held for event in frame.events if not isinstance(event, silent)]
     return bool(events) and all(
         isinstance(event, ChoiceFinished) and event.reason == "content_filter" for event in events
     )
