@@ -60,6 +60,7 @@ def models() -> list[dict[str, Any]]:
         {"name": "single", "deployments": ["one/m"], **quick},
         {"name": "vllm", "deployments": ["vllm/m"], **quick},
         {"name": "ollama", "deployments": ["ollama/m"], **quick},
+        {"name": "claude", "deployments": ["claude/m"], **quick},
         {"name": "pair", "deployments": ["one/m", "two/m"], **quick},
     ]
 
@@ -71,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(start_server: StartServer, folder: Path) -> Iterator[Server]:
-    types = {"one": "openai", "two": "openai", "vllm": "vllm", "ollama": "ollama"}
+    types = {"one": "openai", "two": "openai", "vllm": "vllm", "ollama": "ollama", "claude": "anthropic"}
     with gateway(start_server, config(folder, types, models())) as running:
         yield running
 
@@ -96,14 +97,18 @@ def answering(message: dict[str, Any], finish: str = "stop", *, stream: bool) ->
     return streaming(ROLE, *map(chunk, pieces), chunk(finish=finish), used, DONE)
 
 
-def refused(answer: Answer) -> str:
-    """The message of the error that an answer is, or ends with: never a 200 in silence."""
+def refused(answer: Answer, *, finished: int = 0) -> str:
+    """The message of the error that an answer is, or ends with: never a 200 in silence.
+
+    `finished`: the most choices that may have ended well before.
+    """
     streamed = answer.headers["content-type"].startswith("text/event-stream")
     assert (answer.status, answer.complete) == (200 if streamed else 502, True), answer
     assert answer.error is not None
     assert answer.error["code"] == "invalid_output"
     if streamed:
-        assert not any(choice["finish_reason"] for part in chunks(answer)[:-1] for choice in part["choices"])
+        told = [choice for part in chunks(answer)[:-1] for choice in part["choices"]]
+        assert sum(choice["finish_reason"] is not None for choice in told) <= finished
     return str(answer.error["message"])
 
 
@@ -183,6 +188,39 @@ async def test_each_choice_is_looked_at(server: Server, folder: Path) -> None:
     ]
     async with serving(folder, "one", whole({"choices": choices, "usage": USAGE})):
         assert "age" in refused(await chat(server, "single", response_format=PERSON, n=2))
+
+
+@STREAMED
+async def test_choices_that_are_asked_for_one_by_one_are_looked_at_too(
+    server: Server, folder: Path, stream: bool
+) -> None:
+    good, bad = (answering({"content": words}, stream=stream) for words in (GOOD, TYPE_FAULT))
+    async with serving(folder, "ollama", good, bad) as one:
+        answer = await chat(server, "ollama", response_format=PERSON, n=2, stream=stream)
+        assert "age" in refused(answer, finished=1)
+        assert len(one.requests) == (2 if stream else 4)
+
+
+@STREAMED
+async def test_servers_of_another_format_are_held_to_the_same(server: Server, folder: Path, stream: bool) -> None:
+    """Here the answer comes as the input of a tool that has to be called."""
+    use = {"type": "tool_use", "id": "toolu_1", "name": "answer_in_json", "input": {}}
+    for written, fits in ((GOOD, True), (TYPE_FAULT, False)):
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": {"role": "assistant", "usage": {"input_tokens": 5}}},
+            {"type": "content_block_start", "index": 0, "content_block": use},
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "input_json_delta", "partial_json": written},
+            },
+            {"type": "content_block_stop", "index": 0},
+            {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 7}},
+            {"type": "message_stop"},
+        ]
+        async with serving(folder, "claude", streaming(*(json.dumps(each).encode() for each in events))):
+            answer = await chat(server, "claude", response_format=PERSON, stream=stream)
+            assert text(answer) == GOOD if fits else "age" in refused(answer)
 
 
 # --- made anew -------------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
@@ -223,6 +225,20 @@ async def test_an_answer_that_cannot_be_checked_is_not_thrown_away(error: Except
 @pytest.mark.parametrize("text", ["", " ", "{", '{"a', '{"a": tr', "[1, 2", '"ab\\', "-", "1e", '{"a": "\\u00', "nul"])
 def test_beginnings(text: str) -> None:
     assert not_begun(text) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=8,
+    ),
+    st.booleans(),
+)
+def test_every_beginning_of_json_is_one(value: Any, ascii_only: bool) -> None:
+    text = json.dumps(value, ensure_ascii=ascii_only)
+    for length in range(len(text) + 1):
+        assert not_begun(text[:length]) is None, text[:length]
 
 
 @pytest.mark.parametrize("text", ["Hello", '{"a" 1', "{'a", "[1,]", '{"a": tru}', "```json\n{", '{"a": NaN'])
