@@ -11,6 +11,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+import yaml
 from openai import AsyncOpenAI
 from tests import tiny_pipeline
 from tests.server_inside import children, kill, ready, run_dir, until
@@ -24,7 +25,7 @@ Image = pytest.importorskip("PIL.Image", reason="the extra narthex[images] is no
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 pytestmark = pytest.mark.anyio
 
-TINY, SLOW, CUT, PULLED = "tiny", "slow", "cut", "pulled"
+TINY, SLOW, CUT, PULLED, LARGE = "tiny", "slow", "cut", "pulled", "large"
 LONG = {"prompt": "a cat", "size": "1024x1024", "response_format": "b64_json", "extra_body": {"steps": 50}}
 """Minutes of work for the slow model."""
 
@@ -70,6 +71,7 @@ async def _running(start_server: StartServer, folder: Path) -> AsyncIterator[Wor
                 TINY: {"source": str(tiny), "steps": 6},
                 SLOW: {"source": str(slow), "memory_bytes": 10**10, "threads": 1},
                 CUT: {"source": str(cut)},
+                LARGE: {"source": str(tiny), "memory_bytes": 99 * 10**9},
                 "given": {"source": f"hf:o/{PULLED}"},
                 PULLED: {"steps": 3},
             },
@@ -271,6 +273,44 @@ async def test_a_damaged_model_is_named_and_not_tried_again_and_again(world: Wor
         assert "cut/unet/model.onnx can't be loaded" in raised.value.message
     status = (await children(world.server))[f"images/{CUT}"]
     assert (status.state, status.restarts) == ("failed", 0)
+
+
+async def test_one_that_needs_the_memory_of_another_has_the_idle_one_leave(world: World) -> None:
+    for model, other in ((TINY, LARGE), (LARGE, TINY)):
+        await world.image(model)
+        states = await children(world.server)
+        assert states[f"images/{model}"].state == "ready"
+        assert states[f"images/{other}"].state == "stopped"
+
+
+async def test_its_capabilities_are_told(world: World) -> None:
+    with world.server.http() as http:
+        (told,) = http.get("/v1/capabilities", params={"model": TINY}).json()["data"]
+    (deployment,) = told["deployments"]
+    fates = deployment["surfaces"]["images"]
+    assert set(deployment["surfaces"]) == {"images"}
+    assert {name for name, fate in fates.items() if fate["state"] == "refused"} == {"style"}
+    assert {name for name, fate in fates.items() if fate["state"] == "no effect"} == {"moderation", "user"}
+    assert fates["background"] == {"state": "native", "limits": "opaque only"}
+
+
+async def test_a_reload_changes_how_images_are_made(world: World) -> None:
+    before = await world.image(extra_body={"seed": 1})
+    file = world.server.data.parent / "narthex-test.yaml"
+    settings = yaml.safe_load(file.read_text())
+    settings["engine"]["images"][TINY]["steps"] = 9
+    settings["engine"]["images"]["more"] = settings["engine"]["images"][TINY]
+    file.write_text(yaml.safe_dump(settings))
+    with world.server.http() as http:
+        answer = await asyncio.to_thread(http.post, "/admin/reload")
+    assert answer.status_code == 200, answer.text
+    assert "engine.images.tiny" in answer.text
+
+    async def changed() -> bool:
+        return await world.image(extra_body={"seed": 1}) != before
+
+    await until(changed, every_s=0.2)
+    assert await world.image("more", extra_body={"seed": 1}) == await world.image(extra_body={"seed": 1})
 
 
 async def test_a_model_that_was_pulled_may_be_deleted(world: World) -> None:
