@@ -1,4 +1,4 @@
-"""The rules of passing on a stream of OpenAI's format: what of it is theirs, what is ours, and how it ends."""
+"""The rules of passing on a stream of OpenAI's format: what of it is theirs, and what is ours."""
 
 import asyncio
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests.callers import CHAT, Answer, ask, calling
+from tests.relayed_chunks import ASKED, ASKING, ENDS, STARTS, USAGE, WAYS, Tell, alike, spoken
 from tests.served_gateway import (
     DONE,
     HELLO,
@@ -28,11 +29,7 @@ from narthex.testing.scripted import END, Reply, chunked, head, sse, stream_head
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 pytestmark = pytest.mark.anyio
 
-Tell = Callable[..., bytes]
-USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-ASKED = {"stream_options": {"include_usage": True}}
 OURS = ("id", "object", "created", "model")
-STARTS, ENDS = {"role": "assistant", "content": ""}, {"finish_reason": "stop"}
 SAID = {"content": "Hi"}
 
 
@@ -49,7 +46,7 @@ def server(start_server: StartServer, folder: Path) -> Iterator[Server]:
         yield running
 
 
-MODELS, IDS = count(), count()
+MODELS = count()
 
 
 @pytest.fixture
@@ -58,48 +55,8 @@ def model() -> str:
     return f"m{next(MODELS)}"
 
 
-def told(delta: dict[str, Any] | None, choice: dict[str, Any], more: dict[str, Any], *, id_: str) -> bytes:
-    """A chunk with one choice, or with none."""
-    before, after = more.pop("before", {}), more
-    choices = [] if delta is None else [{"index": 0, "delta": delta, "finish_reason": None, **choice}]
-    line = {"id": id_, "object": "thing", "created": 1, "model": "theirs", **before, "choices": choices, **after}
-    return json.dumps(line).encode()
-
-
-def alike(delta: dict[str, Any] | None = None, choice: dict[str, Any] | None = None, **more: Any) -> bytes:
-    """What stands around the choices is the same in every chunk, so that nearly all can be passed on unread."""
-    return told(delta, choice or {}, more, id_="x")
-
-
-def unlike(delta: dict[str, Any] | None = None, choice: dict[str, Any] | None = None, **more: Any) -> bytes:
-    """It is another in every chunk, so that each is read."""
-    return told(delta, choice or {}, more, id_=f"x{next(IDS)}")
-
-
-WAYS = pytest.mark.parametrize("tell", [alike, unlike])
-ASKING = pytest.mark.parametrize("options", [{}, ASKED], ids=["usage not asked for", "usage asked for"])
-
-
-def spoken(tell: Tell, *words: str) -> list[bytes]:
-    """The chunks of an answer."""
-    return [tell(STARTS), *(tell({"content": word}) for word in words), tell({}, ENDS)]
-
-
 async def streamed(server: Server, model: str, **fields: Any) -> Answer:
     return await chat(server, model, stream=True, **fields)
-
-
-def broke(answer: Answer) -> tuple[int, str, str]:
-    """A stream that began, and ended with an error of ours; its text, and the error's code."""
-    assert answer.complete
-    assert DONE not in answer.data
-    *before, last = answer.data
-    assert not any("error" in json.loads(each) for each in before)
-    error = json.loads(last)
-    assert list(error) == ["error"]
-    assert list(error["error"]) == ["message", "type", "param", "code"]
-    said = [choice["delta"].get("content") or "" for each in before for choice in json.loads(each)["choices"]]
-    return answer.status, "".join(said), error["error"]["code"]
 
 
 # --- usage -----------------------------------------------------------------------------------------------------------
@@ -284,87 +241,6 @@ async def test_a_text_that_looks_like_members_stays_a_text(
     assert text(answer) == "".join(words)
 
 
-# --- the end ---------------------------------------------------------------------------------------------------------
-
-TAILS = {
-    "with their end mark": [sse(DONE), END],
-    "without it": [END],
-    "two end marks": [sse(DONE, DONE), END],
-    "text after the end mark": [sse(DONE, alike({"content": "more"})), END],
-    "an error after the end mark": [sse(DONE, b'{"error":{"message":"late"}}'), END],
-    "no JSON after the end mark": [sse(DONE, b"<html>"), sse(DONE), END],
-    "text after the finish reason": [sse(alike({"content": "more"}), DONE), END],
-    "a second finish reason": [sse(alike({}, {"finish_reason": "length"}), DONE), END],
-    "an end mark without an empty line": [chunked(b"data: [DONE]\n", end=False), END],
-}
-
-
-@WAYS
-@ASKING
-@pytest.mark.parametrize("tail", TAILS)
-async def test_the_end_is_ours(
-    server: Server, folder: Path, model: str, tail: str, tell: Tell, options: dict[str, Any]
-) -> None:
-    said = spoken(tell, "a", "b")
-    async with serving(folder, "there", Reply(stream_head(), sse(*said), *TAILS[tail])):
-        async with asyncio.timeout(4):
-            answer = await streamed(server, model, **options)
-    assert text(answer) == "ab"
-    assert answer.data.count(DONE) == 1
-    assert answer.body.endswith(b"\n\ndata: [DONE]\n\n")
-    reasons = [choice["finish_reason"] for each in chunks(answer) for choice in each["choices"]]
-    assert reasons == [None, None, None, "stop"]
-
-
-# --- faults in the middle --------------------------------------------------------------------------------------------
-
-CANARY = "sk-canary of org-canary"
-
-
-def failing(**fields: Any) -> bytes:
-    return json.dumps({"error": {"message": CANARY, "provider": "x", **fields}}).encode()
-
-
-FAULTS: dict[str, tuple[bytes, str]] = {
-    "a server's error": (failing(type="server_error", code=500), "upstream_error"),
-    "a refused key": (failing(type="x", code=401), "upstream_error"),
-    "a rate limit": (failing(type="tokens", code="rate_limit_exceeded"), "rate_limit_exceeded"),
-    "an error of text": (json.dumps({"error": CANARY}).encode(), "upstream_error"),
-    "an error beside choices": (json.dumps({"choices": [], "error": {"message": CANARY}}).encode(), "upstream_error"),
-    "no JSON": (b"<html>sk-canary</html>", "upstream_error"),
-    "half of a JSON": (b'{"choices":[{"index":0,"delta":{"content":"sk-canary"', "upstream_error"),
-    "broken UTF-8": (alike({"content": "@"}).replace(b"@", b"\xff\xfe sk-canary"), "upstream_error"),
-    "half of a surrogate in UTF-8": (alike({"content": "@"}).replace(b"@", b"\xed\xa0\x80"), "upstream_error"),
-    "an array": (b'["sk-canary"]', "upstream_error"),
-    "an unknown finish reason": (alike({}, {"finish_reason": "sk-canary"}), "upstream_error"),
-}
-
-
-@WAYS
-@pytest.mark.parametrize("fault", FAULTS)
-async def test_a_fault_in_the_middle_is_told_in_our_words_and_nothing_follows_it(
-    server: Server, folder: Path, model: str, fault: str, tell: Tell
-) -> None:
-    frame, code = FAULTS[fault]
-    said = [tell(STARTS), tell({"content": "a"}), tell({"content": "b"}), frame, tell({"content": "c"}), DONE]
-    async with serving(folder, "there", streaming(*said)):
-        answer = await streamed(server, model, **ASKED)
-    assert broke(answer) == (200, "ab", code)
-    assert b"canary" not in answer.body
-
-
-@WAYS
-async def test_an_error_that_is_the_callers_is_passed_on_in_our_shape(
-    server: Server, folder: Path, model: str, tell: Tell
-) -> None:
-    error = {"message": "Too long.", "type": "invalid_request_error", "param": "messages", "code": "too_long", "x": 1}
-    said = [tell(STARTS), tell({"content": "a"}), json.dumps({"error": error}).encode(), DONE]
-    async with serving(folder, "there", streaming(*said)):
-        answer = await streamed(server, model)
-    assert broke(answer) == (200, "a", "too_long")
-    assert answer.error == {name: error[name] for name in ("message", "type", "param", "code")}
-
-
 # --- what is on the wire besides -------------------------------------------------------------------------------------
 
 
@@ -407,7 +283,7 @@ THEIR_HEADERS = (
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
 async def test_their_headers_are_not_passed_on(server: Server, folder: Path, model: str, status: int) -> None:
     lines = head("content-type: text/event-stream", "transfer-encoding: chunked", *THEIR_HEADERS, status=status)
-    said = spoken(alike, "a") if status == 200 else [failing(code=None)]
+    said = spoken(alike, "a") if status == 200 else [b'{"error":{"message":"canary"}}']
     body = sse(*said) if status == 200 else chunked(*said, end=False)
     async with serving(folder, "there", Reply(lines, body, END)):
         answer = await streamed(server, model)
@@ -424,7 +300,16 @@ async def test_pieces_arrive_as_they_are_sent(server: Server, folder: Path, mode
     """Nothing is held back for what is to come."""
     go = [asyncio.Event() for _ in range(3)]
     said = spoken(alike, "first", "second")
-    steps = [sse(said[0], said[1]), go[0], sse(said[2]), go[1], sse(said[3]), go[2], sse(DONE), END]
+    steps: list[bytes | asyncio.Event] = [
+        sse(said[0], said[1]),
+        go[0],
+        sse(said[2]),
+        go[1],
+        sse(said[3]),
+        go[2],
+        sse(DONE),
+        END,
+    ]
     body = {"model": model, "messages": HELLO, "stream": True}
     async with serving(folder, "there", Reply(stream_head(), *steps)), calling(server, CHAT, body) as caller:
         for event, word in zip(go, (b"first", b"second", b'"stop"'), strict=True):

@@ -255,7 +255,6 @@ NEVER: dict[str, tuple[Reply, dict[str, Any]]] = {
     "thoughts alone": (Reply(stream_head(), sse(ROLE, THOUGHT), CUT), {}),
     "a call": (broken(sse(CALL), CUT), {}),
     "a refusal": (broken(sse(REFUSAL), CUT), {}),
-    "an answer that has ended": (broken(sse(chunk(finish="stop")), RESET), {}),
 }
 
 
@@ -272,6 +271,16 @@ async def test_what_cannot_be_gone_on_with_ends_in_an_error(case: str, tmp_path:
         assert answer.error is not None
         assert (answer.error["type"], answer.error["code"]) == ("server_error", "upstream_error")
         assert (answer.done, caller.ended, len(two.requests)) == (False, True, 0)
+
+
+async def test_an_answer_that_has_ended_is_whole_whatever_follows(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream(broken(sse(chunk(finish="stop")), RESET)) as one,
+        ScriptedUpstream(openai_rest(" time.")) as two,
+        gateway(tmp_path, {"one": one.url, "two": provider("openai", two.url)}, rules=RULES) as server,
+    ):
+        answer = read(await server.ask(stream=True))
+        assert (answer.text, answer.error, answer.done, len(two.requests)) == (BEGUN, None, True, 0)
 
 
 @pytest.mark.parametrize("fields", [{"echo": True}, {"prompt": ["a", "b"]}, {"prompt": [1, 2]}, {"n": 2}])

@@ -1,5 +1,6 @@
 """A deployment on somebody else's server: its codec and its connections. Source: ARCHITECTURE D4."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -13,6 +14,9 @@ from narthex.core.completions import CompletionRequest
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import NO_CLOCKS, Call, Clocks, Exchange, Opened, Request, Send, Stream, Surface
 from narthex.core.stream import Frame
+
+LAST_S = 2.0
+"""How long to wait for what follows the end of an answer."""
 
 
 class Decoder(Protocol):
@@ -104,7 +108,7 @@ class _Answer:
     async def __aenter__(self) -> Stream:
         answer = await self._exchange.__aenter__()
         if answer.status == 200:
-            return _Frames(answer, self._codec.decoder(self._request))
+            return _Frames(answer, self._codec.decoder(self._request), choices=_choices(self._request))
         try:
             error: BaseException = self._codec.parse_error(answer.status, answer.headers, await answer.read())
         except BaseException as other:  # noqa: BLE001 - raised below
@@ -119,15 +123,21 @@ class _Answer:
 
 
 class _Frames:
-    """The frames of a body, as its bytes come."""
+    """The frames of a body, as its bytes come.
 
-    __slots__ = ("_answer", "_decoder", "_ended", "_here")
+    Once the only choice has finished, nothing but usage and an end mark is to come. Whoever says nothing then, breaks
+    off or goes on for ever has answered all the same.
+    """
 
-    def __init__(self, answer: Exchange, decoder: Decoder) -> None:
+    __slots__ = ("_answer", "_choices", "_decoder", "_ended", "_here", "_until_s")
+
+    def __init__(self, answer: Exchange, decoder: Decoder, *, choices: int) -> None:
         self._answer = answer
         self._decoder = decoder
+        self._choices = choices
         self._here: Iterator[Frame] = iter(())
         self._ended = False
+        self._until_s: float | None = None
 
     def __aiter__(self) -> AsyncIterator[Frame]:
         return self
@@ -135,14 +145,32 @@ class _Frames:
     async def __anext__(self) -> Frame:
         while True:
             for frame in self._here:
+                if frame.finishes and self._choices == 1:
+                    self._until_s = asyncio.get_running_loop().time() + LAST_S
                 return frame
             if self._ended:
                 raise StopAsyncIteration
-            if data := await self._answer.receive():
+            if data := await (self._answer.receive() if self._until_s is None else self._last()):
                 self._here = self._decoder.feed(data)
             else:
                 self._ended = True
                 self._here = self._decoder.end()
+
+    async def _last(self) -> bytes:
+        try:
+            async with asyncio.timeout_at(self._until_s):
+                return await self._answer.receive()
+        except (UpstreamError, TimeoutError):
+            return b""
+
+
+def _choices(request: Request) -> int:
+    """How many are to finish; 0 where that is nothing to go by."""
+    if isinstance(request, ChatRequest):
+        return request.sampling.n
+    if isinstance(request, CompletionRequest):
+        return len(request.prompts) * max(request.sampling.n, request.best_of)
+    return 0
 
 
 def _as_stream(request: Request) -> Request:
