@@ -252,6 +252,7 @@ async def test_a_killed_worker_comes_back_with_the_new_plan(start_server: StartS
         assert await it.offers("first", times=20) == {404}
 
 
+@pytest.mark.soak  # takes half a minute or more
 async def test_a_worker_that_is_killed_in_a_reload_leaves_no_half(start_server: StartServer) -> None:
     async with world(start_server) as it:
         offered, before = "first", await pid(it.server, "worker-1")
@@ -279,6 +280,7 @@ async def reloaded(server: Server) -> bool:
         await client.aclose()
 
 
+@pytest.mark.soak  # takes half a minute or more
 async def test_nothing_grows_with_reloads(start_server: StartServer) -> None:
     async with world(start_server) as it:
         workers = [await pid(it.server, name) for name in WORKERS]
@@ -306,6 +308,7 @@ async def test_nothing_grows_with_reloads(start_server: StartServer) -> None:
         assert memory_bytes(it.server.pid) < 40 * 1024 * 1024
 
 
+@pytest.mark.soak  # takes half a minute or more
 async def test_an_engine_follows_when_it_is_idle(start_server: StartServer) -> None:
     one = {"embedder": {"default": None}, "engine": {"context": 512}}
     with start_server(one, models=(CHAT_MODEL,)) as server:
@@ -338,6 +341,7 @@ async def test_a_new_model_is_there_and_a_removed_one_goes(start_server: StartSe
         await until(stopped)
 
 
+@pytest.mark.soak  # takes half a minute or more
 async def test_an_engine_that_is_started_anew_under_load_costs_no_request(start_server: StartServer) -> None:
     def settings(context: int) -> dict[str, Any]:
         return {"embedder": {"default": None}, "engine": {"context": context, "slots": 2}}
