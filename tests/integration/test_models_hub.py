@@ -255,8 +255,11 @@ def offer_pipeline(folder: Path) -> dict[str, bytes]:
     """Let the hub have a pipeline, beside things that nobody needs; returns the pipeline's files."""
     tiny_pipeline.write(folder)
     (folder / "text_encoder/model.onnx_data").write_bytes(b"weights")
+    (folder / "unet/model.onnx_data").write_bytes(b"weights")
     files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    Hub.files = files | dict.fromkeys(("README.md", "unet/diffusion_pytorch_model.safetensors", "vae/x.onnx"), b"other")
+    Hub.files = files | dict.fromkeys(
+        ("README.md", "unet/diffusion_pytorch_model.safetensors", "unet/.keep", "vae/x.onnx"), b"other"
+    )
     return files
 
 
@@ -273,6 +276,18 @@ def test_a_pipeline_comes_with_all_its_files_and_no_others(server: str, tmp_path
     asked = len(Hub.log)
     assert fetch(server, tmp_path / "here", PIPELINE) == found
     assert len(Hub.log) == asked
+
+
+def test_a_file_system_without_second_names_has_copies(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    files = offer_pipeline(tmp_path / "there")
+    monkeypatch.setattr(Path, "hardlink_to", refused)
+    fetch(server, tmp_path / "here", PIPELINE)
+    assert all((tmp_path / "here/tiny" / name).read_bytes() == content for name, content in files.items())
 
 
 def test_a_pull_of_a_pipeline_that_was_stopped_goes_on_with_what_is_there(server: str, tmp_path: Path) -> None:

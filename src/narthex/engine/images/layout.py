@@ -143,7 +143,9 @@ def read(folder: Path) -> Layout:
 def belongs(name: str) -> bool:
     """Whether a file of a repository is part of the pipeline, by its path there."""
     folder, _, file = name.partition("/")
-    return name == INDEX or (folder in _FOLDERS and "/" not in file and not file.endswith(_OTHERS))
+    if name == INDEX:
+        return True
+    return folder in _FOLDERS and "/" not in file and not file.startswith(".") and not file.endswith(_OTHERS)
 
 
 def weights_bytes(folder: Path) -> int:

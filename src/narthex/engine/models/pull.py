@@ -119,6 +119,14 @@ def _move_into_place(staged: Path, folder: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def _place(path: Path, target: Path) -> None:
+    """Give a file a second name, for it may stand in two places; a copy where the file system knows none."""
+    try:
+        target.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
 class _Fetch:
     """One pull's work: fills `staged` from any kind of source."""
 
@@ -165,7 +173,7 @@ class _Fetch:
         for file, path in zip(files, fetched, strict=True):
             target = self.staged / file.name
             target.parent.mkdir(exist_ok=True)
-            target.hardlink_to(path)  # one file may stand in two places
+            _place(path, target)
         layout.read(self.staged)
         stamps = [
             manifest.stamp(self.staged, file.name, sha256=file.sha256 or manifest.sha256_of(self.staged / file.name))
