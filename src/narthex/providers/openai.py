@@ -229,15 +229,8 @@ def _going_on(choice: int) -> Callable[[bytes], tuple[Event, ...]]:
 
 
 def with_our_reasons(data: bytes) -> bytes:
-    """The same with finish reasons by the contract's names.
-
-    Raises:
-        UpstreamProtocolError: it holds what can't be read.
-    """
-    try:
-        chunk = _any(data)
-    except UNREADABLE as error:
-        raise UpstreamProtocolError from error
+    """The same with finish reasons by the contract's names. `data` was read before."""
+    chunk = _any(data)
     for choice in chunk["choices"]:
         if reason := choice.get("finish_reason"):
             choice["finish_reason"] = FINISH_REASONS.get(reason, reason)

@@ -110,7 +110,7 @@ def test_anything_else_is_left_to_the_long_way(raw: bytes) -> None:
 
 # --- whole requests, in every profile --------------------------------------------------------------------------------
 
-_FIELDS = st.fixed_dictionaries(
+_FIELDS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
     {},
     optional={
         "temperature": st.sampled_from([0, 1.5, 3, None, "1"]),
