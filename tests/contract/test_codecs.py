@@ -340,6 +340,44 @@ def test_an_answer_whole_bytewise_and_cut_everywhere(traits: ModelTraits, surfac
         assert events(frames(codec, request, [answer[:cut], answer[cut:]])) == whole
 
 
+DOCUMENTS = {
+    "/chat/completions": json.dumps(
+        {
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": "Grüß 😀"}, "finish_reason": "stop"},
+            ],
+            "usage": _USED,
+        }
+    ).encode(),
+    "/completions": json.dumps(
+        {"choices": [{"index": 0, "text": "Grüß 😀", "finish_reason": "stop"}], "usage": _USED}
+    ).encode(),
+}
+"""The same as documents, by path, for rows that ask for one."""
+
+
+@every_row
+def test_a_document_whole_bytewise_and_cut_everywhere(traits: ModelTraits, surface: Surface, name: str) -> None:
+    codec, request = made(name, surface, traits), decoded(surface)
+    if codec.path not in DOCUMENTS or json.loads(codec.build(request, model="theirs")).get("stream"):
+        return
+    answer = DOCUMENTS[codec.path]
+    whole = events(frames(codec, request, [answer]))
+    fold = Fold()
+    fold.feed(whole)
+    fold.end()
+    assert "".join(fold.choices[0].text) == "Grüß 😀"
+    assert fold.usage is not None
+    assert (fold.usage.prompt_tokens, fold.usage.completion_tokens) == (3, 2)
+    assert events(frames(codec, request, [answer[i : i + 1] for i in range(len(answer))])) == whole
+    for cut in range(len(answer)):
+        assert events(frames(codec, request, [answer[:cut], answer[cut:]])) == whole
+        with pytest.raises(UpstreamProtocolError):
+            frames(codec, request, [answer[:cut]])
+    with pytest.raises(UpstreamUnavailable):
+        frames(codec, request, [b'{"error":{"message":"sk-canary","type":"server_error"}}'])
+
+
 @every_row
 def test_an_answer_that_is_cut_or_none_is_an_error(traits: ModelTraits, surface: Surface, name: str) -> None:
     codec, request = made(name, surface, traits), decoded(surface)
