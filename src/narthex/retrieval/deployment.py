@@ -3,42 +3,23 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from narthex.core.capabilities import EMBEDDINGS, Capabilities
+from narthex.core.capabilities import EMBEDDINGS
+from narthex.core.deployments import Local
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import EngineUnavailable
-from narthex.core.ports import NO_CLOCKS, Call, Ensure, Opened, Stream, Surface
+from narthex.core.ports import Call, Ensure, Opened, Stream
 from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
 from narthex.retrieval.embed import Embedder, Embeddings
 
 
-class EmbedderDeployment:
+class EmbedderDeployment(Local):
     """Answers embeddings calls with one embedder process, which is started when it isn't there."""
 
     def __init__(self, model: str, embedder: Embedder, *, child: str, ensure: Ensure) -> None:
-        self._model = model
+        super().__init__(model, surface="embeddings", honoured=EMBEDDINGS)
         self._embedder = embedder
         self._child = child
         self._ensure = ensure
-
-    @property
-    def name(self) -> str:
-        """See `Deployment.name`."""
-        return f"local/{self._model}"
-
-    clocks = NO_CLOCKS
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Embeddings have none."""
-        return None
-
-    def capabilities(self, surface: Surface) -> Capabilities | None:
-        """See `Deployment.capabilities`."""
-        return EMBEDDINGS if surface == "embeddings" else None
-
-    def continues(self, call: Call) -> bool:
-        """See `Deployment.continues`."""
-        return False
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""

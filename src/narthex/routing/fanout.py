@@ -8,14 +8,15 @@ A seed counts up from choice to choice: equal seeds would give equal answers.
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from typing import get_args
 
 import msgspec
 from msgspec import UNSET
+from typing_extensions import override
 
 from narthex.core.capabilities import Capabilities, State
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
+from narthex.core.deployments import Around
 from narthex.core.ports import Call, Deployment, Opened, Stream, Surface
 from narthex.core.stream import Frame, OfAChoice, Usage, UsageReported, one_of
 from narthex.ipc.tasks import TaskSet
@@ -39,34 +40,20 @@ def with_choices(honoured: Capabilities, surface: Surface) -> Capabilities:
     return {**honoured, "n": State.EMULATED}
 
 
-class FanOut:
+class FanOut(Around):
     """A deployment that emulates `n` where the one within does not honour it by itself."""
 
     def __init__(self, deployment: Deployment) -> None:
-        """What the deployment honours must not change: it is asked now, and not with every request."""
-        self._deployment = deployment
-        self.name = deployment.name
-        self.clocks = deployment.clocks
-        self._honoured: dict[Surface, Capabilities] = {}
         self._emulated: set[Surface] = set()
-        for surface in get_args(Surface):
-            if (honoured := deployment.capabilities(surface)) is not None:
-                self._honoured[surface] = with_choices(honoured, surface)
-                if self._honoured[surface] is not honoured:
-                    self._emulated.add(surface)
+        super().__init__(deployment)
 
-    @property
-    def fingerprint(self) -> str | None:
-        """See `Deployment.fingerprint`."""
-        return self._deployment.fingerprint
-
-    def capabilities(self, surface: Surface) -> Capabilities | None:
-        """See `Deployment.capabilities`."""
-        return self._honoured.get(surface)
-
-    def continues(self, call: Call) -> bool:
-        """See `Deployment.continues`."""
-        return self._deployment.continues(call)
+    @override
+    def honoured(self, surface: Surface, inner: Capabilities) -> Capabilities:
+        """`n` besides."""
+        honoured = with_choices(inner, surface)
+        if honoured is not inner:
+            self._emulated.add(surface)
+        return honoured
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""

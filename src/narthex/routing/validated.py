@@ -8,12 +8,12 @@ but an error; an answer that is sent whole is made anew once by the router, here
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from typing import get_args
 
 import structlog
 from typing_extensions import override
 
 from narthex.core.capabilities import Capabilities, State, state_of
+from narthex.core.deployments import Around
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import InvalidOutput, UpstreamProtocolError
 from narthex.core.fold import Fold
@@ -44,33 +44,17 @@ def with_one_call(honoured: Capabilities, surface: Surface) -> Capabilities:
     return {**honoured, "parallel_tool_calls": State.EMULATED}
 
 
-class Validated:
+class Validated(Around):
     """Checks what a deployment answers; where it makes several calls and only one was to be made, tells the first."""
 
     def __init__(self, deployment: Deployment, grammars: Grammars) -> None:
-        """What the deployment honours must not change: it is asked now, and not with every request."""
-        self._deployment = deployment
+        super().__init__(deployment)
         self._grammars = grammars
-        self.name = deployment.name
-        self.clocks = deployment.clocks
-        self._honoured: dict[Surface, Capabilities] = {
-            surface: with_one_call(honoured, surface)
-            for surface in get_args(Surface)
-            if (honoured := deployment.capabilities(surface)) is not None
-        }
 
-    @property
-    def fingerprint(self) -> str | None:
-        """See `Deployment.fingerprint`."""
-        return self._deployment.fingerprint
-
-    def capabilities(self, surface: Surface) -> Capabilities | None:
-        """See `Deployment.capabilities`."""
-        return self._honoured.get(surface)
-
-    def continues(self, call: Call) -> bool:
-        """See `Deployment.continues`."""
-        return self._deployment.continues(call)
+    @override
+    def honoured(self, surface: Surface, inner: Capabilities) -> Capabilities:
+        """One call at a time besides."""
+        return with_one_call(inner, surface)
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`.

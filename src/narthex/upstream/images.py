@@ -15,10 +15,10 @@ from typing import Any
 
 import msgspec
 
-from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest, FilePart, ImagePart, Message, Part
+from narthex.core.deployments import Around
 from narthex.core.errors import InvalidRequest
-from narthex.core.ports import Call, Deployment, Opened, Stream, Surface
+from narthex.core.ports import Call, Deployment, Opened, Stream
 from narthex.upstream.address import Address
 from narthex.upstream.egress import MIB, Allowance, Fetcher, Refused
 from narthex.upstream.reach import is_private, may_connect
@@ -56,29 +56,14 @@ class Whereabouts:
         return self._private
 
 
-class ImagesAsData:
+class ImagesAsData(Around):
     """A deployment whose server is to fetch nothing from where it stands. Others' requests pass untouched."""
 
     def __init__(self, deployment: Deployment, fetcher: Fetcher, *, whereabouts: Whereabouts | None) -> None:
         """`whereabouts` None: its server must never fetch, wherever it stands."""
-        self._deployment = deployment
-        self.name = deployment.name
-        self.clocks = deployment.clocks
+        super().__init__(deployment)
         self._fetcher = fetcher
         self._whereabouts = whereabouts
-
-    @property
-    def fingerprint(self) -> str | None:
-        """See `Deployment.fingerprint`."""
-        return self._deployment.fingerprint
-
-    def capabilities(self, surface: Surface) -> Capabilities | None:
-        """See `Deployment.capabilities`."""
-        return self._deployment.capabilities(surface)
-
-    def continues(self, call: Call) -> bool:
-        """See `Deployment.continues`."""
-        return self._deployment.continues(call)
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`.

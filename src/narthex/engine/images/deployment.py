@@ -6,9 +6,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from narthex.core.capabilities import Capabilities, Limited, State, Verdict
+from narthex.core.deployments import Local
 from narthex.core.errors import EngineUnavailable
 from narthex.core.images import ImagesRequest
-from narthex.core.ports import NO_CLOCKS, Call, Ensure, Opened, Stream, Surface
+from narthex.core.ports import Call, Ensure, Opened, Stream
 from narthex.core.stream import Event, Frame, ImagePartial, ImageReady, ImageTraits, Usage, UsageReported
 from narthex.engine.images.draw import Accepted, DrawCall, Drawing, Drawn, Painter
 
@@ -34,34 +35,14 @@ IMAGES: Capabilities = {
 """What every image model here honours; `style` is refused."""
 
 
-class ImagesDeployment:
+class ImagesDeployment(Local):
     """Answers with one model's process, which is started when it isn't there."""
 
     def __init__(self, model: str, painter: Painter, *, child: str, ensure: Ensure) -> None:
-        self._model = model
+        super().__init__(model, surface="images", honoured=IMAGES)
         self._painter = painter
         self._child = child
         self._ensure = ensure
-
-    clocks = NO_CLOCKS
-
-    @property
-    def name(self) -> str:
-        """See `Deployment.name`."""
-        return f"local/{self._model}"
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Images have none."""
-        return None
-
-    def capabilities(self, surface: Surface) -> Capabilities | None:
-        """See `Deployment.capabilities`."""
-        return IMAGES if surface == "images" else None
-
-    def continues(self, call: Call) -> bool:
-        """See `Deployment.continues`."""
-        return False
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""

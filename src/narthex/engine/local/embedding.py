@@ -5,10 +5,11 @@ import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from narthex.core.capabilities import EMBEDDINGS, Capabilities
+from narthex.core.capabilities import EMBEDDINGS
+from narthex.core.deployments import Local
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import ContextLengthExceeded, EngineUnavailable, NarthexError
-from narthex.core.ports import NO_CLOCKS, Call, Ensure, Opened, Slots, Stream, Surface, Want
+from narthex.core.ports import Call, Ensure, Opened, Slots, Stream, Want
 from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
 from narthex.engine.local.llama import LlamaServer
 
@@ -16,35 +17,15 @@ _AT_A_TIME = 8
 """Inputs of one call that may be in the engine's queue."""
 
 
-class GgufEmbeddings:
+class GgufEmbeddings(Local):
     """Embeds with one engine, each input as a request of its own: the queue keeps callers apart."""
 
     def __init__(self, model: str, server: LlamaServer, *, child: str, slots: Slots, ensure: Ensure) -> None:
-        self._model = model
+        super().__init__(model, surface="embeddings", honoured=EMBEDDINGS)
         self._server = server
         self._child = child
         self._slots = slots
         self._ensure = ensure
-
-    @property
-    def name(self) -> str:
-        """See `Deployment.name`."""
-        return f"local/{self._model}"
-
-    clocks = NO_CLOCKS
-
-    @property
-    def fingerprint(self) -> str | None:
-        """Embeddings have none."""
-        return None
-
-    def capabilities(self, surface: Surface) -> Capabilities | None:
-        """See `Deployment.capabilities`."""
-        return EMBEDDINGS if surface == "embeddings" else None
-
-    def continues(self, call: Call) -> bool:
-        """See `Deployment.continues`."""
-        return False
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
