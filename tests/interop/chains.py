@@ -45,7 +45,7 @@ def through_litellm(kind: str, *surfaces: str) -> Chain:
             start_server(ALIAS) as backend,
             litellm(backend, Path(folder)) as url,
         ):
-            behind = {"type": kind, "base_url": f"{url}/v1", "api_key": KEY}
+            behind: dict[str, Any] = {"type": kind, "base_url": f"{url}/v1", "api_key": KEY}
             chat = {"kind": "chat", "refused": refused_by(backend, surfaces)}
             vectors = behind | {"type": "openai-compatible", "models": {EMBEDDING_MODEL: {"kind": "embedding"}}}
             behind |= {"models": {CHAT_MODEL: chat, SLASHED: chat}}
