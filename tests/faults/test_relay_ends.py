@@ -1,4 +1,5 @@
-"""The end of a server under load: whoever was accepted is answered whole, whoever comes later is sent away."""
+"""Ends under load, of servers and of providers: whoever was accepted is answered whole, whoever comes later is sent
+away."""
 
 import asyncio
 import signal
@@ -6,11 +7,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
-from tests.callers import CHAT, Answer, chat, connected
-from tests.served_gateway import chunk, config
+import yaml
+from tests.callers import CHAT, Answer, ask, chat, connected
+from tests.served_gateway import chunk, config, saying, serving, started
 from tests.server_inside import until
 from tests.server_process import Server, StartServer
 
@@ -109,7 +112,7 @@ async def test_at_sigterm_all_who_were_accepted_are_answered_whole(
 def judge(found: list[Asked], *, term_s: float) -> None:
     before = [each for each in found if each.at_s < term_s]
     after = [each.answer for each in found if each.at_s >= term_s]
-    assert len(before) > 4 * CALLERS
+    assert len(before) > 3 * CALLERS
     assert all(each.answer.whole for each in before), [each for each in before if not each.answer.whole][:3]
     refused = [answer for answer in after if answer.status == 503]
     unanswered = [answer for answer in after if answer.status == 0]
@@ -124,3 +127,49 @@ def judge(found: list[Asked], *, term_s: float) -> None:
         assert answer.headers["connection"] == "close"
         assert answer.error
         assert answer.error["code"] == "overloaded"
+
+
+# --- the end of a provider -------------------------------------------------------------------------------------------
+
+
+def renamed(folder: Path, number: int) -> dict[str, Any]:
+    """The same server under another name: other connections, for which those of before make room."""
+    made = config(folder, {"there": "openai-compatible"}, [])
+    made["providers"] = {f"there-{number}": made["providers"]["there"]}
+    return made | {"models": [{"name": "slow", "deployments": [f"there-{number}/m"], "retry": {"attempts": 1}}]}
+
+
+async def test_connections_of_providers_that_go_are_closed_and_cost_no_request(
+    start_server: StartServer, tmp_path: Path
+) -> None:
+    stop = asyncio.Event()
+
+    async def calls(server: Server, number: int) -> list[Answer]:
+        """What did not end well."""
+        found = []
+        while not stop.is_set():
+            found.append(await ask(server, CHAT, chat("Hello", model="slow", stream=bool(number & 1))))
+        return [answer for answer in found if not answer.whole]
+
+    async with serving(tmp_path, "there", saying("Hi")) as there, started(start_server, renamed(tmp_path, 0)) as server:
+        load = [asyncio.ensure_future(calls(server, number)) for number in range(8)]
+        try:
+            for number in range(1, 9):
+                already = len(there.requests)
+
+                async def goes_on(already: int = already) -> bool:
+                    return len(there.requests) > already + 50
+
+                await until(goes_on, within_s=30)
+                file = server.data.parent / "narthex-test.yaml"
+                file.write_text(yaml.safe_dump(renamed(tmp_path, number)))
+                assert (await ask(server, "/admin/reload", method="POST")).status == 200
+        finally:
+            stop.set()
+        assert [bad for one in await asyncio.gather(*load) for bad in one] == []
+
+        async def only_the_last_are_open() -> bool:
+            return len([peer for peer in there.peers if not peer.closed.is_set()]) <= 8
+
+        await until(only_the_last_are_open)
+        assert len(there.peers) > 8
