@@ -21,6 +21,8 @@ Source: contract section 1.9.
 
 from typing import ClassVar
 
+from typing_extensions import override
+
 
 class NarthexError(Exception):
     """Internal error."""
@@ -262,6 +264,10 @@ class InvalidOutput(NarthexError):
 
     status = 502
     default_code = "invalid_output"
+
+    @override
+    def __str__(self) -> str:
+        return self.message.partition(":")[0]  # the rest may quote the answer, which is not for logs
 
 
 class Draining(NarthexError):

@@ -31,10 +31,6 @@ class NotAsAsked(InvalidOutput):
 
     retryable = True
 
-    @override
-    def __str__(self) -> str:
-        return self.message.partition(":")[0]  # the rest may quote the answer, which is not for logs
-
 
 def with_one_call(honoured: Capabilities, surface: Surface) -> Capabilities:
     """What a deployment honours when `Validated` stands before it."""
