@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -358,6 +360,22 @@ async def test_a_connection_that_stays_keeps_nothing_of_its_requests() -> None:
         await server.told(GET * 50 + LAST)
         cycle: Any = server.made[0].cycle
         assert (cycle.before, server.state.total_requests) == (None, 51)
+
+
+async def test_an_answered_request_needs_no_garbage_collector() -> None:
+    seen: list[weakref.ref[Any]] = []
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(weakref.ref(scope["extensions"][ON_LOST].__self__))
+        await echo(scope, receive, send)
+
+    gc.disable()
+    try:
+        async with serving(watched) as server:
+            await server.told(GET, GET, LAST)
+            assert [request() is None for request in seen[:2]] == [True, True]
+    finally:
+        gc.enable()
 
 
 async def test_a_request_of_five_megabytes() -> None:
