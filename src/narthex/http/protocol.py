@@ -43,7 +43,6 @@ class Cycle(RequestResponseCycle):
         if self.response_complete:
             return
         self.disconnected = True
-        self._forget()
         self.message_event.set()
         if self._lost is not None:
             self._lost()
@@ -107,15 +106,11 @@ class Cycle(RequestResponseCycle):
     def _end(self) -> None:
         self.response_complete = True
         self.before = None
-        self._forget()
+        self.scope.pop("extensions", None)  # or only the garbage collector could ever free this request
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
-
-    def _forget(self) -> None:
-        """Let the scope know nothing of us: else only the garbage collector could ever free this request."""
-        self.scope.pop("extensions", None)
 
 
 def _chunk(body: bytes, *, more: bool) -> bytes:
