@@ -24,7 +24,6 @@ class Known(msgspec.Struct, frozen=True):
 _CODE = "LiteLLM tells the status where the error's code was, or none, and drops the param of most"
 _CHOICES = "LiteLLM ends streams of chats with their first choice, and tells all choices of completions as one"
 _LOGPROBS = "LiteLLM drops the log probabilities of streamed completions"
-_ITS_OWN = "LiteLLM adds a member to messages that is none of OpenAI's, and we refuse it when it comes back"
 _ALLOWED = "LiteLLM refuses the form"
 _PARALLEL = "LiteLLM drops disable_parallel_tool_use"
 
@@ -63,7 +62,6 @@ KNOWN: Mapping[str, tuple[Known, ...]] = {
         Known("stream.py::test_greedy_choices_are_streamed_alike", "choices[].index", _CHOICES),
         Known("logprobs.py::test_a_stream_has_those_of_the_whole_completion", "logprobs", _LOGPROBS),
         Known("logprobs.py::test_what_a_stop_string_cuts_off_is_not_told[True]", "logprobs", _LOGPROBS),
-        Known("messages.py::test_an_answer_may_be_sent_back_as_it_is", "provider_specific_fields", _ITS_OWN),
         Known("tools.py::test_only_allowed_tools_are_called", "tool_choice", _ALLOWED),
     ),
     "litellm-anthropic": (

@@ -1,6 +1,7 @@
 """`/v1/chat/completions`: whole answers of providers that speak this very format, passed on. Source: contract 1.3.
 
-Rule: what the contract names is told as in any other answer of ours; what it does not name stays as it came.
+Rule: what the contract names is told as in any other answer of ours; what it does not name stays as it came, but for
+members of a message: callers send messages back as they got them, and nobody could take those.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ _OURS = ("usage", "service_tier", "x_groq")
 """Members of an answer that are left out, or replaced by ours."""
 _OPTIONAL = ("reasoning_content", "reasoning", "tool_calls", "function_call")
 """Members of a message that ours has only if there is something in them."""
+_OF_MESSAGES = frozenset(("role", "content", "refusal", "annotations", "audio", *_OPTIONAL))
 _NOTHING = frozenset((b"null", b'""', b"[]"))
 
 _NULL = msgspec.Raw(b"null")
@@ -88,7 +90,8 @@ def _message(choice: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
     """The message of a choice, with what it always has and without what has nothing in it."""
     choice.setdefault("index", _FIRST)
     choice.setdefault("logprobs", _NULL)
-    message = _raw_map_or_null(choice.get("message", _NULL)) or {}
+    theirs = _raw_map_or_null(choice.get("message", _NULL)) or {}
+    message = {name: raw for name, raw in theirs.items() if name in _OF_MESSAGES}
     message["role"] = _ROLE
     for name in _OPTIONAL:
         if name in message and _is_nothing(message[name]):

@@ -72,7 +72,7 @@ def _error(status: int, fault: _Fault, *, retry_after_s: float | None) -> Upstre
     if status < 400:
         return UpstreamProtocolError()
     code = fault.code
-    if isinstance(code, int):  # vLLM repeats the status there
+    if isinstance(code, int):  # vLLM and LiteLLM repeat the status there
         code = None if code == status else str(code)
     return UpstreamRejected(fault.message, param=fault.param, code=code)
 
@@ -87,6 +87,8 @@ def _fault(document: Any) -> _Fault:
     if not isinstance(error, dict):
         return _Fault()
     code = error.get("code")
+    if isinstance(code, str) and code.isdecimal() and code.isascii() and len(code) == len("400"):
+        code = int(code)  # LiteLLM writes the status as text
     return _Fault(
         message=_text(error.get("message")) or _text(error.get("detail")),
         param=_text(error.get("param")),

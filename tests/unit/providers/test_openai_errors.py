@@ -57,6 +57,8 @@ def test_statuses(status: int, ours: type[UpstreamError]) -> None:
     [
         (body(message="m", param="n", code="context_length_exceeded"), "m", "n", "context_length_exceeded"),
         (body(message="m", code=400), "m", None, None),
+        (body(message="m", code="400"), "m", None, None),
+        (body(message="m", code="40303"), "m", None, "40303"),
         (body(message="m", code=40303), "m", None, "40303"),
         (body(message="m", code=True, param=3), "m", None, None),
         (body(message="m", code=None), "m", None, None),
