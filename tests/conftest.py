@@ -1,6 +1,11 @@
 """Fixtures for every test."""
 
+import hypothesis
 import pytest
+
+# How long an example takes tells of the machine's neighbours.
+hypothesis.settings.register_profile("unhurried", deadline=None)
+hypothesis.settings.load_profile("unhurried")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

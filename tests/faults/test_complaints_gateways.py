@@ -37,7 +37,7 @@ from narthex.ipc.tasks import TaskSet
 from narthex.testing.scripted import CUT, END, HANG, RESET, Reply, response, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 TYPES = {"one": "openai", "two": "openai", "wide": "openai", "vllm": "vllm", "claude": "anthropic"}

@@ -13,7 +13,7 @@ from narthex.testing.scripted import CUT, HANG, RESET, Reply, ScriptedUpstream, 
 from narthex.upstream.egress import AT_ONCE, UNREACHABLE, Allowance, Egress, Fetcher, Refused
 from narthex.upstream.tls import Tls
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 64
 JPEG = b"\xff\xd8\xff\xe0" + b"\0" * 64

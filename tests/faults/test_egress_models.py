@@ -17,7 +17,7 @@ from narthex.storage.sqlite.control import open_control
 from narthex.testing.scripted import END, HANG, Reply, ScriptedUpstream, head, response, sse, stream_head
 from narthex.upstream.egress import Egress
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(64))
 DATA = f"data:image/png;base64,{base64.b64encode(PNG).decode()}"

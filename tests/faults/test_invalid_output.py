@@ -32,7 +32,7 @@ from tests.server_process import Server, StartServer
 from narthex.testing.scripted import Reply
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 STREAMED = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 

@@ -25,7 +25,7 @@ from tests.server_process import Server, StartServer
 from narthex.testing.scripted import CUT, END, HANG, RESET, Reply, Step, chunked, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 @pytest.fixture(scope="module")

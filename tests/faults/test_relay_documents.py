@@ -14,7 +14,7 @@ from tests.server_process import Server, StartServer
 from narthex.testing.scripted import CUT, END, RESET, Reply, chunked, head, response
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 CANARY = "sk-canary of org-canary"

@@ -27,7 +27,7 @@ from tests.server_process import Server, StartServer
 from narthex.testing.scripted import END, Reply, chunked, head, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 OURS = ("id", "object", "created", "model")
 SAID = {"content": "Hi"}

@@ -13,7 +13,7 @@ from narthex.http.worker import RemoteProvider
 from narthex.routing.route import Rules
 from narthex.testing.scripted import CUT, END, HANG, RESET, Reply, ScriptedUpstream, head, response, sse, stream_head
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 RULES = Rules(attempts=2, backoff_s=0.01, attempt_s=0.4, total_s=5.0)
 """No clock on single pieces, so that documents are asked for."""

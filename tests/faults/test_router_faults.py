@@ -15,7 +15,7 @@ from tests.scripted_gateway import DONE, ERROR_EVENT, QUICK, ROLE, chunk, gatewa
 from narthex.routing.route import Rules
 from narthex.testing.scripted import CUT, END, HANG, RESET, Reply, ScriptedUpstream, head, response, sse, stream_head
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 @pytest.fixture(params=[False, True], ids=["whole", "stream"])

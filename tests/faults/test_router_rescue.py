@@ -16,7 +16,7 @@ from narthex.providers.traits import ModelTraits
 from narthex.routing.route import Rules
 from narthex.testing.scripted import CUT, END, HANG, RESET, Reply, ScriptedUpstream, sse, stream_head
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 RULES = Rules(attempts=2, backoff_s=0.01, first_token_s=0.5, idle_s=0.5, total_s=8.0, rescue=True)
 TOLD = ("Once", " upon", " a")

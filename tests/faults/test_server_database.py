@@ -14,7 +14,7 @@ from tests.server_inside import pid, until
 from tests.server_process import CHAT_MODEL, Server, StartServer
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tests.server_inside import EMBEDDER, ENGINE, children, kill, ready
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, Server, install_models, serving
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 SPOILT = ("half", "garbage", "empty", "beheaded", "absent")
 

@@ -12,7 +12,7 @@ from tests.server_inside import ENGINE, children, kill, ready, run_dir
 from tests.server_process import Server, StartServer
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 WRONG = "sk-canary-3f1c9a7be5d24086"
 SHORT = "hunter2"

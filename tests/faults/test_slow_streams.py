@@ -11,7 +11,7 @@ from narthex.routing import attempt
 from narthex.routing.route import Rules
 from narthex.testing.scripted import END, HANG, Reply, ScriptedUpstream, sse, stream_head
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 EVERY_S, PIECES = 0.1, 100
 FAST = Rules(attempts=2, backoff_s=0.01, min_pieces_per_s=1000.0, total_s=30.0)

@@ -28,7 +28,7 @@ from narthex.testing.scripted import (
 from narthex.upstream.address import Address
 from narthex.upstream.client import Clocks, UpstreamClient
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 HANG_UP_S = 0.1
 OK = Reply(response(b"ok"))

@@ -21,7 +21,7 @@ from narthex.ipc.client import Client
 from narthex.retrieval.embed import EmbedAnswer, Embedder
 
 pytest_plugins = ["tests.models_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 FOX = "The quick brown fox jumps over the lazy dog."
 

@@ -21,7 +21,7 @@ from narthex.engine.llama import EngineSettings, LlamaServer
 from narthex.engine.slots import fingerprint
 from narthex.ipc.client import Client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 @pytest.fixture

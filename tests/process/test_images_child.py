@@ -23,7 +23,7 @@ from narthex.supervisor.memory import Retired
 
 pytest.importorskip("PIL.Image", reason="the extra narthex[images] is not installed")
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 CAT = DrawCall(job=0, key="k", prompt="a cat", steps=2)
 LONG = DrawCall(job=0, key="k", prompt="a cat", steps=50, size="1024x1024", n=9)

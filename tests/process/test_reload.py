@@ -24,7 +24,7 @@ from narthex.ipc.client import Client
 from narthex.testing.scripted import END, Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 WORKERS = ("worker-0", "worker-1")
 CANARY = "sk-canary-0123456789"

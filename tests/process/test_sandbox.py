@@ -13,7 +13,7 @@ from narthex.core.errors import EngineUnavailable, InvalidRequest, ModelLoadFail
 from narthex.ipc.client import Client
 from narthex.sandbox.client import SandboxTemplates
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 HELLO = "Hello {{ name }}"
 ENDLESS_LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"

@@ -18,7 +18,7 @@ from narthex.ipc.client import Client
 from narthex.sandbox import client as client_module
 from narthex.sandbox.client import SandboxGrammars
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 PATH = "response_format.json_schema.schema"
 UNENDING, _ = REFUSED["patterns that meet"]

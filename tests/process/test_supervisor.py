@@ -13,7 +13,7 @@ from narthex.supervisor.plan import Stamp
 from narthex.testing.children import Habit
 from narthex.testing.supervised import Supervised, gone, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 def who_answers(port: int) -> int:

@@ -11,7 +11,7 @@ from narthex.core.errors import Draining
 from narthex.testing.children import Habit
 from narthex.testing.supervised import Supervised, gone, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 async def pids(it: Supervised, *names: str) -> list[int]:

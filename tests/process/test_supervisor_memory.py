@@ -9,7 +9,7 @@ from narthex.core.errors import EngineUnavailable
 from narthex.testing.children import Habit
 from narthex.testing.supervised import Supervised
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 MIB = 1024 * 1024
 

@@ -20,7 +20,7 @@ from narthex.supervisor.process import Process, Report
 from narthex.testing.children import Habit
 from narthex.testing.supervised import DEADLINE_S, child, gone, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 Room = Callable[[Child], contextlib.AbstractAsyncContextManager[None]]
 

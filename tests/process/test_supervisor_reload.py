@@ -9,7 +9,7 @@ from narthex.core.errors import Draining
 from narthex.testing.children import Habit
 from narthex.testing.supervised import Supervised, gone, until
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 ANOTHER = Habit(stopping_s=0.01)
 """Not the habit of the others: a plan with it differs."""

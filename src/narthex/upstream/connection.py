@@ -5,6 +5,7 @@ Source: RFC 9112. The parser has no call for the end of the connection, so what 
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import NoReturn, cast
 
@@ -249,6 +250,10 @@ class Connection(asyncio.Protocol):
             return
         if status < 200:
             self.fields.clear()
+            return
+        # With a body behind it in one piece, only the lines themselves tell how long the head was.
+        if self._since_body > MAX_HEAD_BYTES and sum(map(len, itertools.chain(*self.fields.items()))) > MAX_HEAD_BYTES:
+            self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
             return
         self.status = status
         self._head_done = True
