@@ -18,6 +18,8 @@ from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, Server
 from narthex.cli.program import app
 from narthex.settings import load
 
+pytestmark = pytest.mark.patient
+
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 
 ADDRESS = "http://127.0.0.1:8000"

@@ -7,6 +7,8 @@ from tests.docs.markdown_blocks import Block, blocks
 from narthex.importing.litellm import convert
 from narthex.importing.litellm_servers import SERVERS
 
+pytestmark = pytest.mark.patient
+
 PAGE = "docs/howto/from-litellm.md"
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from tests.docs.markdown_blocks import PAGES, ROOT
 
+pytestmark = pytest.mark.patient
+
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _CODE = re.compile(r"^```.*?^```$|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 

@@ -19,6 +19,8 @@ from narthex.core.keys import PROFILES
 from narthex.http.openapi import OPERATIONS
 from narthex.settings import Settings
 
+pytestmark = pytest.mark.patient
+
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from tests.server_process import CHAT_MODEL, Server, StartServer
 from narthex.testing.scripted import CUT, END, HANG, RESET, Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 ASKED: Any = [{"role": "user", "content": "Name three colours of the rainbow and say one sentence about each."}]
 LIMIT = 32

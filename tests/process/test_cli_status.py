@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.server_process import Server
+
+pytestmark = pytest.mark.patient
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 

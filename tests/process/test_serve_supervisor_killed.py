@@ -11,7 +11,7 @@ from tests.server_inside import alive, children, until
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, install_models, serving
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 async def test_a_killed_supervisor_leaves_nothing_and_its_folder_serves_again(models_dir: Path) -> None:

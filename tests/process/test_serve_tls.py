@@ -9,6 +9,8 @@ import httpx2
 import pytest
 from tests.server_process import EMBEDDING_MODEL, StartServer
 
+pytestmark = pytest.mark.patient
+
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 
 LOOPBACK = Path(__file__).parents[1] / "unit" / "upstream" / "loopback.pem"

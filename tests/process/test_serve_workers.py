@@ -13,7 +13,7 @@ from tests.server_inside import free, kill, pid, queue, ready, until
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, Server, install_models, serving
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 COPY = "a-copy"
 WORKERS = ("worker-0", "worker-1")
