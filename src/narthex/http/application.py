@@ -29,6 +29,22 @@ def _log_access(line: dict[str, Any]) -> None:
     log.info("request", **line)
 
 
+class _Ids:
+    """Names of requests: 128 random bits in hexadecimal. The system is asked for many at a time."""
+
+    _AT_A_TIME = 256
+
+    def __init__(self) -> None:
+        self._digits = ""
+        self._at = 0
+
+    def __call__(self) -> str:
+        if self._at == len(self._digits):
+            self._digits, self._at = secrets.token_hex(16 * self._AT_A_TIME), 0
+        begin, self._at = self._at, self._at + 32
+        return self._digits[begin : self._at]
+
+
 class Application:
     """One worker's ASGI application."""
 
@@ -53,6 +69,8 @@ class Application:
         self._access = access
         self._hosts = None if "*" in allowed_hosts else frozenset(host.lower() for host in allowed_hosts)
         self._answered_to: set[bytes] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._new_id = _Ids()
         self._idle = asyncio.Event()
         self._idle.set()
         self._exchanges: set[Exchange] = set()
@@ -67,7 +85,10 @@ class Application:
         """See the ASGI specification; only HTTP is served."""
         if scope["type"] != "http":
             return
-        exchange = Exchange(scope, receive, send, request_id=f"req_{secrets.token_hex(16)}")
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # kept: finding it takes a system call
+        task = asyncio.current_task(self._loop)
+        exchange = Exchange(scope, receive, send, request_id=f"req_{self._new_id()}", task=task)
         structlog.contextvars.bind_contextvars(request_id=exchange.request_id)  # for this request's own task
         self._exchanges.add(exchange)
         self._idle.clear()

@@ -23,7 +23,16 @@ class Exchange:
     `method` is in capitals; `headers` are as sent, with names in lower case.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, *, request_id: str) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        request_id: str,
+        task: asyncio.Task[Any] | None = None,
+    ) -> None:
+        """`task`: the one that answers, if it is at hand."""
         self.scope = scope
         self.method: str = scope["method"]
         self.headers: Headers = scope["headers"]
@@ -44,7 +53,7 @@ class Exchange:
         self._send = send
         self._is_cut = False
         self._cuttable: _UntilCut | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._task = task
 
     @property
     def task(self) -> asyncio.Task[Any]:

@@ -44,6 +44,7 @@ class AccessLog:
         self._fd = sys.stderr.fileno()
         self._process = process
         self._held: list[bytes] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __call__(self, line: dict[str, Any]) -> None:
         """Log one request."""
@@ -52,7 +53,9 @@ class AccessLog:
             return
         line |= {"event": "request", "level": "info", "timestamp": _now(), "process": self._process}
         if not self._held:
-            asyncio.get_running_loop().call_soon(self._flush)
+            if self._loop is None:
+                self._loop = asyncio.get_running_loop()
+            self._loop.call_soon(self._flush)
         self._held.append(msgspec.json.encode(line, enc_hook=str))
 
     def _flush(self) -> None:

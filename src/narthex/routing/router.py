@@ -50,6 +50,7 @@ class Router:
         self.routes = routes
         self._total_s = total_s
         self.health = health or Health(clock=_loop_time)
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
 
     def route(self, model: str) -> Route:
@@ -140,7 +141,7 @@ class _Answer:
 
     async def __aenter__(self) -> Stream:
         router, call = self._router, self._call
-        loop = asyncio.get_running_loop()
+        loop = router.loop = router.loop or asyncio.get_running_loop()  # kept: finding it takes a system call
         route = router.route(call.request.model)
         self._total_s = route.rules.total_s or self._total_s
         deadline_s = loop.time() + self._total_s

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import re
 
 import pytest
 import structlog
@@ -8,7 +9,7 @@ from tests.scripted_deployment import principal
 
 from narthex.core.errors import LimitExceeded, NarthexError, RouteNotFound, StorageError
 from narthex.core.keys import Grants
-from narthex.http.application import Application
+from narthex.http.application import Application, _Ids
 from narthex.http.asgi import CallerLeft
 from narthex.http.metrics import Metrics
 from narthex.http.routes import Route, Routes
@@ -282,3 +283,10 @@ async def test_requests_are_counted_by_route_and_not_by_what_was_asked():
     assert counted("narthex_requests_total", route="unknown", method="GET", status="404") == 1
     assert counted("narthex_tokens_total", deployment="local/one", kind="prompt") == 6
     assert counted("narthex_tokens_total", deployment="local/one", kind="completion") == 4
+
+
+def test_names_of_requests_are_random_and_never_repeat():
+    new_id = _Ids()
+    names = [new_id() for _ in range(1000)]
+    assert len({*names, *(_Ids()() for _ in range(10))}) == 1010
+    assert all(re.fullmatch(r"[0-9a-f]{32}", name) for name in names)
