@@ -145,7 +145,7 @@ class _Frames:
     async def __anext__(self) -> Frame:
         while True:
             for frame in self._here:
-                if frame.finishes and self._choices == 1:
+                if frame.finishes and self._choices == 1 and not self._ended:
                     self._until_s = asyncio.get_running_loop().time() + LAST_S
                 return frame
             if self._ended:
