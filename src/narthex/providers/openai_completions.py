@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from typing_extensions import override
 
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest
@@ -36,7 +35,7 @@ from narthex.providers.openai_refusals import refusal
 from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
 from narthex.providers.openai_whole import LIMIT_BYTES, EitherWay
 from narthex.providers.traits import ModelTraits
-from narthex.providers.whole import Collected
+from narthex.providers.whole import Document
 from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
 
@@ -168,7 +167,7 @@ class CompletionsDecoder:
                 return
             if event.data == b"[DONE]":
                 self._done = True
-            elif events := tuple(self._events(event.data)):
+            elif events := tuple(self.events(event.data)):
                 yield Frame.of(*events)
 
     def end(self) -> Iterator[Frame]:
@@ -182,7 +181,8 @@ class CompletionsDecoder:
         if self._usage is not None:
             yield Frame.of(UsageReported(self._usage))
 
-    def _events(self, data: bytes) -> Iterator[Event]:
+    def events(self, data: bytes) -> Iterator[Event]:
+        """The events of one chunk. Raises as `feed` does."""
         try:
             chunk = _chunk(data)
         except UNREADABLE as error:
@@ -211,24 +211,13 @@ class CompletionsDecoder:
             yield ChoiceFinished(choice.index, FINISH_REASONS[choice.finish_reason])
 
 
-class WholeCompletions(CompletionsDecoder):
+class WholeCompletions(Document):
     """Decodes an answer that comes as one document, which looks as a single chunk does."""
 
     def __init__(self, *, choices: int) -> None:
-        super().__init__(choices=choices)
-        self._body = Collected(limit_bytes=LIMIT_BYTES)
+        super().__init__(limit_bytes=LIMIT_BYTES)
+        self._decoder = CompletionsDecoder(choices=choices)
 
-    @override
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """No frame yet.
-
-        Raises:
-            UpstreamProtocolError: the answer is too long.
-        """
-        self._body.add(data)
-        return iter(())
-
-    @override
     def end(self) -> Iterator[Frame]:
         """The answer, and what it used.
 
@@ -236,8 +225,8 @@ class WholeCompletions(CompletionsDecoder):
             UpstreamError: the server reported an error in place of an answer.
             UpstreamProtocolError: it can't be read, or is not complete.
         """
-        frame = Frame.of(*self._events(self._body.whole()))
-        last = list(super().end())  # before anything is told of an answer that is not complete
+        frame = Frame.of(*self._decoder.events(self.whole()))
+        last = list(self._decoder.end())  # before anything is told of an answer that is not complete
         yield frame
         yield from last
 

@@ -24,7 +24,7 @@ from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
 from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
 from narthex.providers.traits import ModelTraits
-from narthex.providers.whole import Collected
+from narthex.providers.whole import Document
 from narthex.wire.json import UNREADABLE
 
 PATH = "/embeddings"
@@ -85,22 +85,13 @@ class _Answer(msgspec.Struct):
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
-class EmbeddingsDecoder:
+class EmbeddingsDecoder(Document):
     """Decodes one answer of so many `vectors`. Those that are longer than `dimensions` are cut, to unit length."""
 
     def __init__(self, *, vectors: int, dimensions: int | None = None) -> None:
         self._vectors = vectors
         self._dimensions = dimensions
-        self._body = Collected(limit_bytes=MAX_BODY_BYTES)
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Keeps what came: there is nothing to tell before the end.
-
-        Raises:
-            UpstreamProtocolError: the answer is too long.
-        """
-        self._body.add(data)
-        return iter(())
+        super().__init__(limit_bytes=MAX_BODY_BYTES)
 
     def end(self) -> Iterator[Frame]:
         """The one frame: all vectors in the order of the inputs, and the usage, if there was any.
@@ -110,7 +101,7 @@ class EmbeddingsDecoder:
             UpstreamProtocolError: what it sent can't be read or is not what was asked for.
         """
         try:
-            answer = _answer(self._body.whole())
+            answer = _answer(self.whole())
         except UNREADABLE as error:
             raise UpstreamProtocolError from error
         if answer.error:

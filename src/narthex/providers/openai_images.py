@@ -19,7 +19,7 @@ from narthex.core.ports import Request
 from narthex.core.stream import Frame, ImagePartial, ImageReady, ImageTraits, Usage, UsageReported
 from narthex.providers.codec import of_kind
 from narthex.providers.openai_errors import parse_error, stream_error
-from narthex.providers.whole import Collected
+from narthex.providers.whole import Document
 from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
 
@@ -170,21 +170,12 @@ def _sum(one: Usage | None, other: Usage) -> Usage:
 # --- from the wire to frames ---------------------------------------------------------------------------------------
 
 
-class WholeDecoder:
+class WholeDecoder(Document):
     """Decodes an answer that comes as one JSON document. `images`: how many were asked for, and so have to come."""
 
     def __init__(self, *, images: int) -> None:
         self._images = images
-        self._body = Collected(limit_bytes=MAX_ANSWER_BYTES)
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """Nothing yet.
-
-        Raises:
-            UpstreamProtocolError: the answer is longer than `MAX_ANSWER_BYTES`.
-        """
-        self._body.add(data)
-        yield from ()
+        super().__init__(limit_bytes=MAX_ANSWER_BYTES)
 
     def end(self) -> Iterator[Frame]:
         """A frame for each image, then the usage, if there was any.
@@ -193,7 +184,7 @@ class WholeDecoder:
             UpstreamProtocolError: it can't be read, or has not as many images as were asked for.
         """
         try:
-            answer = _answer(self._body.whole())
+            answer = _answer(self.whole())
         except UNREADABLE as error:
             raise UpstreamProtocolError from error
         if answer.error:

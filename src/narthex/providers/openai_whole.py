@@ -23,7 +23,7 @@ from narthex.providers.openai import (
     with_our_reasons,
 )
 from narthex.providers.openai_errors import stream_error
-from narthex.providers.whole import Collected
+from narthex.providers.whole import Document
 from narthex.wire.json import UNREADABLE
 
 FORMAT = "openai.chat.whole"
@@ -46,21 +46,12 @@ class _Answer(msgspec.Struct):
 _answer = msgspec.json.Decoder(_Answer).decode
 
 
-class WholeChat:
+class WholeChat(Document):
     """Decodes one answer. `choices`: how many were asked for."""
 
     def __init__(self, *, choices: int = 1) -> None:
-        self._body = Collected(limit_bytes=LIMIT_BYTES)
+        super().__init__(limit_bytes=LIMIT_BYTES)
         self._choices = choices
-
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """No frame yet.
-
-        Raises:
-            UpstreamProtocolError: the answer is too long.
-        """
-        self._body.add(data)
-        return iter(())
 
     def end(self) -> Iterator[Frame]:
         """The answer.
@@ -69,7 +60,7 @@ class WholeChat:
             UpstreamError: the server reported an error in place of an answer.
             UpstreamProtocolError: it can't be read, or is not complete.
         """
-        data = self._body.whole()
+        data = self.whole()
         try:
             if not data.isascii():
                 data.decode()  # what we don't know of it may be passed on without being decoded: it must be sound

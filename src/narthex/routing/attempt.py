@@ -66,7 +66,7 @@ class Attempting:
     """
 
     __slots__ = (
-        "_account", "_asked", "_clocks", "_deployment", "_frames", "_loop", "_opened", "_past_filters", "_spent",
+        "_account", "_asked", "_clocks", "_deployment", "_loop", "_opened", "_past_filters", "_spent",
         "_timer",
     )  # fmt: skip
 
