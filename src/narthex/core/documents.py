@@ -1,0 +1,238 @@
+"""Collections, documents, and what is found in them. Source: contract sections 3.5 to 3.7 and 11; ARCHITECTURE D6.
+
+Rules: what is stored belongs to one account, and no search crosses collections; offsets are code points of the stored
+text, so that `text[start:stop]` is what a citation quotes; the vectors of two models never mix.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+Retrieval = Literal["hybrid", "vector", "keyword"]
+RETRIEVALS: tuple[Retrieval, ...] = ("hybrid", "vector", "keyword")
+
+MAX_COLLECTION_KEY = 32
+MAX_DOCUMENT_KEY = 64
+"""Code points, as `MAX_COLLECTION_KEY`."""
+MAX_DESCRIPTION = 256
+MAX_CONTENT_BYTES = 1_048_576
+"""Of a document given as text, in UTF-8."""
+
+
+def is_key(key: str, *, longest: int) -> bool:
+    """Whether this can be the key of a collection or document: no control character, no slash, not empty."""
+    return 0 < len(key) <= longest and "/" not in key and not any(ord(char) < 32 or ord(char) == 127 for char in key)
+
+
+class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collection's vectors were made with. Two models with one `digest` ("" where nobody tells) give the same.
+
+    `max_tokens`: of one text, marks included; 0 where nobody tells.
+    """
+
+    name: str
+    dim: int
+    digest: str = ""
+    max_tokens: int = 0
+
+
+class Chunking(msgspec.Struct, frozen=True, kw_only=True):
+    """How a document is cut. `windows`: runs of `size` code points, as they come (contract 3.6). `structure`: at
+    headings, paragraphs and sentences, at most `size` code points.
+    """
+
+    mode: Literal["windows", "structure"] = "windows"
+    size: int
+
+
+class Collection(msgspec.Struct, frozen=True, kw_only=True):
+    """A set of documents of one account, and how it is searched.
+
+    `weight`: the share of the vectors' score in hybrid search, 0 to 1. `generation` tells which of its files holds it:
+    a rebuild with another model or chunking makes the next one and switches over.
+    """
+
+    id: str
+    account_id: str
+    key: str
+    model: EmbeddingModel
+    description: str = ""
+    retrieval: Retrieval = "hybrid"
+    weight: float = 0.5
+    generation: int = 1
+    created_ms: int
+
+
+class Chunk(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of a document's text: `text == document_text[start:stop]`.
+
+    `context` is read with the text by the embedding model and the keyword index (the headings above it, a table's
+    header) and is no part of it. `page` counts from 1; None where there are no pages.
+    """
+
+    start: int
+    stop: int
+    text: str
+    context: str = ""
+    page: int | None = None
+
+    @property
+    def indexed(self) -> str:
+        """What is embedded and searched."""
+        return f"{self.context}\n{self.text}" if self.context else self.text
+
+
+class NewDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A document as it is stored. `original`: the bytes that `text` was drawn from, kept to be read again; None where
+    the text itself was given. `sha256`: of those bytes, or of the text in UTF-8.
+    """
+
+    key: str
+    text: str
+    sha256: bytes
+    chunking: Chunking
+    description: str = ""
+    media_type: str = "text/plain"
+    name: str = ""
+    """The file's own name, if it was one."""
+    original: bytes | None = None
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored document without its text. `id` is a new UUID with every version."""
+
+    id: str
+    key: str
+    description: str
+    media_type: str
+    name: str
+    sha256: bytes
+    chunking: Chunking
+    characters: int
+    chunks: int
+    tokens: int
+    """That were embedded for it."""
+    created_ms: int
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One search. `vector`: little-endian float32 of unit length; None for keywords only. `text`: the words; None for
+    vectors only. `n`: chunks wanted.
+
+    `documents`: keys of the only documents to search; None: all. `per_document`: the most chunks of one document; None:
+    no limit.
+    """
+
+    n: int
+    vector: bytes | None = None
+    text: str | None = None
+    weight: float = 0.5
+    documents: tuple[str, ...] | None = None
+    per_document: int | None = None
+
+
+class Scores(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a chunk was found: its cosine, its BM25 score (higher is better), and the two put together (0 to 1).
+
+    None: that search did not find it.
+    """
+
+    vector: float | None = None
+    bm25: float | None = None
+    fused: float
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk that was found. `index` counts the document's chunks from 0."""
+
+    document_key: str
+    index: int
+    chunk: Chunk
+    scores: Scores
+
+
+class Left(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk that was a candidate and is not in the answer."""
+
+    document_key: str
+    index: int
+    scores: Scores
+    why: Literal["rank", "per_document", "token_budget"]
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search found, best first, and the next that were left out."""
+
+    hits: tuple[Hit, ...]
+    left: tuple[Left, ...] = ()
+    words: tuple[str, ...] = ()
+    """The words that were looked for, in the index's own form; rarest first."""
+
+
+class Collections(Protocol):
+    """The store of collections themselves (not of what is in them). A change is durable once its call returns.
+
+    Every method raises `StorageError` when the database can't answer and, where it writes, `StorageFull`.
+    """
+
+    async def create(self, new: Collection) -> Collection:
+        """Keep a new collection. Raises `Conflict` if the account has one of this key."""
+        ...
+
+    async def get(self, account_id: str, key: str) -> Collection | None:
+        """The account's collection of this key."""
+        ...
+
+    async def list(self, account_id: str) -> tuple[Collection, ...]:
+        """All of an account's, by key."""
+        ...
+
+    async def replace(self, collection: Collection) -> Collection:
+        """Keep what changed: description, retrieval, weight; model and generation only in a switch-over.
+
+        Raises:
+            NotFound: it is gone.
+        """
+        ...
+
+    async def delete(self, account_id: str, key: str) -> Collection:
+        """From now on it is not there; its files are removed by `sweep`, at once or after a crash.
+
+        Raises:
+            NotFound: there is none.
+        """
+        ...
+
+
+class Documents(Protocol):
+    """What is in one collection. A change is durable, and seen by any process's next call, once its call returns.
+
+    Every method raises `StorageError` when the file can't be read or written.
+    """
+
+    async def put(
+        self, new: NewDocument, chunks: Sequence[Chunk], vectors: Sequence[bytes | memoryview], *, tokens: int
+    ) -> Document:
+        """Store a document with its chunks and their vectors in one transaction; a former version of it goes."""
+        ...
+
+    async def get(self, key: str) -> Document | None:
+        """The document of this key."""
+        ...
+
+    async def list(self) -> tuple[Document, ...]:
+        """All documents, by key."""
+        ...
+
+    async def text(self, key: str) -> str | None:
+        """The whole text of a document: what offsets count in."""
+        ...
+
+    async def delete(self, key: str) -> bool:
+        """Remove a document with all that was made of it. False: there is none."""
+        ...
+
+    async def search(self, query: Query) -> Found:
+        """The best chunks. Runs beside the event loop."""
+        ...
