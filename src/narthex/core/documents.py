@@ -212,9 +212,23 @@ class Documents(Protocol):
     """
 
     async def put(
-        self, new: NewDocument, chunks: Sequence[Chunk], vectors: Sequence[bytes | memoryview], *, tokens: int
+        self,
+        new: NewDocument,
+        chunks: Sequence[Chunk],
+        vectors: Sequence[bytes | memoryview],
+        *,
+        tokens: int,
+        replace: bool = True,
     ) -> Document:
-        """Store a document with its chunks and their vectors in one transaction; a former version of it goes."""
+        """Store a document with its chunks and their vectors in one transaction; a former version of it goes.
+
+        Raises:
+            Conflict: `replace` is off, and there is one of this key. Decided within the transaction.
+        """
+        ...
+
+    async def describe(self, key: str, description: str) -> Document | None:
+        """Give a document another description, and nothing else; its `id` stays. None: there is no such document."""
         ...
 
     async def get(self, key: str) -> Document | None:
