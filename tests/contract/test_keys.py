@@ -153,3 +153,13 @@ async def test_reset_admin_leaves_one_live_admin_key_and_all_others_alone(opened
 async def test_ping_returns_while_the_store_answers(opened):
     async with opened() as keys:
         await keys.ping()
+
+
+async def test_a_key_is_found_by_its_id_also_when_it_is_revoked(opened):
+    async with opened() as one, opened() as other:
+        key, _ = await one.create(NewKey(name="ci", account="acme"), within=ALL)
+        found = await other.by_id(key.id)
+        assert (found.key, found.account.name) == (key, "acme")
+        await one.revoke(key.id)
+        assert (await one.by_id(key.id)).key.revoked_ms == 1_000
+        assert await one.by_id("nobody") is None

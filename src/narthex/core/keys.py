@@ -240,6 +240,10 @@ class Keys(Protocol):
         """Whose secret has this SHA-256 digest; revoked and expired keys included, so look at `key.is_live`."""
         ...
 
+    async def by_id(self, key_id: str) -> Principal | None:
+        """Whose key has this id; revoked and expired keys included, so look at `key.is_live`."""
+        ...
+
     async def create(self, new: NewKey, *, within: Grants) -> tuple[Key, Secret]:
         """Make a key. `within`: what its creator may do.
 

@@ -1,4 +1,4 @@
-"""`control.db`: accounts, projects, keys. Few writes, each one durable before it is answered."""
+"""`control.db`: accounts, projects, keys, jobs. Few writes, each one durable before it is answered."""
 
 import asyncio
 from pathlib import Path
@@ -9,6 +9,7 @@ from narthex.core.errors import ConfigError
 from narthex.core.keys import Clock
 from narthex.storage.sqlite.connection import Database, open_connection
 from narthex.storage.sqlite.errors import translate
+from narthex.storage.sqlite.jobs import SqliteJobs
 from narthex.storage.sqlite.keys import SqliteKeys
 from narthex.storage.sqlite.migrate import load, migrate
 
@@ -22,6 +23,7 @@ class ControlStore:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self.keys = SqliteKeys(database, clock=clock)
+        self.jobs = SqliteJobs(database, clock=clock)
 
     async def aclose(self) -> None:
         """Finish the queued writes and close."""

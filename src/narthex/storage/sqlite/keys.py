@@ -24,6 +24,7 @@ select p.account_id, k.project_id,
 from api_key k join project p on p.id = k.project_id
 """
 _ALL = _KEYS + "order by k.created_ms, k.rowid"
+_OF_ID = _KEYS + "where k.id = ?"
 _REFERRED = _KEYS + "where ?1 in (k.id, k.prefix, k.name) order by k.created_ms, k.rowid"
 
 _grants = msgspec.json.Decoder(Grants)
@@ -46,6 +47,15 @@ class SqliteKeys:
         _, project_id, *columns = found[0]
         account, project = self._owners.get(project_id) or await self._owner(project_id)
         return Principal(key=_key(account.id, project_id, *columns), account=account, project=project)
+
+    async def by_id(self, key_id: str) -> Principal | None:
+        """See `Keys`."""
+        found = await self._database.read(lambda connection: _rows(connection, _OF_ID, key_id))
+        if not found:
+            return None
+        key = _key(*found[0])
+        account, project = self._owners.get(key.project_id) or await self._owner(key.project_id)
+        return Principal(key=key, account=account, project=project)
 
     async def create(self, new: NewKey, *, within: Grants) -> tuple[Key, Secret]:
         """See `Keys`."""
