@@ -184,15 +184,26 @@ class Collections(Protocol):
         """The account's collection of this key."""
         ...
 
+    async def by_id(self, collection_id: str) -> Collection | None:
+        """The collection of this id, whoever's it is: for what works on behalf of a caller."""
+        ...
+
     async def list(self, account_id: str) -> tuple[Collection, ...]:
         """All of an account's, by key."""
+        ...
+
+    async def ids(self) -> frozenset[str]:
+        """Of every collection of everybody. Files of any other are left over; look for files first, then ask."""
         ...
 
     async def replace(self, collection: Collection) -> Collection:
         """Keep what changed: description, retrieval, weight; model and generation only in a switch-over.
 
+        Found by its id. The last to write wins, so read just before.
+
         Raises:
             NotFound: it is gone.
+            Conflict: its generation is a later one by now.
         """
         ...
 

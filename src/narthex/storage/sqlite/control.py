@@ -1,4 +1,4 @@
-"""`control.db`: accounts, projects, keys, jobs. Few writes, each one durable before it is answered."""
+"""`control.db`: accounts, projects, keys, collections, jobs. Few writes, each one durable before it is answered."""
 
 import asyncio
 from pathlib import Path
@@ -7,6 +7,7 @@ import apsw
 
 from narthex.core.errors import ConfigError
 from narthex.core.keys import Clock
+from narthex.storage.sqlite.collections import SqliteCollections
 from narthex.storage.sqlite.connection import Database, open_connection
 from narthex.storage.sqlite.errors import translate
 from narthex.storage.sqlite.jobs import SqliteJobs
@@ -23,6 +24,7 @@ class ControlStore:
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self.keys = SqliteKeys(database, clock=clock)
+        self.collections = SqliteCollections(database)
         self.jobs = SqliteJobs(database, clock=clock)
 
     async def aclose(self) -> None:
