@@ -204,11 +204,13 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_use(self, surface: str) -> bool:
         """Whether the key is good for this surface, one of `SURFACES`."""
-        return not self.key.grants.surfaces.isdisjoint((surface, EVERYTHING))
+        surfaces = self.key.grants.surfaces
+        return surface in surfaces or EVERYTHING in surfaces
 
     def may_use_model(self, name: str) -> bool:
         """Whether the key is good for the model of this public name."""
-        return any(fnmatchcase(name, pattern) for pattern in self.key.grants.models)
+        patterns = self.key.grants.models
+        return EVERYTHING in patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
 
     def may_use_collection(self, name: str) -> bool:
         """Whether the key is good for this collection of its project."""

@@ -25,7 +25,7 @@ class KeyRefused(AuthenticationFailed):
 
 
 class Authenticator:
-    """Finds the principal of a request. Nothing is cached, so a revoked key ends with the next request."""
+    """Finds the principal of a request. A revoked key ends with the next request: see docs/design/keys.md."""
 
     def __init__(self, keys: Keys, *, clock: Clock) -> None:
         self._keys = keys
@@ -40,7 +40,7 @@ class Authenticator:
             StorageError: the database can't answer.
         """
         token = _token(headers)
-        principal = await self._keys.by_digest(hashlib.sha256(token.encode()).digest())
+        principal = await self._keys.by_digest(hashlib.sha256(token).digest())
         if principal is None:
             raise KeyRefused(_incorrect(token))
         key = principal.key
@@ -73,25 +73,26 @@ def authorize_admin(principal: Principal) -> None:
         raise PermissionDenied
 
 
-def _token(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    sent = set()
+def _token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    token = b""
     for name, value in headers:
         if name == b"authorization":
-            scheme, _, token = value.strip().partition(b" ")
-            sent.add(token.strip() if scheme.lower() == b"bearer" else b"")
+            scheme, _, sent = value.strip().partition(b" ")
+            sent = sent.strip() if scheme.lower() == b"bearer" else b""
         elif name == b"x-api-key":
-            sent.add(value.strip())
-    sent.discard(b"")
-    if not sent:
+            sent = value.strip()
+        else:
+            continue
+        if token and sent and sent != token:
+            raise KeyRefused("Two different API keys were sent: send one.")
+        token = sent or token
+    if not token:
         raise AuthenticationFailed
-    if len(sent) > 1:
-        raise KeyRefused("Two different API keys were sent: send one.")
-    token = sent.pop()
     if len(token) > MAX_VALUE_BYTES or not token.isascii() or not token.decode("ascii").isprintable():
         raise KeyRefused
-    return token.decode("ascii")
+    return token
 
 
-def _incorrect(token: str) -> str:
+def _incorrect(token: bytes) -> str:
     # Of a short text, seven characters would be too much: it may be a password.
-    return f"Incorrect API key provided: {token[: min(_SHOWN_CHARS, len(token) // 4)]}***."
+    return f"Incorrect API key provided: {token[: min(_SHOWN_CHARS, len(token) // 4)].decode('ascii')}***."

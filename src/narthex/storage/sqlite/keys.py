@@ -1,6 +1,7 @@
 """`core.keys.Keys` on SQLite."""
 
 import hmac
+import time
 import uuid
 from functools import lru_cache, partial
 from typing import Any
@@ -30,16 +31,40 @@ _REFERRED = _KEYS + "where ?1 in (k.id, k.prefix, k.name) order by k.created_ms,
 _grants = msgspec.json.Decoder(Grants)
 
 
+_LOOK_AGAIN_AFTER_S = 1.0
+"""However still the database is: one that is gone must be noticed."""
+_MOST_KEPT = 10_000
+
+
 class SqliteKeys:
-    """Keys in `control.db`. No key is cached: a look-up by digest takes some µs on the loop's thread."""
+    """Keys in `control.db`. One that was found is kept until anything is committed, by whomever, and a second at most:
+    see docs/design/keys.md.
+    """
 
     def __init__(self, database: Database, *, clock: Clock) -> None:
         self._database = database
         self._clock = clock
         self._owners: dict[str, tuple[Account, Project]] = {}  # by project; they never change
+        self._kept: dict[bytes, Principal] = {}
+        self._kept_as_of: bytes | None = None
+        self._kept_until_s = 0.0
 
     async def by_digest(self, digest: bytes) -> Principal | None:
         """See `Keys`."""
+        state = self._database.state()
+        if state != self._kept_as_of or time.monotonic() >= self._kept_until_s:
+            self._kept, self._kept_as_of = {}, state
+            self._kept_until_s = time.monotonic() + _LOOK_AGAIN_AFTER_S
+        kept = self._kept
+        if (known := kept.get(digest)) is not None:
+            return known
+        found = await self._found(digest)
+        # What was read is at least as new as the state that was looked at before.
+        if found is not None and state is not None and len(kept) < _MOST_KEPT:
+            kept[digest] = found
+        return found
+
+    async def _found(self, digest: bytes) -> Principal | None:
         found = await self._database.read(lambda connection: _rows(connection, _BY_DIGEST, digest))
         # The index compares byte by byte; this makes the answer depend on a comparison in constant time.
         if not found or not hmac.compare_digest(found[0][0], digest):
