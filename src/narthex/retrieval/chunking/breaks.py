@@ -1,0 +1,65 @@
+"""Where a text may be cut between two places, best first: between paragraphs, lines, sentences, words; else anywhere
+that leaves no character in two.
+
+Rule: every look is bounded by the places it was given, so that no text makes it slow.
+"""
+
+import re
+import unicodedata
+from collections.abc import Callable
+
+_PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
+_LINE = re.compile(r"[\n\f\v\u2028\u2029]+|\r(?!\n)")
+_SENTENCE = re.compile(
+    r"[.!?\u2026]['\")\]\u2019\u201d\u00bb]*\s+|[\u3002\uff01\uff1f\uff61]['\")\]\u300d\u300f\u201d]*\s*"
+)
+_WORD = re.compile(r"\s+")
+_SIGN = re.compile(r"[,;:|/\u3001\uff0c\uff1b]")
+
+_JOINER = "\u200d"
+_LONGEST_CHARACTER = 32
+"""Code points; what is longer is no character that anybody reads."""
+
+
+def _last(pattern: re.Pattern[str]) -> Callable[[str, int, int], int | None]:
+    def find(text: str, least: int, most: int) -> int | None:
+        found = None
+        for match in pattern.finditer(text, least, most):
+            found = match.end()
+        return found
+
+    return find
+
+
+_BLOCKS = (_last(_PARAGRAPH), _last(_LINE))
+_RUNS = (_last(_SENTENCE), _last(_WORD), _last(_SIGN))
+
+
+def between_blocks(text: str, least: int, most: int) -> int | None:
+    """The last end of a paragraph after `least`, up to `most`; else of a line; else None."""
+    return next((at for find in _BLOCKS if (at := find(text, least, most)) is not None), None)
+
+
+def within_block(text: str, least: int, most: int) -> int:
+    """The last end of a sentence after `least`, up to `most`; else of a word; else the last place between two
+    characters.
+    """
+    found = next((at for find in _RUNS if (at := find(text, least, most)) is not None), None)
+    return _between_characters(text, least, most) if found is None else found
+
+
+def _between_characters(text: str, least: int, most: int) -> int:
+    for at in range(most, max(least, most - _LONGEST_CHARACTER), -1):
+        if at == len(text) or not _goes_on(text, at):
+            return at
+    return most
+
+
+def _goes_on(text: str, at: int) -> bool:
+    """Whether what is written at `at` belongs to the character before it."""
+    after, before = text[at], text[at - 1]
+    if _JOINER in {before, after} or (before == "\r" and after == "\n"):
+        return True
+    if "\U0001f3fb" <= after <= "\U0001f3ff" or ("\U0001f1e6" <= after <= "\U0001f1ff" and before >= "\U0001f1e6"):
+        return True
+    return unicodedata.category(after).startswith("M")
