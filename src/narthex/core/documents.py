@@ -9,6 +9,9 @@ from typing import Literal, Protocol
 
 import msgspec
 
+from narthex.core.errors import Conflict, NotFound
+from narthex.core.keys import Principal
+
 Retrieval = Literal["hybrid", "vector", "keyword"]
 RETRIEVALS: tuple[Retrieval, ...] = ("hybrid", "vector", "keyword")
 
@@ -35,6 +38,17 @@ class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True):
     dim: int
     digest: str = ""
     max_tokens: int = 0
+
+
+MAX_CHUNKS = 1024
+"""Of one document given as text."""
+_LARGEST_CHUNK = 4096
+_USUAL_TOKENS = 512
+
+
+def max_chunk_size(model: EmbeddingModel) -> int:
+    """The most code points of a chunk, and the size where a caller names none: what nearly always fits the model."""
+    return min(3 * (model.max_tokens or _USUAL_TOKENS), _LARGEST_CHUNK)
 
 
 class Chunking(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +182,47 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     left: tuple[Left, ...] = ()
     words: tuple[str, ...] = ()
     """The words that were looked for, in the index's own form; rarest first."""
+
+
+class Embedded(msgspec.Struct, frozen=True, kw_only=True):
+    """Vectors of some texts, in their order: little-endian float32 of unit length.
+
+    `cut`: indices of texts that are longer than the model reads; their vectors are of their beginnings.
+    """
+
+    vectors: tuple[bytes, ...]
+    tokens: int
+    cut: tuple[int, ...] = ()
+
+
+class Embedding(Protocol):
+    """Whatever makes vectors of texts, by the public name of a model.
+
+    Every method raises `ModelNotFound` where there is no such model or `principal` may not use it, and what the model's
+    server raises.
+    """
+
+    async def identify(self, model: str, *, principal: Principal) -> EmbeddingModel:
+        """What makes the vectors now. Raises `InvalidRequest` for a model that makes none."""
+        ...
+
+    async def embed(self, model: str, texts: Sequence[str], *, principal: Principal) -> Embedded:
+        """The vectors of any number of texts. Cancelling drops the work."""
+        ...
+
+
+def no_collection(key: str) -> NotFound:
+    """The error for a key of no collection, or of one that is not for this caller: both read alike."""
+    return NotFound(f"There is no collection '{key[:100]}'.", param="collectionKey")
+
+
+def model_changed(collection: Collection) -> Conflict:
+    """The error for a collection whose vectors another model made than the one that bears its name now."""
+    message = (
+        f"The collection '{collection.key}' was made with another model of the name '{collection.model.name}' than the "
+        "one that is there now, and their vectors must not mix: rebuild the collection."
+    )
+    return Conflict(message, code="model_changed")
 
 
 class Collections(Protocol):

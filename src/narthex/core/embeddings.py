@@ -11,13 +11,17 @@ from narthex.core.errors import InvalidRequest
 
 
 class EmbeddingsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """One embeddings call: either `texts` or `tokens` holds the inputs, in order."""
+    """One embeddings call: either `texts` or `tokens` holds the inputs, in order.
+
+    `truncate`: read the beginning of what is too long, and refuse nothing for it; heeded by models of this server.
+    """
 
     model: str
     texts: tuple[str, ...] = ()
     tokens: tuple[tuple[int, ...], ...] = ()
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = None
+    truncate: bool = False
     fields: Mapping[str, Any]
     sent: Mapping[str, msgspec.Raw]
 

@@ -132,7 +132,8 @@ class Application:
 
     async def _serve(self, exchange: Exchange) -> Route:
         self._check_host(exchange)
-        route, endpoint, exchange.parameters = self._routes.find(exchange.method, exchange.scope["path"])
+        scope = exchange.scope
+        route, endpoint, exchange.parameters = self._routes.find(exchange.method, scope["path"], scope.get("raw_path"))
         exchange.route = route.path
         if self.draining and route.access != "open":
             raise Draining(retry_after_s=RETRY_WHILE_DRAINING_S)

@@ -10,10 +10,13 @@ from typing import Any
 
 from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
+from narthex.dialects import thyris_errors
 from narthex.dialects.openai_errors import error_body
 from narthex.http.asgi import JSON, ON_LOST, CallerLeft, Headers, Message, OnLost, Receive, Scope, Send
 
 RETRY_WHILE_DRAINING_S = 5
+NATIVE = "/api/"
+"""Below this path errors are texts (contract 3.1)."""
 _NONE: dict[str, Any] = {}
 
 
@@ -126,7 +129,11 @@ class Exchange:
         if close:
             headers.append((b"connection", b"close"))
         self.facts |= {"error": type(error).__name__, "code": error.code, "param": error.param}
-        await self.reply(error.status, error_body(error, profile=profile), headers)
+        if self.scope["path"].startswith(NATIVE):
+            body = thyris_errors.error_body(error)
+        else:
+            body = error_body(error, profile=profile)
+        await self.reply(error.status, body, headers)
 
 
 def _cut() -> Draining:

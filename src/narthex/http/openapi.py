@@ -260,10 +260,11 @@ def _operation(route: Route, operation: Operation) -> Schema:
 
 
 def _path_parameters(route: Route) -> Iterator[Schema]:
-    if route.parameter:
-        description = "Slashes in it may be sent as they are or percent-encoded."
-        schema = {"type": "string", "minLength": 1}
-        yield {"name": route.parameter, "in": "path", "required": True, "description": description, "schema": schema}
+    for name in route.parameters:
+        described: Schema = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        if not route.segments:
+            described["description"] = "Slashes in it may be sent as they are or percent-encoded."
+        yield described
 
 
 def _query_parameters(operation: Operation) -> Iterator[Schema]:

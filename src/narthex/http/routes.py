@@ -1,7 +1,9 @@
 """Which endpoint a path and a method lead to. Source: contract section 0.4."""
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -12,6 +14,8 @@ Endpoint = Callable[[Exchange], Awaitable[None]]
 Access = Literal["open", "key", "admin"]
 """Who may come in: anybody, any live key (the endpoint then asks for its surface), or an admin's key."""
 
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """One path with its endpoint for each method. A path that ends in `{name}` takes the rest, slashes included."""
@@ -21,16 +25,18 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     access: Access = "key"
     surface: str = ""
     """The grant that the endpoint asks for; "" where any live key will do."""
+    segments: bool = False
+    """Each `{name}`, of any number, is one segment of the path as it was sent: an encoded slash stays within it."""
 
     @property
     def prefix(self) -> str:
-        """What comes before the parameter."""
+        """What comes before the first parameter."""
         return self.path.partition("{")[0]
 
     @property
-    def parameter(self) -> str:
-        """The parameter's name, or ""."""
-        return self.path.partition("{")[2].rstrip("}")
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the parameters, in order."""
+        return tuple(_PARAMETER.findall(self.path))
 
 
 class Routes:
@@ -38,17 +44,21 @@ class Routes:
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self.all = tuple(routes)
-        self._exact = {route.path: route for route in routes if not route.parameter}
-        self._open_ended = sorted((route for route in routes if route.parameter), key=lambda route: -len(route.prefix))
+        self._exact = {route.path: route for route in routes if not route.parameters}
+        self._segmented = [(_pattern(route.path), route) for route in routes if route.parameters and route.segments]
+        rest = (route for route in routes if route.parameters and not route.segments)
+        self._open_ended = sorted(rest, key=lambda route: -len(route.prefix))
 
-    def find(self, method: str, path: str) -> tuple[Route, Endpoint, dict[str, str]]:
-        """The route, its endpoint and the parameters from the path (already percent-decoded).
+    def find(self, method: str, path: str, sent: bytes | None = None) -> tuple[Route, Endpoint, dict[str, str]]:
+        """The route, its endpoint and the parameters from the path.
+
+        `path` is percent-decoded already; `sent`: as it came, without a query; None: as `path`.
 
         Raises:
             RouteNotFound: no route has this path.
             MethodNotAllowed: the path is right, the method is not.
         """
-        route, parameters = self._match(path)
+        route, parameters = self._match(path, sent)
         if route is None:
             raise RouteNotFound(f"Invalid URL ({method} {path[:200]})")
         endpoint = route.endpoints.get("GET" if method == "HEAD" else method)
@@ -58,10 +68,27 @@ class Routes:
             raise MethodNotAllowed(message, allow=allow)
         return route, endpoint, parameters
 
-    def _match(self, path: str) -> tuple[Route | None, dict[str, str]]:
+    def _match(self, path: str, sent: bytes | None) -> tuple[Route | None, dict[str, str]]:
         if (route := self._exact.get(path)) is not None:
             return route, {}
         for route in self._open_ended:
             if path.startswith(route.prefix) and len(path) > len(route.prefix):
-                return route, {route.parameter: path[len(route.prefix) :]}
+                return route, {route.parameters[0]: path[len(route.prefix) :]}
+        return self._match_segments(path, sent)
+
+    def _match_segments(self, path: str, sent: bytes | None) -> tuple[Route | None, dict[str, str]]:
+        whole = path if sent is None else sent.decode("latin-1")
+        for pattern, route in self._segmented:
+            if (found := pattern(whole)) is not None:
+                try:
+                    values = [text if sent is None else unquote(text, errors="strict") for text in found.groups()]
+                except UnicodeDecodeError:
+                    break
+                return route, dict(zip(route.parameters, values, strict=True))
         return None, {}
+
+
+def _pattern(path: str) -> Callable[[str], re.Match[str] | None]:
+    """What a path matches whole: between its parameters it is as written, and each of these is one segment."""
+    pieces = _PARAMETER.split(path)
+    return re.compile("".join("([^/]+)" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces))).fullmatch

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from narthex.core.capabilities import EMBEDDINGS
 from narthex.core.deployments import Local
+from narthex.core.documents import EmbeddingModel
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import EngineUnavailable
 from narthex.core.ports import Call, Ensure, Opened, Stream
@@ -25,6 +26,19 @@ class EmbedderDeployment(Local):
         """See `Deployment.open`."""
         return self._open(call)
 
+    async def embedding_model(self) -> EmbeddingModel:
+        """What its vectors are made with.
+
+        Raises:
+            EngineError: the process can't be started.
+        """
+        try:
+            info = await self._embedder.info()
+        except EngineUnavailable:
+            await self._ensure(self._child)
+            info = await self._embedder.info()
+        return EmbeddingModel(name=self.name, dim=info.dim, digest=info.digest, max_tokens=info.max_tokens)
+
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[Stream]:
         request = call.request
@@ -44,5 +58,5 @@ class EmbedderDeployment(Local):
 
     async def _embed(self, request: EmbeddingsRequest) -> Embeddings:
         if request.tokens:
-            return await self._embedder.embed(tokens=request.tokens)
-        return await self._embedder.embed(texts=request.texts)
+            return await self._embedder.embed(tokens=request.tokens, truncate=request.truncate)
+        return await self._embedder.embed(texts=request.texts, truncate=request.truncate)

@@ -51,3 +51,40 @@ def test_other_methods_are_told_which_are_allowed(method, path, allow):
     with pytest.raises(MethodNotAllowed) as caught:
         ROUTES.find(method, path)
     assert caught.value.allow == allow
+
+
+ROW = Route(path="/api/sets/{key}/rows/{row}", endpoints={"GET": _endpoint}, segments=True)
+SET = Route(path="/api/sets/{key}", endpoints={"GET": _endpoint}, segments=True)
+SEGMENTS = Routes([LIST, ONE, SET, ROW])
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "route", "parameters"),
+    [
+        ("/api/sets/a", None, SET, {"key": "a"}),
+        ("/api/sets/a/rows/b", None, ROW, {"key": "a", "row": "b"}),
+        ("/api/sets/a b/rows/c", b"/api/sets/a%20b/rows/c", ROW, {"key": "a b", "row": "c"}),
+        ("/api/sets/a/rows/b", b"/api/sets/a%2Frows%2Fb", SET, {"key": "a/rows/b"}),
+        ("/api/sets/a/rows/b/c", b"/api/sets/a/rows/b%2Fc", ROW, {"key": "a", "row": "b/c"}),
+        ("/api/sets/ä%2F", b"/api/sets/%C3%A4%252F", SET, {"key": "ä%2F"}),
+        ("/api/sets/a\nb", b"/api/sets/a%0Ab", SET, {"key": "a\nb"}),
+    ],
+)
+def test_a_parameter_of_segments_is_one_segment_as_it_was_sent(path, sent, route, parameters):
+    found, _, given = SEGMENTS.find("GET", path, sent)
+    assert (found, given) == (route, parameters)
+
+
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [
+        ("/api/sets/", None),
+        ("/api/sets/a/", None),
+        ("/api/sets/a/rows/b/c", b"/api/sets/a/rows/b/c"),
+        ("/api/sets//rows/b", b"/api/sets//rows/b"),
+        ("/api/sets/\ufffd", b"/api/sets/%FF"),
+    ],
+)
+def test_other_segments_lead_nowhere(path, sent):
+    with pytest.raises(RouteNotFound):
+        SEGMENTS.find("GET", path, sent)

@@ -5,8 +5,8 @@ from typing import Any
 
 import apsw
 
-from narthex.core.documents import Collection, EmbeddingModel
-from narthex.core.errors import Conflict, NotFound
+from narthex.core.documents import Collection, EmbeddingModel, no_collection
+from narthex.core.errors import Conflict
 from narthex.storage.sqlite.connection import Database
 
 _COLUMNS = """
@@ -62,11 +62,6 @@ class SqliteCollections:
     async def delete(self, account_id: str, key: str) -> Collection:
         """See `Collections`."""
         return await self._database.write(partial(_delete, account_id=account_id, key=key))
-
-
-def no_collection(key: str) -> NotFound:
-    """The error for a key of no collection, or of one that is not for this caller."""
-    return NotFound(f"There is no collection '{key[:100]}'.", param="collectionKey")
 
 
 def _replace(connection: apsw.Connection, *, collection: Collection) -> None:
