@@ -1,0 +1,190 @@
+"""Open collections, of which a worker keeps as many as fit into its memory.
+
+All of a worker's searches run in one thread, so that however many there are, the event loop gets its turn.
+"""
+
+import asyncio
+import contextlib
+import shutil
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import structlog
+
+from narthex.core.documents import Collection, Found, Query
+from narthex.core.errors import StorageError
+from narthex.core.keys import Clock
+from narthex.ipc.tasks import TaskSet
+from narthex.storage.sqlite.collection_file import CollectionFile, create_file
+from narthex.storage.sqlite.documents import SqliteDocuments
+from narthex.storage.sqlite.errors import translate
+
+if TYPE_CHECKING:
+    from narthex.retrieval.index import Index
+
+log = structlog.get_logger(__name__)
+
+FOLDER = "collections"
+"""In the data folder."""
+MAX_BYTES = 256 * 1024 * 1024
+_BYTES_EACH = 3 * 1024 * 1024
+"""Of two connections and their page caches."""
+
+
+class OpenDocuments(SqliteDocuments):
+    """The documents of one collection, all of `core.documents.Documents`."""
+
+    _index: "Index | None" = None
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, about."""
+        return _BYTES_EACH + (self._index.bytes if self._index else 0)
+
+    async def search(self, query: Query) -> Found:
+        """See `Documents`.
+
+        Raises:
+            ValueError: the query's vector has not the model's length.
+        """
+        if self._index is None:
+            from narthex.retrieval.index import Index  # noqa: PLC0415 - a worker that never searches stays light
+
+            self._index = Index(self.file.folder, dim=self.model.dim)
+        index = self._index
+        return await self.file.read(lambda connection: index.search(connection, query))
+
+
+class _Entry:
+    def __init__(self, documents: OpenDocuments) -> None:
+        self.documents = documents
+        self.users = 0
+        self.forgotten = False
+
+
+class OpenCollections:
+    """Opens the collections in `folder`, and closes those that nobody has used for longest.
+
+    For one event loop; whoever made it closes it.
+    """
+
+    def __init__(self, folder: Path, *, clock: Clock, max_bytes: int = MAX_BYTES) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._reading: Executor = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._closing = TaskSet()
+        self._closed = False
+
+    @contextlib.asynccontextmanager
+    async def open(self, collection: Collection) -> AsyncIterator[OpenDocuments]:
+        """The collection's documents, for as long as the block lasts. A file that is missing is made.
+
+        Raises:
+            Conflict: the vectors in the file were made by another model.
+            StorageError: the file can't be opened.
+        """
+        entry = await self._entry(collection)
+        entry.users += 1
+        try:
+            yield entry.documents
+        finally:
+            entry.users -= 1
+            if entry.forgotten and not entry.users:
+                self._close(entry)
+            self._evict()
+
+    def path(self, collection: Collection) -> Path:
+        """The folder of a collection's generation."""
+        return self._folder / _name(collection.id, collection.generation)
+
+    def forget(self, collection_id: str) -> None:
+        """Close a collection, every generation of it, once its last user is done."""
+        for name in [name for name in self._entries if name.partition("_")[0] == collection_id]:
+            entry = self._entries.pop(name)
+            entry.forgotten = True
+            if not entry.users:
+                self._close(entry)
+
+    async def remove(self, collection_id: str) -> None:
+        """Forget a collection and delete its files, every generation. Its row is gone already.
+
+        Raises:
+            StorageError: a file can't be deleted; `sweep` tries again.
+        """
+        self.forget(collection_id)
+        await asyncio.to_thread(_delete, [self._folder / collection_id, *self._folder.glob(f"{collection_id}_*")])
+
+    async def sweep(self, living: Iterable[Collection]) -> None:
+        """Delete the files of collections that are not among the living, and of generations that were switched away.
+
+        Raises:
+            StorageError: a file can't be deleted.
+        """
+        oldest = {collection.id: collection.generation for collection in living}
+
+        def dead(folder: Path) -> bool:
+            collection_id, _, generation = folder.name.partition("_")
+            return int(generation or 1) < oldest.get(collection_id, 1 << 62)
+
+        found = await asyncio.to_thread(lambda: list(self._folder.glob("*")))
+        await asyncio.to_thread(_delete, [folder for folder in found if dead(folder)])
+
+    async def aclose(self) -> None:
+        """Close all. Nobody uses one any more."""
+        self._closed = True
+        for entry in self._entries.values():
+            await entry.documents.file.aclose()
+        self._entries.clear()
+        await asyncio.to_thread(self._reading.shutdown)
+        await self._closing.aclose()
+
+    async def _entry(self, collection: Collection) -> _Entry:
+        if self._closed:
+            raise StorageError("The server is shutting down.")
+        name = _name(collection.id, collection.generation)
+        lock = self._opening.setdefault(name, asyncio.Lock())
+        async with lock:
+            if name not in self._entries:
+                self._entries[name] = _Entry(await self._made(collection))
+            self._entries.move_to_end(name)
+            entry = self._entries[name]
+        self._opening.pop(name, None)
+        return entry
+
+    async def _made(self, collection: Collection) -> OpenDocuments:
+        folder = self.path(collection)
+        await asyncio.to_thread(create_file, folder, collection.model, clock=self._clock)
+        file = CollectionFile(folder, reading=self._reading)
+        return OpenDocuments(file, model=collection.model, clock=self._clock)
+
+    def _evict(self) -> None:
+        used = sum(entry.documents.bytes for entry in self._entries.values())
+        for name, entry in list(self._entries.items()):
+            if used <= self._max_bytes:
+                break
+            if not entry.users:
+                used -= entry.documents.bytes
+                self._close(self._entries.pop(name))
+
+    def _close(self, entry: _Entry) -> None:
+        self._closing.start(entry.documents.file.aclose())
+
+
+def _name(collection_id: str, generation: int) -> str:
+    return collection_id if generation == 1 else f"{collection_id}_{generation}"
+
+
+def _delete(folders: Iterable[Path]) -> None:
+    for folder in folders:
+        try:
+            shutil.rmtree(folder)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise translate(error) from error

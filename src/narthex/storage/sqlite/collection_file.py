@@ -1,0 +1,166 @@
+"""A collection's own file, `<folder>/c.db`: one thread writes it; it is read in a thread shared with other collections.
+
+Rules: the file says which model made its vectors, and refuses another; what is in the folder beside it is derived.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+import structlog
+
+from narthex.core.documents import EmbeddingModel
+from narthex.core.errors import Conflict, StorageError
+from narthex.core.keys import Clock
+from narthex.storage.sqlite.connection import Writer, close, immediate, open_connection
+from narthex.storage.sqlite.errors import CONNECTION_SURVIVES, translate
+from narthex.storage.sqlite.fetching import fetched
+from narthex.storage.sqlite.migrate import Migration, load, migrate
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+FILE = "c.db"
+SCHEMA = "collection"
+READ_CACHE_KIB = 2048
+_PATIENCE = 6
+"""How often a write is tried, each time for as long as a connection waits for a lock."""
+
+_migrations: Callable[[], tuple[Migration, ...]] = lru_cache(1)(lambda: load(SCHEMA))
+
+
+def create_file(folder: Path, model: EmbeddingModel, *, clock: Clock) -> None:
+    """Make the folder and the file where they are missing, and bring the schema up to date; blocks.
+
+    Raises:
+        Conflict: the vectors in the file were made by another model.
+        ConfigError: a newer program made the file.
+        StorageError: the file can't be read or written; StorageFull where the disk is full.
+    """
+    connection = None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = open_connection(folder / FILE, synchronous="FULL", create=not (folder / FILE).exists())
+        migrate(connection, _migrations(), clock=clock)
+        _require_model(connection, model)
+    except (apsw.Error, OSError) as error:
+        raise translate(error, connection) from error
+    finally:
+        close(connection)
+
+
+def _require_model(connection: apsw.Connection, model: EmbeddingModel) -> None:
+    found = dict(fetched(connection, "select k, v from meta"))
+    if "dim" not in found:
+        with immediate(connection):
+            connection.executemany(
+                "insert into meta(k, v) values(?, ?) on conflict(k) do nothing",
+                (("model", model.name), ("digest", model.digest), ("dim", str(model.dim))),
+            )
+        found = dict(fetched(connection, "select k, v from meta"))
+    same = found["digest"] == model.digest if found["digest"] and model.digest else found["model"] == model.name
+    if not same or int(found["dim"]) != model.dim:
+        raise Conflict(
+            f"The collection's vectors were made by `{found['model']}` ({found['dim']} dimensions), which is not the "
+            f"`{model.name}` ({model.dim} dimensions) of now: rebuild the collection."
+        )
+
+
+class CollectionFile:
+    """One open file. `reading` runs one call at a time and belongs to the caller, who also closes this."""
+
+    def __init__(self, folder: Path, *, reading: Executor) -> None:
+        self.folder = folder
+        self._path = folder / FILE
+        self._writer = Writer(self._path, "FULL")
+        self._reading = reading
+        self._reader: apsw.Connection | None = None
+        self._closed = False
+
+    async def write(self, change: Callable[[apsw.Connection], T]) -> T:
+        """Run `change` in one transaction on the writer's thread; durable once this returns.
+
+        Raises:
+            StorageError: the file can't be written; StorageFull where the disk is full.
+        """
+        for last in (False,) * (_PATIENCE - 1) + (True,):
+            self._require_open()
+            try:
+                return await self._writer.run(change)
+            except StorageError as error:
+                # Another process stores a document of a hundred thousand chunks: that is one transaction.
+                if last or not isinstance(error.__cause__, apsw.BusyError):
+                    raise
+        raise AssertionError("unreachable")
+
+    async def read(self, query: Callable[[apsw.Connection], T]) -> T:
+        """Run `query` in one read transaction on the reading thread.
+
+        Raises:
+            StorageError: the file can't be read.
+        """
+        self._require_open()
+        return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, query)
+
+    async def aclose(self) -> None:
+        """Finish the queued writes and close; later calls raise StorageError."""
+        if not self._closed:
+            self._closed = True
+            # Both are under way before anything is awaited, so that a caller who is cancelled leaves nothing open.
+            dropped = asyncio.get_running_loop().run_in_executor(self._reading, self._drop)
+            await self._writer.aclose()
+            await dropped
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StorageError("The collection is closed.")
+
+    def _read(self, query: Callable[[apsw.Connection], T]) -> T:
+        try:
+            reader = self._reader or self._open()
+            with reading(reader):
+                return query(reader)
+        except apsw.Error as error:
+            log.warning("a read failed", file=self._path.name, error=repr(error))
+            failure = translate(error, self._reader)
+            if not isinstance(error, CONNECTION_SURVIVES):
+                self._drop()
+            raise failure from error
+
+    def _open(self) -> apsw.Connection:
+        self._reader = open_reader(self._path)
+        return self._reader
+
+    def _drop(self) -> None:
+        reader, self._reader = self._reader, None
+        close(reader)
+
+
+def open_reader(path: Path) -> apsw.Connection:
+    """A connection that only reads. The caller closes it.
+
+    Raises:
+        StorageError: the file can't be opened.
+    """
+    reader = open_connection(path, synchronous="FULL")
+    reader.pragma("cache_size", -READ_CACHE_KIB)
+    reader.execute("create virtual table temp.vocabulary using fts5vocab('main', 'fts', 'row')").fetchall()
+    reader.pragma("query_only", 1)
+    return reader
+
+
+@contextmanager
+def reading(connection: apsw.Connection) -> Iterator[None]:
+    """One read transaction: everything in the block sees the same state of the file."""
+    connection.execute("begin")
+    try:
+        yield
+    finally:
+        if connection.in_transaction:
+            connection.execute("rollback")

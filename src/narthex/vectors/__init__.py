@@ -1,0 +1,1 @@
+"""Vectors and postings as plain files of numbers: derived, memory-mapped, no SQL."""
