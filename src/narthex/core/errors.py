@@ -6,7 +6,7 @@ Source: contract section 1.9.
       RequestError                 the caller can mend it
         InvalidRequest 400 · UnsupportedParameter 400 · UnknownParameter 400 · ContextLengthExceeded 400
         AuthenticationFailed 401 · PermissionDenied 403 · NotFound 404 · ModelNotFound 404 · RouteNotFound 404
-        MethodNotAllowed 405 · Conflict 409 · RequestTooLarge 413 · UnsupportedMediaType 415
+        MethodNotAllowed 405 · Conflict 409 · Superseded 409 · RequestTooLarge 413 · UnsupportedMediaType 415
         LimitExceeded 429 · QueueFull 429
       UpstreamError                a provider failed
         UpstreamRejected 400 · UpstreamRateLimited 429 · UpstreamUnavailable 502 · UpstreamProtocolError 502
@@ -148,6 +148,13 @@ class Conflict(RequestError):
 
     status = 409
     default_code = "conflict"
+
+
+class Superseded(Conflict):
+    """The collection was rebuilt meanwhile: ask again."""
+
+    default_code = "superseded"
+    retryable = True
 
 
 class RequestTooLarge(RequestError):

@@ -48,10 +48,10 @@ def boundary_of(content_type: bytes | None) -> bytes:
     """
     kind, rest = _split(content_type or b"")
     if kind != b"multipart/form-data":
-        raise InvalidRequest("Send files as `multipart/form-data`.", code="invalid_form")
+        raise InvalidRequest("Send files as `multipart/form-data`.")
     boundary = rest.get(b"boundary", b"")
     if _BOUNDARY.fullmatch(boundary) is None:
-        raise InvalidRequest("The multipart boundary is missing or can't be one.", code="invalid_form")
+        raise InvalidRequest("The multipart boundary is missing or can't be one.")
     return boundary
 
 
@@ -191,4 +191,4 @@ def _text(value: bytes) -> str:
 
 
 def _broken(why: str) -> InvalidRequest:
-    return InvalidRequest(f"The multipart body is malformed: {why}.", code="invalid_form")
+    return InvalidRequest(f"The multipart body is malformed: {why}.")

@@ -15,7 +15,7 @@ import apsw
 import structlog
 
 from narthex.core.documents import EmbeddingModel
-from narthex.core.errors import Conflict, StorageError
+from narthex.core.errors import Conflict, StorageError, Superseded
 from narthex.core.keys import Clock
 from narthex.storage.sqlite.connection import Writer, close, immediate, open_connection
 from narthex.storage.sqlite.errors import CONNECTION_SURVIVES, translate
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 FILE = "c.db"
 SCHEMA = "collection"
+_SUPERSEDED = "superseded"
+"""In `meta`, where another generation has taken over."""
 READ_CACHE_KIB = 2048
 _PATIENCE = 6
 """How often a write is tried, each time for as long as a connection waits for a lock."""
@@ -72,6 +74,12 @@ def _require_model(connection: apsw.Connection, model: EmbeddingModel) -> None:
         )
 
 
+def _unless_superseded(connection: apsw.Connection, change: Callable[[apsw.Connection], T]) -> T:
+    if connection.execute("select 1 from meta where k = ?", (_SUPERSEDED,)).fetchall():
+        raise Superseded
+    return change(connection)
+
+
 class CollectionFile:
     """One open file. `reading` runs one call at a time and belongs to the caller, who also closes this."""
 
@@ -87,12 +95,13 @@ class CollectionFile:
         """Run `change` in one transaction on the writer's thread; durable once this returns.
 
         Raises:
+            Superseded: another file has taken this one's place, and nothing is written here any more.
             StorageError: the file can't be written; StorageFull where the disk is full.
         """
         for last in (False,) * (_PATIENCE - 1) + (True,):
             self._require_open()
             try:
-                return await self._writer.run(change)
+                return await self._writer.run(lambda connection: _unless_superseded(connection, change))
             except StorageError as error:
                 # Another process stores a document of a hundred thousand chunks: that is one transaction.
                 if last or not isinstance(error.__cause__, apsw.BusyError):
@@ -116,6 +125,23 @@ class CollectionFile:
             dropped = asyncio.get_running_loop().run_in_executor(self._reading, self._drop)
             await self._writer.aclose()
             await dropped
+
+    async def supersede(self, unless: Callable[[apsw.Connection], T | None]) -> T | None:
+        """Refuse every write from now on, by whichever process, and for good; decided in one transaction: where
+        `unless` finds a reason against it, nothing changes and that is returned.
+
+        Raises:
+            Superseded: it is refused already.
+            StorageError: the file can't be written.
+        """
+
+        def change(connection: apsw.Connection) -> T | None:
+            reason = unless(connection)
+            if reason is None:
+                connection.execute("insert into meta(k, v) values(?, '')", (_SUPERSEDED,))
+            return reason
+
+        return await self.write(change)
 
     def _require_open(self) -> None:
         if self._closed:
