@@ -100,6 +100,15 @@ async def test_a_job_is_taken_once_and_worked_on(store):
     assert not await store.jobs.finish(job.id, "me", state="failed", error="late")
 
 
+async def test_what_the_next_owner_has_to_know_is_kept(store):
+    job = await store.add()
+    await store.jobs.claim("dead")
+    await store.jobs.beat(job.id, "dead", done=1, total=2, message="", result={"tokens": 7})
+    await store.jobs.beat(job.id, "dead", done=2, total=2, message="")
+    store.clock.now_ms += LEASE_MS + 1
+    assert (await store.jobs.claim("me")).result == {"tokens": 7}
+
+
 async def test_a_failed_job_says_why(store):
     job = await store.add()
     await store.jobs.claim("me")

@@ -49,7 +49,7 @@ class Job(NewJob, frozen=True, kw_only=True):
     """Why it failed, for people."""
     warnings: tuple[str, ...] = ()
     result: dict[str, Any] = {}
-    """What it made, once it is done."""
+    """What it made, once it is done; before that, what who goes on with it has to know."""
     attempts: int = 0
     created_ms: int
     updated_ms: int
@@ -108,8 +108,13 @@ class Jobs(Protocol):
         """
         ...
 
-    async def beat(self, job_id: str, owner: str, *, done: int, total: int, message: str) -> bool:
-        """Keep the lease, and tell how far the job is. False: it is not this owner's any more."""
+    async def beat(
+        self, job_id: str, owner: str, *, done: int, total: int, message: str, result: dict[str, Any] | None = None
+    ) -> bool:
+        """Keep the lease, and tell how far the job is. False: it is not this owner's any more.
+
+        `result`: what the next owner has to know, should this one die; None: as before.
+        """
         ...
 
     async def release(self, job_id: str, owner: str) -> None:

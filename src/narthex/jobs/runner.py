@@ -6,7 +6,7 @@ cancelled, or the lease ran out) stops working on it with the next beat; a runne
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -45,6 +45,8 @@ class Progress:
         self.done = job.done
         self.total = job.total
         self.message = job.message
+        self.noted: Callable[[], dict[str, Any] | None] = lambda: None
+        """What the job's next owner has to know, should this process die."""
         self.changed = asyncio.Event()
 
     def tell(self, done: int, total: int, message: str = "") -> None:
@@ -198,7 +200,12 @@ class Runner:
             progress.changed.clear()
             try:
                 mine = await self._jobs.beat(
-                    job.id, self._owner, done=progress.done, total=progress.total, message=progress.message
+                    job.id,
+                    self._owner,
+                    done=progress.done,
+                    total=progress.total,
+                    message=progress.message,
+                    result=progress.noted(),
                 )
                 if not mine:
                     return

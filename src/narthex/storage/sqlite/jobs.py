@@ -47,6 +47,11 @@ on conflict(account_id) do update set turn = (select max(turn) + 1 from job_turn
 """
 _MINE = "where id = ? and owner = ? and state = 'running'"
 
+_BEAT = f"""
+update job set done = ?, total = ?, message = ?, result = coalesce(?, result), lease_until_ms = ?, updated_ms = ?
+{_MINE}
+"""  # noqa: S608 - of our own constants
+
 
 class SqliteJobs:
     """Jobs in `control.db`."""
@@ -88,12 +93,14 @@ class SqliteJobs:
         now_ms = self._clock()
         return await self._database.write(partial(_claim, owner=owner, now_ms=now_ms))
 
-    async def beat(self, job_id: str, owner: str, *, done: int, total: int, message: str) -> bool:
+    async def beat(
+        self, job_id: str, owner: str, *, done: int, total: int, message: str, result: dict[str, Any] | None = None
+    ) -> bool:
         """See `Jobs`."""
         now_ms = self._clock()
-        values = (done, total, message, now_ms + LEASE_MS, now_ms, job_id, owner)
-        change = f"update job set done = ?, total = ?, message = ?, lease_until_ms = ?, updated_ms = ? {_MINE}"  # noqa: S608
-        return await self._database.write(lambda connection: _changes(connection, change, values))
+        noted = None if result is None else _text(result)
+        values = (done, total, message, noted, now_ms + LEASE_MS, now_ms, job_id, owner)
+        return await self._database.write(lambda connection: _changes(connection, _BEAT, values))
 
     async def release(self, job_id: str, owner: str) -> None:
         """See `Jobs`."""
