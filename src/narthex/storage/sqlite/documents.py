@@ -9,6 +9,7 @@ import apsw
 import msgspec
 
 from narthex.core.documents import Chunk, Document, EmbeddingModel, NewDocument
+from narthex.core.errors import Conflict
 from narthex.core.keys import Clock
 from narthex.storage.sqlite import document_rows as rows
 from narthex.storage.sqlite import staging
@@ -24,6 +25,8 @@ select v.e from chunk c join document d on d.id = c.doc_id join vec v on v.id = 
 """
 _BODY = "select b.z from body b join document d on d.id = b.doc_id where d.key = ?"
 _ORIGINAL = "select o.z from original o join document d on d.id = o.doc_id where d.key = ?"
+
+_DESCRIBE = "update document set description = ? where key = ?"
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +63,13 @@ class SqliteDocuments:
         self._clock = clock
 
     async def put(
-        self, new: NewDocument, chunks: Sequence[Chunk], vectors: Sequence[bytes | memoryview], *, tokens: int
+        self,
+        new: NewDocument,
+        chunks: Sequence[Chunk],
+        vectors: Sequence[bytes | memoryview],
+        *,
+        tokens: int,
+        replace: bool = True,
     ) -> Document:
         """See `Documents`.
 
@@ -72,9 +81,22 @@ class SqliteDocuments:
         ]
         packed = await asyncio.to_thread(rows.pack, new)
         now_ms = self._clock()
-        return await self.file.write(
-            lambda connection: rows.insert(connection, new, packed, pieces=pieces, tokens=tokens, now_ms=now_ms)
-        )
+
+        def change(connection: apsw.Connection) -> Document:
+            if not replace and _document(connection, new.key) is not None:
+                raise Conflict(f"The document '{new.key}' exists already.", param="documentKey")
+            return rows.insert(connection, new, packed, pieces=pieces, tokens=tokens, now_ms=now_ms)
+
+        return await self.file.write(change)
+
+    async def describe(self, key: str, description: str) -> Document | None:
+        """See `Documents`."""
+
+        def change(connection: apsw.Connection) -> Document | None:
+            fetched(connection, _DESCRIBE, description, key)
+            return _document(connection, key)
+
+        return await self.file.write(change)
 
     async def get(self, key: str) -> Document | None:
         """See `Documents`."""
