@@ -13,6 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from narthex import __version__
 from narthex.app.deployments import Deployments
+from narthex.app.native import library_of, native_routes
 from narthex.app.routes import table
 from narthex.app.shelf import Holdings, Shelf
 from narthex.app.supervisor import Supervisor
@@ -37,6 +38,7 @@ from narthex.http.surface import ModelSurface
 from narthex.http.worker import WorkerSettings
 from narthex.ipc import logs
 from narthex.policy.auth import Authenticator
+from narthex.retrieval.opened import OpenCollections
 from narthex.routing.catalogue import cards, local_routes, named_routes
 from narthex.routing.health import Health
 from narthex.routing.router import Router
@@ -47,6 +49,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has once, whatever its settings come to. `now_s` and `now_ms` give unix time."""
 
     control: ControlStore
+    collections: OpenCollections
     supervisor: Supervisor
     templates: Templates
     grammars: Grammars
@@ -111,6 +114,10 @@ class Snapshot:
             openapi=openapi,
             admin=Admin(common.supervisor.reload),
         )
+        library = library_of(
+            router, collections=common.control.collections, stores=common.collections, clock=common.now_ms
+        )
+        served += native_routes(library, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient)
         openapi.describe(served)
         application = Application(
             Routes(served),

@@ -19,6 +19,7 @@ from narthex.http.images import ImageFiles
 from narthex.http.metrics import Metrics
 from narthex.http.worker import WorkerSettings
 from narthex.ipc.tasks import TaskSet
+from narthex.retrieval.opened import OpenCollections
 from narthex.routing.health import Health
 from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
 from narthex.storage.sqlite.control import open_control
@@ -158,6 +159,8 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         control = await open_control(data_dir / "control.db", clock=_now_ms)
         stack.push_async_callback(control.aclose)
+        collections = OpenCollections(data_dir / "collections", clock=_now_ms)
+        stack.push_async_callback(collections.aclose)
         supervisor = Supervisor(run_dir)
         stack.push_async_callback(supervisor.aclose)
         templates = SandboxTemplates(run_dir / "sandbox.sock", ensure=supervisor.ensure)
@@ -171,6 +174,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         metrics.watch(health.snapshot)
         common = Common(
             control=control,
+            collections=collections,
             supervisor=supervisor,
             templates=templates,
             grammars=grammars,

@@ -1,0 +1,43 @@
+"""The native API of one snapshot: its library, and the routes below `/api`. Source: contract sections 0.4 and 3."""
+
+from narthex.core.documents import Collections
+from narthex.core.keys import Clock
+from narthex.http.collections import CollectionsEndpoints
+from narthex.http.documents import DocumentsEndpoints
+from narthex.http.native import SURFACE
+from narthex.http.routes import Endpoint, Route
+from narthex.retrieval.embedding_calls import EmbeddingCalls
+from narthex.retrieval.library import Library, Stores
+from narthex.routing.router import Router
+
+COLLECTION = "/api/collections/{key}"
+DOCUMENT = f"{COLLECTION}/documents/{{document}}"
+
+
+def library_of(router: Router, *, collections: Collections, stores: Stores, clock: Clock) -> Library:
+    """All collections, with vectors by the models of this router."""
+    embedding = EmbeddingCalls(router.open, deployments=lambda name: router.route(name).deployments)
+    return Library(collections, stores, embedding, clock=clock)
+
+
+def native_routes(library: Library, *, body_limit_bytes: int, lenient: bool) -> list[Route]:
+    """Every route below `/api`."""
+    collections = CollectionsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
+    documents = DocumentsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
+    return [
+        _route("/api/collections", GET=collections.list),
+        _route(
+            COLLECTION,
+            GET=collections.retrieve,
+            POST=collections.create,
+            PUT=collections.put,
+            DELETE=collections.delete,
+        ),
+        _route(f"{COLLECTION}/documents", GET=documents.list),
+        _route(DOCUMENT, GET=documents.retrieve, POST=documents.create, PUT=documents.put, DELETE=documents.delete),
+        _route(f"{COLLECTION}/search", POST=documents.search),
+    ]
+
+
+def _route(path: str, **endpoints: Endpoint) -> Route:
+    return Route(path=path, endpoints=endpoints, surface=SURFACE, segments=True)
