@@ -74,7 +74,8 @@ async def test_an_account_sees_its_own_by_key(world: World) -> None:
     assert [each.key for each in await world.collections.list(world.one)] == ["a", "b", "ä", "中"]
     assert [each.key for each in await world.collections.list(world.other)] == ["x"]
     assert await world.collections.get(world.one, "x") is None
-    assert await world.collections.ids() == {f"{world.one}-{key}" for key in "abä中"} | {f"{world.other}-x"}
+    every = {collection.id for collection in await world.collections.every()}
+    assert every == {f"{world.one}-{key}" for key in "abä中"} | {f"{world.other}-x"}
 
 
 async def test_what_changes_is_kept(world: World) -> None:

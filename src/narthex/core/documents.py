@@ -247,8 +247,8 @@ class Collections(Protocol):
         """All of an account's, by key."""
         ...
 
-    async def ids(self) -> frozenset[str]:
-        """Of every collection of everybody. Files of any other are left over; look for files first, then ask."""
+    async def every(self) -> "tuple[Collection, ...]":
+        """Of everybody. Files of any other are left over; look for files first, then ask."""
         ...
 
     async def replace(self, collection: Collection) -> Collection:

@@ -45,6 +45,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_hosts: tuple[str, ...] = ("*",)
     trusted_proxies: tuple[str, ...] = ()
     body_limit_bytes: int = 16 * 1024 * 1024
+    upload_limit_bytes: int = 256 * 1024 * 1024
     total_s: float = 590.0
     drain_s: float = 30.0
     profile: str = "openai"

@@ -120,20 +120,24 @@ class OpenCollections:
         self.forget(collection_id)
         await asyncio.to_thread(_delete, [self._folder / collection_id, *self._folder.glob(f"{collection_id}_*")])
 
-    async def sweep(self, living: Iterable[Collection]) -> None:
-        """Delete the files of collections that are not among the living, and of generations that were switched away.
+    async def sweep(self, living: Iterable[Collection], *, unused_for_s: float) -> None:
+        """Delete the files of collections that are not among the living, and of generations that were switched away;
+        but not yet those that were written less than `unused_for_s` ago: somebody may be at them.
 
         Raises:
             StorageError: a file can't be deleted.
         """
         oldest = {collection.id: collection.generation for collection in living}
+        before_s = self._clock() / 1000 - unused_for_s
 
         def dead(folder: Path) -> bool:
             collection_id, _, generation = folder.name.partition("_")
-            return int(generation or 1) < oldest.get(collection_id, 1 << 62)
+            return int(generation or 1) < oldest.get(collection_id, 1 << 62) and _last_written_s(folder) < before_s
 
-        found = await asyncio.to_thread(lambda: list(self._folder.glob("*")))
-        await asyncio.to_thread(_delete, [folder for folder in found if dead(folder)])
+        def swept() -> None:
+            _delete([folder for folder in self._folder.glob("*") if dead(folder)])
+
+        await asyncio.to_thread(swept)
 
     async def aclose(self) -> None:
         """Close all. Nobody uses one any more."""
@@ -178,6 +182,14 @@ class OpenCollections:
 
 def _name(collection_id: str, generation: int) -> str:
     return collection_id if generation == 1 else f"{collection_id}_{generation}"
+
+
+def _last_written_s(folder: Path) -> float:
+    last_s = 0.0
+    for path in (folder, *folder.glob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            last_s = max(last_s, path.stat().st_mtime)
+    return last_s
 
 
 def _delete(folders: Iterable[Path]) -> None:

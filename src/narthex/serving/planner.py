@@ -20,6 +20,7 @@ from narthex.engine.models.source import FileSource, parse
 from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
+from narthex.jobs.waking import NAME as BACKGROUND
 from narthex.providers.presets import PRESETS
 from narthex.retrieval.embed import EmbedderSettings
 from narthex.routing.route import Named, Rules
@@ -65,6 +66,7 @@ class Planner:
         self._check_names(names, {model.name for model in models})
         for child, module in ((SANDBOX, "narthex.sandbox"), (COMPILER, "narthex.sandbox.compiler")):
             self._child(child, module, SandboxSettings(socket=str(self._run_dir / f"{child}.sock")), start="on_demand")
+        self._child(BACKGROUND, "narthex.app.background", self._worker(BACKGROUND, models, names), start="on_demand")
         for number in range(settings.workers):
             worker = self._worker(f"worker-{number}", models, names)
             self._child(worker.name, "narthex.app", worker, listener=True, stop_timeout_s=settings.http.drain_s + 10)
@@ -97,6 +99,7 @@ class Planner:
             allowed_hosts=hosts,
             trusted_proxies=http.trusted_proxies,
             body_limit_bytes=http.body_limit_bytes,
+            upload_limit_bytes=http.upload_limit_bytes,
             total_s=http.total_s,
             drain_s=http.drain_s,
             profile=http.profile,

@@ -29,6 +29,9 @@ class Http(Part):
     )
     trusted_proxies: tuple[str, ...] = Field((), description="Addresses whose X-Forwarded-* headers are believed.")
     body_limit_bytes: PositiveInt = Field(16 * 1024 * 1024, description="The largest request body.")
+    upload_limit_bytes: PositiveInt = Field(
+        256 * 1024 * 1024, description="The largest body of an upload of files to a collection."
+    )
     total_s: PositiveFloat = Field(590.0, description="The longest that one request may take, all attempts together.")
     drain_s: PositiveFloat = Field(30.0, description="How long running requests may go on after a stop was asked for.")
     profile: Literal["openai", "thyris", "ionos", "oxy"] = Field(

@@ -14,6 +14,7 @@ id, account_id, key, model, dim, digest, max_tokens, description, retrieval, wei
 """
 _ONE = f"select {_COLUMNS} from collection where account_id = ? and key = ?"  # noqa: S608 - names of ours
 _BY_ID = f"select {_COLUMNS} from collection where id = ?"  # noqa: S608
+_EVERY = f"select {_COLUMNS} from collection order by id"  # noqa: S608
 _ALL = f"select {_COLUMNS} from collection where account_id = ? order by key"  # noqa: S608
 _INSERT = f"insert into collection({_COLUMNS}) values(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE = """
@@ -49,10 +50,10 @@ class SqliteCollections:
         rows = await self._database.read(lambda connection: connection.execute(_ALL, (account_id,)).fetchall())
         return tuple(_collection(*row) for row in rows)
 
-    async def ids(self) -> frozenset[str]:
+    async def every(self) -> "tuple[Collection, ...]":
         """See `Collections`."""
-        rows: list[Any] = await self._database.read(lambda one: one.execute("select id from collection").fetchall())
-        return frozenset(found for (found,) in rows)
+        rows = await self._database.read(lambda connection: connection.execute(_EVERY).fetchall())
+        return tuple(_collection(*row) for row in rows)
 
     async def replace(self, collection: Collection) -> Collection:
         """See `Collections`."""

@@ -1,0 +1,62 @@
+"""What nobody waits for: forgetting old jobs, and removing files that nothing refers to any more."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from narthex.core.documents import Collection, Collections
+from narthex.core.errors import NarthexError
+from narthex.core.jobs import Jobs
+from narthex.core.keys import Clock
+from narthex.storage.uploads import Uploads
+
+log = structlog.get_logger(__name__)
+
+EVERY_S = 600.0
+KEPT_MS = 7 * 24 * 3600 * 1000
+"""How long one can ask what became of a job."""
+_SETTLED_S = 900.0
+"""Longer than any request takes: a file that was not written for so long belongs to none."""
+
+
+class Files(Protocol):
+    """The files of collections."""
+
+    async def sweep(self, living: Iterable[Collection], *, unused_for_s: float) -> None:
+        """Delete those of collections that are gone, and of generations that were switched away that long ago."""
+        ...
+
+
+class Tidying:
+    """Does that now, and every ten minutes."""
+
+    def __init__(self, jobs: Jobs, collections: Collections, files: Files, uploads: Uploads, *, clock: Clock) -> None:
+        self._jobs = jobs
+        self._collections = collections
+        self._files = files
+        self._uploads = uploads
+        self._clock = clock
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set."""
+        while not stop.is_set():
+            try:
+                await self.tidy()
+            except (NarthexError, OSError) as error:
+                log.warning("tidying failed", error=str(error))
+            await asyncio.sleep(EVERY_S)
+
+    async def tidy(self) -> None:
+        """Once.
+
+        Raises:
+            StorageError, OSError: something can't be read or removed; the next time may do better.
+        """
+        now_ms = self._clock()
+        await self._jobs.prune(before_ms=now_ms - KEPT_MS)
+        before_s = now_ms / 1000 - _SETTLED_S
+        open_ids = await self._jobs.open_ids()
+        await asyncio.to_thread(self._uploads.sweep, open_ids, before_s=before_s)
+        await self._files.sweep(await self._collections.every(), unused_for_s=_SETTLED_S)
