@@ -17,20 +17,29 @@ from tests.images import PNG
 from tests.raw_asgi import Caller
 
 from narthex.app import Worker, open_worker
+from narthex.core.documents import Chunk, Chunking, Collection, EmbeddingModel, NewDocument
 from narthex.core.keys import EVERYTHING, SURFACES, Grants, NewKey
 from narthex.engine.models import manifest
 from narthex.engine.served import ServedModel
 from narthex.http.images import ImageFiles
 from narthex.http.worker import RemoteProvider, WorkerSettings
+from narthex.retrieval.opened import OpenCollections
 from narthex.routing.route import Named
-from narthex.storage.sqlite.control import open_control
+from narthex.storage.sqlite.control import ControlStore, open_control
 
 pytestmark = pytest.mark.anyio
 
 CHAT, EMBED, ADDED, PICTURES = "house/chat", "house/embed", "house-added", "house/pictures"
 NOWHERE = "http://127.0.0.1:1"
 NOW_MS = 1_000_000
-LET_IN = {200, 502, 503}
+LET_IN = {200, 201, 204, 409, 502, 503}
+COLLECTIONS, COLLECTION = "/api/collections", "/api/collections/{key}"
+DOCUMENTS, DOCUMENT, SEARCH = f"{COLLECTION}/documents", f"{COLLECTION}/documents/{{document}}", f"{COLLECTION}/search"
+NATIVE = "/api/"
+SHELF = "shelf"
+"""A collection that is there, made with `EMBED`."""
+PAGE = "page"
+"""A document in it."""
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +48,7 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
     key: bool = True
     surface: str = ""
     model: str = ""
+    collection: bool = False
     admin: bool = False
 
 
@@ -52,6 +62,17 @@ ROUTES = {
     ("GET", "/v1/models/{model}"): Needs(surface="models", model=ADDED),
     ("DELETE", "/v1/models/{model}"): Needs(surface="models", model=ADDED, admin=True),
     ("GET", "/v1/capabilities"): Needs(surface="models"),
+    ("GET", COLLECTIONS): Needs(surface="documents"),
+    ("GET", COLLECTION): Needs(surface="documents", collection=True),
+    ("POST", COLLECTION): Needs(surface="documents", collection=True),
+    ("PUT", COLLECTION): Needs(surface="documents", collection=True),
+    ("GET", DOCUMENTS): Needs(surface="documents", collection=True),
+    ("GET", DOCUMENT): Needs(surface="documents", collection=True),
+    ("POST", DOCUMENT): Needs(surface="documents", collection=True, model=EMBED),
+    ("PUT", DOCUMENT): Needs(surface="documents", collection=True, model=EMBED),
+    ("POST", SEARCH): Needs(surface="documents", collection=True, model=EMBED),
+    ("DELETE", DOCUMENT): Needs(surface="documents", collection=True),
+    ("DELETE", COLLECTION): Needs(surface="documents", collection=True),
     ("GET", "/healthz"): Needs(key=False),
     ("GET", "/readyz"): Needs(key=False),
     ("GET", "/metrics"): Needs(admin=True),
@@ -66,6 +87,9 @@ BODIES = {
     "/v1/completions": {"model": CHAT, "prompt": "Hi", "max_tokens": 1},
     "/v1/embeddings": {"model": EMBED, "input": "Hi"},
     "/v1/images/generations": {"model": PICTURES, "prompt": "Hi"},
+    COLLECTION: {"model": EMBED},
+    DOCUMENT: {"content": "What is not there yet."},
+    SEARCH: {"query": "Hi"},
 }
 
 KEYS: dict[str, Grants] = {
@@ -77,7 +101,16 @@ KEYS: dict[str, Grants] = {
     "other models": Grants(surfaces=frozenset({EVERYTHING}), models=("house", "HOUSE*", "other*", "hous?[!-/]*")),
     "these models": Grants(surfaces=frozenset({EVERYTHING}), models=("house*",)),
     "one model": Grants(surfaces=frozenset({EVERYTHING}), models=(CHAT,), admin=True),
-    "everything but admin": Grants(surfaces=frozenset({EVERYTHING}), models=(EVERYTHING,), templates=True, extras=True),
+    "everything but admin": Grants(
+        surfaces=frozenset({EVERYTHING}),
+        models=(EVERYTHING,),
+        collections=(EVERYTHING,),
+        templates=True,
+        extras=True,
+    ),
+    "these collections": Grants(surfaces=frozenset({"documents"}), models=("house*",), collections=("sh*",)),
+    "other collections": Grants(surfaces=frozenset({"documents"}), models=("house*",), collections=("SHELF", "shel")),
+    "collections without models": Grants(surfaces=frozenset({"documents"}), collections=("sh*",)),
     "everything": Grants.everything(),
     **{f"only {surface}": Grants(surfaces=frozenset({surface}), models=(EVERYTHING,)) for surface in SURFACES},
 }
@@ -95,7 +128,8 @@ class World:
     async def ask(self, method: str, path: str, *, key: str | None) -> Caller:
         headers = {"host": "localhost"} | ({} if key is None else {"authorization": f"Bearer {key}"})
         body = json.dumps(BODIES.get(path, {})).encode()
-        path = path.replace("{model}", ADDED).replace("{name}", self._image)
+        path = path.replace("{model}", ADDED).replace("{name}", self._image).replace("{key}", SHELF)
+        path = path.replace("{document}", "new" if method == "POST" else PAGE)
         caller = Caller(body, method=method, path=path, headers=headers)
         return await caller.call(self.application)
 
@@ -112,6 +146,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         _, secret = await control.keys.create(new, within=Grants.everything())
         secrets[name] = secret.reveal()
     await control.keys.revoke("revoked")
+    await _shelved(control, tmp_path)
     await control.aclose()
     file = tmp_path / "models" / ADDED / manifest.FILE_NAME
     file.parent.mkdir(parents=True)
@@ -139,11 +174,24 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         yield World(worker, secrets, image=image)
 
 
+async def _shelved(control: ControlStore, data: Path) -> None:
+    [account_id] = {key.account_id for key in await control.keys.list()}
+    model = EmbeddingModel(name=EMBED, dim=2)
+    made = Collection(id="shelf-1", account_id=account_id, key=SHELF, model=model, created_ms=NOW_MS)
+    collection = await control.collections.create(made)
+    stores = OpenCollections(data / "collections", clock=lambda: NOW_MS)
+    async with stores.open(collection) as documents:
+        new = NewDocument(key=PAGE, text="Here.", sha256=b"x" * 32, chunking=Chunking(size=10))
+        await documents.put(new, [Chunk(start=0, stop=5, text="Here.")], [bytes(8)], tokens=1)
+    await stores.aclose()
+
+
 def _allowed(needs: Needs, grants: Grants) -> bool:
     """By the contract, not by the code: all that the route needs is granted."""
     return (
         (not needs.surface or bool(grants.surfaces & {needs.surface, EVERYTHING}))
         and (not needs.model or bool({needs.model, "house*", EVERYTHING} & set(grants.models)))
+        and (not needs.collection or bool({"sh*", EVERYTHING} & set(grants.collections)))
         and (not needs.admin or grants.admin)
     )
 
@@ -168,7 +216,11 @@ async def test_a_key_opens_what_it_was_granted_and_nothing_else(name: str, world
             assert caller.status in LET_IN, (method, path, caller.body)
         else:
             assert caller.status in {403, 404}, (method, path)
-            assert caller.json()["error"]["code"] in {"insufficient_permissions", "model_not_found"}
+            error = caller.json()["error"]
+            if path.startswith(NATIVE):
+                assert isinstance(error, str)
+            else:
+                assert error["code"] in {"insufficient_permissions", "model_not_found"}
 
 
 @pytest.mark.parametrize("name", KEYS)

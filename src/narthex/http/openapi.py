@@ -6,16 +6,15 @@ Rule: a route that is served and not described here fails a test, and so does an
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import msgspec
-
-from narthex.core.capabilities import EMBEDDINGS, Capabilities, Limited, State
+from narthex.core.capabilities import EMBEDDINGS
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
-from narthex.dialects.fields import Field, nullable
 from narthex.dialects.sampling import NOT_BUILT
 from narthex.engine.local import capabilities as local
+from narthex.http import openapi_native
 from narthex.http.docs import CONTENT_SECURITY, page
-from narthex.http.exchange import Exchange
+from narthex.http.exchange import NATIVE, Exchange
 from narthex.http.openapi_answers import INTEGER, SCHEMAS, STRING, Schema, reference
+from narthex.http.openapi_operation import MODEL_CALL, Operation, body_schema
 from narthex.http.routes import Route
 from narthex.providers.openai_images import HONOURED as IMAGES
 from narthex.wire.json import encode
@@ -31,7 +30,8 @@ _CAUSES = {
     400: "The request is invalid, or the model can't honour one of its fields.",
     401: "No key was sent, or it is wrong, revoked or expired.",
     403: "The key may not do this.",
-    404: "There is no such model, or the key may not use it.",
+    404: "There is no such model or object, or the key may not use it.",
+    409: "It exists already, or does not go together with what there is.",
     413: "The body is too large.",
     415: "The body is not JSON in UTF-8, or it is compressed.",
     429: "Too many requests.",
@@ -43,53 +43,8 @@ _CAUSES = {
 }
 _WITH_RETRY = {429, 503}
 _ALWAYS = (400, 500)
+NO_CONTENT = 204
 _KEYED = (401, 503)
-_MODEL_CALL = (403, 404, 413, 415, 429, 502, 504)
-
-
-class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of one route. `answer` names a schema; "" where `media` is no JSON. `errors`: besides the usual."""
-
-    id: str
-    summary: str
-    answer: str = ""
-    media: str = "application/json"
-    events: str = ""
-    named_events: tuple[str, ...] = ()
-    """The names of the events, where they have names; such a stream ends without a mark."""
-    body: Schema | None = None
-    query: Mapping[str, str] = {}
-    """Texts that may stand in the query, with what each means."""
-    errors: tuple[int, ...] = ()
-    unready: str = ""
-    """The schema of a 503 that is no error body."""
-
-
-def body_schema(
-    fields: Mapping[str, Field], required: tuple[str, ...], *, honoured: Capabilities, dependent: Iterable[str] = ()
-) -> Schema:
-    """The schema of a request: exactly what the decoder takes, with what the embedded models make of each field."""
-    properties = {
-        name: _described(field if name in required else nullable(field), _depends(honoured.get(name)))
-        for name, field in fields.items()
-    }
-    properties |= {name: {"description": _depends(honoured.get(name))} for name in dependent if name not in fields}
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-
-
-def _described(field: Field, description: str) -> Schema:
-    return field.schema | {"description": description} if description else field.schema
-
-
-def _depends(rule: Any) -> str:
-    if rule is State.NATIVE or rule is State.EMULATED:
-        return ""
-    if rule is State.NO_EFFECT:
-        return "Accepted without effect by embedded models, and then named in `x-narthex-ignored`."
-    if isinstance(rule, Limited):
-        refused = "Depends on the model: embedded models refuse some values with 400 `unsupported_value`"
-        return f"{refused}; limits: {rule.limits}."
-    return "Depends on the model: embedded models refuse it with 400 `unsupported_parameter`."
 
 
 CHAT_BODY = body_schema(openai_chat.FIELDS, openai_chat.REQUIRED, honoured=local.CHAT, dependent=NOT_BUILT)
@@ -106,7 +61,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer="ChatCompletion",
         events="ChatCompletionChunk",
         body=CHAT_BODY,
-        errors=_MODEL_CALL,
+        asks_model=True,
+        errors=MODEL_CALL,
     ),
     ("POST", "/v1/completions"): Operation(
         id="createCompletion",
@@ -114,14 +70,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer="Completion",
         events="CompletionChunk",
         body=COMPLETIONS_BODY,
-        errors=_MODEL_CALL,
+        asks_model=True,
+        errors=MODEL_CALL,
     ),
     ("POST", "/v1/embeddings"): Operation(
         id="createEmbedding",
         summary="Turn texts into vectors.",
         answer="EmbeddingList",
         body=EMBEDDINGS_BODY,
-        errors=_MODEL_CALL,
+        asks_model=True,
+        errors=MODEL_CALL,
     ),
     ("POST", "/v1/images/generations"): Operation(
         id="createImage",
@@ -130,7 +88,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         events="ImageEvent",
         named_events=(openai_images.STEP, openai_images.DONE),
         body=IMAGES_BODY,
-        errors=(*_MODEL_CALL, 507),
+        asks_model=True,
+        errors=(*MODEL_CALL, 507),
     ),
     ("GET", "/v1/images/files/{name}"): Operation(
         id="getImageFile",
@@ -172,7 +131,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("GET", "/openapi.json"): Operation(id="openapi", summary="This document.", answer="Document"),
     ("GET", "/docs"): Operation(id="docs", summary="This document as a page.", media="text/html"),
-}
+} | openapi_native.OPERATIONS
 
 
 class OpenApi:
@@ -209,7 +168,9 @@ def document(version: str, routes: Iterable[Route]) -> dict[str, Any]:
         "info": {"title": "Narthex", "version": version, "description": DESCRIPTION},
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS | {"Document": {"type": "object", "required": ["openapi", "info", "paths"]}},
+            "schemas": SCHEMAS
+            | openapi_native.SCHEMAS
+            | {"Document": {"type": "object", "required": ["openapi", "info", "paths"]}},
             "headers": _HEADERS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -219,6 +180,7 @@ def document(version: str, routes: Iterable[Route]) -> dict[str, Any]:
     }
 
 
+_DOCUMENT: Schema = {"type": "object", "required": ["openapi", "info", "paths"]}
 _HEADERS: dict[str, Any] = {
     "x-request-id": {"schema": STRING, "required": True, "description": "Names this request in our logs."},
     "openai-processing-ms": {"schema": INTEGER, "required": True, "description": "Milliseconds to the answer's head."},
@@ -229,7 +191,8 @@ _HEADERS: dict[str, Any] = {
     "retry-after": {"schema": INTEGER, "description": "Seconds after which a retry may pass."},
     "www-authenticate": {"schema": STRING, "required": True, "description": "`Bearer`."},
 }
-_HEADERS_OF_A_MODEL = ("x-narthex-deployment", "x-narthex-attempts", "x-narthex-ignored")
+_IGNORED = "x-narthex-ignored"
+_HEADERS_OF_A_MODEL = ("x-narthex-deployment", "x-narthex-attempts", _IGNORED)
 _USUAL_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 
@@ -238,10 +201,10 @@ def _headers(*names: str) -> Schema:
 
 
 def _operation(route: Route, operation: Operation) -> Schema:
-    responses = {"200": _answer(route, operation)}
+    responses = {str(status): _answer(operation, status) for status in operation.succeeds}
     keyed = _KEYED if route.access != "open" else ()
     for status in sorted({*_ALWAYS, *keyed, *operation.errors}):
-        responses[str(status)] = _error(status)
+        responses[str(status)] = _error(route, status)
     if operation.unready:
         responses["503"] = _content(_CAUSES[503], {"application/json": operation.unready}) | {"headers": _headers()}
     described: Schema = {
@@ -278,8 +241,10 @@ def _needs(route: Route) -> str | None:
     return f"Needs a key with the grant `{route.surface}`." if route.surface else None
 
 
-def _answer(route: Route, operation: Operation) -> Schema:
-    headers = _HEADERS_OF_A_MODEL if operation.body is not None else ()
+def _answer(operation: Operation, status: int) -> Schema:
+    headers = _HEADERS_OF_A_MODEL if operation.asks_model else (_IGNORED,) if operation.body is not None else ()
+    if status == NO_CONTENT:
+        return {"description": "Done.", "headers": _headers(*headers)}
     answer = _content("The answer.", {operation.media: operation.answer}) | {"headers": _headers(*headers)}
     if operation.events:
         answer["content"]["text/event-stream"] = {"schema": _event(operation)}
@@ -301,9 +266,11 @@ def _event(operation: Operation) -> Schema:
     return {"type": "object", "description": description, "properties": properties, "required": list(properties)}
 
 
-def _error(status: int) -> Schema:
+def _error(route: Route, status: int) -> Schema:
     own = ("retry-after",) if status in _WITH_RETRY else ("www-authenticate",) if status == 401 else ()
     schema = "Unauthorized" if status == 401 else "Error"
+    if route.path.startswith(NATIVE):
+        schema = openapi_native.ERROR
     return _content(_CAUSES[status], {"application/json": schema}) | {"headers": _headers(*own)}
 
 

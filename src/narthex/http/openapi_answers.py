@@ -21,16 +21,19 @@ def reference(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _object(required: Schema, optional: Schema | None = None) -> Schema:
+def closed(required: Schema, optional: Schema | None = None) -> Schema:
+    """An object of these members and no others."""
     properties = required | (optional or {})
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def _maybe(schema: Schema) -> Schema:
+def maybe(schema: Schema) -> Schema:
+    """The same, or null."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def _list_of(schema: Schema) -> Schema:
+def list_of(schema: Schema) -> Schema:
+    """A list of these."""
     return {"type": "array", "items": schema}
 
 
@@ -40,56 +43,56 @@ def _finish(*reasons: str, open_ended: bool = False) -> Schema:
 
 _CHAT_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 _TEXT_REASONS = ("stop", "length", "content_filter")
-_FUNCTION = _object({"name": STRING, "arguments": {"type": "string", "description": "JSON text."}})
-_TOOL_CALL = _object({"id": STRING, "type": {"const": "function"}, "function": _FUNCTION})
-_TOKEN = _object({"token": STRING, "logprob": {"type": "number"}, "bytes": _maybe(_list_of(COUNT))})
-_CHOSEN_TOKEN = _object(_TOKEN["properties"] | {"top_logprobs": _list_of(_TOKEN)})
-_LOGPROBS = _maybe(_object({"content": _maybe(_list_of(_CHOSEN_TOKEN)), "refusal": _maybe(_list_of(_CHOSEN_TOKEN))}))
-_TEXT_LOGPROBS = _maybe(
-    _object(
+_FUNCTION = closed({"name": STRING, "arguments": {"type": "string", "description": "JSON text."}})
+_TOOL_CALL = closed({"id": STRING, "type": {"const": "function"}, "function": _FUNCTION})
+_TOKEN = closed({"token": STRING, "logprob": {"type": "number"}, "bytes": maybe(list_of(COUNT))})
+_CHOSEN_TOKEN = closed(_TOKEN["properties"] | {"top_logprobs": list_of(_TOKEN)})
+_LOGPROBS = maybe(closed({"content": maybe(list_of(_CHOSEN_TOKEN)), "refusal": maybe(list_of(_CHOSEN_TOKEN))}))
+_TEXT_LOGPROBS = maybe(
+    closed(
         {
-            "tokens": _list_of(STRING),
-            "token_logprobs": _list_of({"type": ["number", "null"]}),
-            "top_logprobs": _maybe(_list_of(_maybe({"type": "object", "additionalProperties": {"type": "number"}}))),
-            "text_offset": _list_of(COUNT),
+            "tokens": list_of(STRING),
+            "token_logprobs": list_of({"type": ["number", "null"]}),
+            "top_logprobs": maybe(list_of(maybe({"type": "object", "additionalProperties": {"type": "number"}}))),
+            "text_offset": list_of(COUNT),
         }
     )
 )
-_MESSAGE = _object(
+_MESSAGE = closed(
     {
         "role": {"const": "assistant"},
         "content": _MAYBE_STRING,
         "refusal": _MAYBE_STRING,
-        "annotations": _list_of({"type": "object"}),
+        "annotations": list_of({"type": "object"}),
     },
     {
         "reasoning_content": STRING,
-        "tool_calls": _list_of(_TOOL_CALL) | {"minItems": 1},
+        "tool_calls": list_of(_TOOL_CALL) | {"minItems": 1},
         "function_call": _FUNCTION,
     },
 )
-_TOOL_CALL_DELTA = _object(
-    {"index": COUNT, "function": _object({"arguments": STRING}, {"name": STRING})},
+_TOOL_CALL_DELTA = closed(
+    {"index": COUNT, "function": closed({"arguments": STRING}, {"name": STRING})},
     {"id": STRING, "type": {"const": "function"}},
 )
-_DELTA = _object(
+_DELTA = closed(
     {},
     {
         "role": {"const": "assistant"},
         "content": _MAYBE_STRING,
         "refusal": _MAYBE_STRING,
         "reasoning_content": STRING,
-        "tool_calls": _list_of(_TOOL_CALL_DELTA),
-        "function_call": _object({}, {"name": STRING, "arguments": STRING}),
+        "tool_calls": list_of(_TOOL_CALL_DELTA),
+        "function_call": closed({}, {"name": STRING, "arguments": STRING}),
     },
 )
-_USAGE = _object(
+_USAGE = closed(
     {
         "prompt_tokens": COUNT,
         "completion_tokens": COUNT,
         "total_tokens": COUNT,
-        "prompt_tokens_details": _object({"cached_tokens": COUNT, "audio_tokens": COUNT}),
-        "completion_tokens_details": _object(
+        "prompt_tokens_details": closed({"cached_tokens": COUNT, "audio_tokens": COUNT}),
+        "completion_tokens_details": closed(
             {
                 "reasoning_tokens": COUNT,
                 "audio_tokens": COUNT,
@@ -110,15 +113,15 @@ def _head(kind: str, prefix: str) -> Schema:
 
 def _text_completion(*, open_ended: bool) -> Schema:
     finish = _finish(*_TEXT_REASONS, open_ended=open_ended)
-    choice = _object({"text": STRING, "index": COUNT, "logprobs": _TEXT_LOGPROBS, "finish_reason": finish})
-    required = _head("text_completion", "cmpl") | {"choices": _list_of(choice)} | _FINGERPRINT
+    choice = closed({"text": STRING, "index": COUNT, "logprobs": _TEXT_LOGPROBS, "finish_reason": finish})
+    required = _head("text_completion", "cmpl") | {"choices": list_of(choice)} | _FINGERPRINT
     if open_ended:
-        return _object(required, {"usage": _maybe(reference("Usage"))})
-    return _object(required | {"usage": reference("Usage")})
+        return closed(required, {"usage": maybe(reference("Usage"))})
+    return closed(required | {"usage": reference("Usage")})
 
 
-MODEL = _object({"id": STRING, "object": {"const": "model"}, "created": _UNIX_S, "owned_by": STRING})
-_FATE = _object(
+MODEL = closed({"id": STRING, "object": {"const": "model"}, "created": _UNIX_S, "owned_by": STRING})
+_FATE = closed(
     {"state": {"enum": [state.value for state in State]}},
     {"limits": {"type": "string", "description": "Which values are honoured, or pass all the same."}},
 )
@@ -127,16 +130,16 @@ _SURFACES: Schema = {
     "description": "By surface and field.",
     "additionalProperties": {"type": "object", "additionalProperties": _FATE},
 }
-_CAPABILITIES = _object(
+_CAPABILITIES = closed(
     {
         "id": STRING,
         "object": {"const": "model.capabilities"},
-        "deployments": _list_of(_object({"name": STRING, "surfaces": _SURFACES})),
+        "deployments": list_of(closed({"name": STRING, "surfaces": _SURFACES})),
     }
 )
-_ERROR = _object(
+_ERROR = closed(
     {
-        "error": _object(
+        "error": closed(
             {
                 "message": STRING,
                 "type": STRING,
@@ -146,24 +149,24 @@ _ERROR = _object(
         )
     }
 )
-_UNAUTHORIZED = _object(
-    {"httpStatus": {"const": 401}, "messages": _list_of(_object({"errorCode": STRING, "message": STRING}))}
+_UNAUTHORIZED = closed(
+    {"httpStatus": {"const": 401}, "messages": list_of(closed({"errorCode": STRING, "message": STRING}))}
 )
-_CHAT_CHOICE = _object(
+_CHAT_CHOICE = closed(
     {"index": COUNT, "message": _MESSAGE, "logprobs": _LOGPROBS, "finish_reason": _finish(*_CHAT_REASONS)}
 )
-_CHUNK_CHOICE = _object(
+_CHUNK_CHOICE = closed(
     {"index": COUNT, "delta": _DELTA, "finish_reason": _finish(*_CHAT_REASONS, open_ended=True)},
     {"logprobs": _LOGPROBS},
 )
 _VECTOR: Schema = {
     "anyOf": [
-        _list_of({"type": "number"}),
+        list_of({"type": "number"}),
         {"type": "string", "contentEncoding": "base64", "description": "Little-endian float32 values."},
     ]
 }
 _IMAGE_TRAITS = {"size": STRING, "quality": STRING, "background": STRING, "output_format": STRING}
-_PARTS_OF_TOKENS = _object({"text_tokens": COUNT, "image_tokens": COUNT})
+_PARTS_OF_TOKENS = closed({"text_tokens": COUNT, "image_tokens": COUNT})
 _IMAGES_USED = {
     "input_tokens": COUNT,
     "output_tokens": COUNT,
@@ -174,52 +177,52 @@ _BASE64: Schema = {"type": "string", "contentEncoding": "base64"}
 
 
 def _image_event(name: str, more: Schema) -> Schema:
-    return _object({"type": {"const": name}, "b64_json": _BASE64, "created_at": _UNIX_S} | _IMAGE_TRAITS | more)
+    return closed({"type": {"const": name}, "b64_json": _BASE64, "created_at": _UNIX_S} | _IMAGE_TRAITS | more)
 
 
 SCHEMAS: dict[str, Schema] = {
     "Usage": _USAGE,
-    "ChatCompletion": _object(
+    "ChatCompletion": closed(
         _head("chat.completion", "chatcmpl")
-        | {"choices": _list_of(_CHAT_CHOICE), "usage": reference("Usage")}
+        | {"choices": list_of(_CHAT_CHOICE), "usage": reference("Usage")}
         | _FINGERPRINT,
         {"service_tier": _TIER},
     ),
-    "ChatCompletionChunk": _object(
-        _head("chat.completion.chunk", "chatcmpl") | {"choices": _list_of(_CHUNK_CHOICE)},
-        {"usage": _maybe(reference("Usage")), "service_tier": _TIER} | _FINGERPRINT,
+    "ChatCompletionChunk": closed(
+        _head("chat.completion.chunk", "chatcmpl") | {"choices": list_of(_CHUNK_CHOICE)},
+        {"usage": maybe(reference("Usage")), "service_tier": _TIER} | _FINGERPRINT,
     ),
     "Completion": _text_completion(open_ended=False),
     "CompletionChunk": _text_completion(open_ended=True),
-    "EmbeddingList": _object(
+    "EmbeddingList": closed(
         {
             "object": {"const": "list"},
-            "data": _list_of(_object({"object": {"const": "embedding"}, "index": COUNT, "embedding": _VECTOR})),
+            "data": list_of(closed({"object": {"const": "embedding"}, "index": COUNT, "embedding": _VECTOR})),
             "model": STRING,
-            "usage": _object({"prompt_tokens": COUNT, "total_tokens": COUNT}),
+            "usage": closed({"prompt_tokens": COUNT, "total_tokens": COUNT}),
         }
     ),
-    "ImageList": _object(
+    "ImageList": closed(
         {
             "created": _UNIX_S,
-            "data": _list_of(_object({}, {"b64_json": _BASE64, "url": STRING, "revised_prompt": STRING})),
+            "data": list_of(closed({}, {"b64_json": _BASE64, "url": STRING, "revised_prompt": STRING})),
         },
-        _IMAGE_TRAITS | {"usage": _object(_IMAGES_USED | {"output_tokens_details": _PARTS_OF_TOKENS})},
+        _IMAGE_TRAITS | {"usage": closed(_IMAGES_USED | {"output_tokens_details": _PARTS_OF_TOKENS})},
     ),
     "ImageEvent": {
         "oneOf": [
             _image_event("image_generation.partial_image", {"partial_image_index": COUNT}),
-            _image_event("image_generation.completed", {"usage": _object(_IMAGES_USED)}),
+            _image_event("image_generation.completed", {"usage": closed(_IMAGES_USED)}),
         ]
     },
     "Model": MODEL,
-    "ModelList": _object({"object": {"const": "list"}, "data": _list_of(reference("Model"))}),
-    "ModelDeleted": _object({"id": STRING, "object": {"const": "model"}, "deleted": {"const": True}}),
-    "CapabilityList": _object({"object": {"const": "list"}, "data": _list_of(reference("ModelCapabilities"))}),
+    "ModelList": closed({"object": {"const": "list"}, "data": list_of(reference("Model"))}),
+    "ModelDeleted": closed({"id": STRING, "object": {"const": "model"}, "deleted": {"const": True}}),
+    "CapabilityList": closed({"object": {"const": "list"}, "data": list_of(reference("ModelCapabilities"))}),
     "ModelCapabilities": _CAPABILITIES,
-    "Reload": _object({"object": {"const": "reload"}, "changed": _list_of(STRING), "needs_restart": _list_of(STRING)}),
-    "Alive": _object({"status": {"const": "ok"}}),
-    "Readiness": _object(
+    "Reload": closed({"object": {"const": "reload"}, "changed": list_of(STRING), "needs_restart": list_of(STRING)}),
+    "Alive": closed({"status": {"const": "ok"}}),
+    "Readiness": closed(
         {"status": {"enum": ["ready", "unready"]}, "checks": {"type": "object", "additionalProperties": STRING}}
     ),
     "Error": _ERROR,
