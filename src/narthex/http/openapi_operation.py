@@ -1,0 +1,62 @@
+"""What is said of one operation in `/openapi.json`."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from narthex.core.capabilities import Capabilities, Limited, State
+from narthex.dialects.fields import Field, nullable
+from narthex.http.openapi_answers import Schema
+
+MODEL_CALL = (403, 404, 413, 415, 429, 502, 504)
+"""Statuses of whatever asks a model."""
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """One method of one route. `answer` names a schema; "" where `media` is no JSON. `errors`: besides the usual."""
+
+    id: str
+    summary: str
+    answer: str = ""
+    media: str = "application/json"
+    events: str = ""
+    named_events: tuple[str, ...] = ()
+    """The names of the events, where they have names; such a stream ends without a mark."""
+    body: Schema | None = None
+    asks_model: bool = False
+    """The answer's head tells which deployment answered."""
+    succeeds: tuple[int, ...] = (200,)
+    """Its statuses; 204 has no body."""
+    query: Mapping[str, str] = {}
+    """Texts that may stand in the query, with what each means."""
+    errors: tuple[int, ...] = ()
+    unready: str = ""
+    """The schema of a 503 that is no error body."""
+
+
+def body_schema(
+    fields: Mapping[str, Field], required: tuple[str, ...], *, honoured: Capabilities, dependent: Iterable[str] = ()
+) -> Schema:
+    """The schema of a request: exactly what the decoder takes, with what the embedded models make of each field."""
+    properties = {
+        name: _described(field if name in required else nullable(field), _depends(honoured.get(name)))
+        for name, field in fields.items()
+    }
+    properties |= {name: {"description": _depends(honoured.get(name))} for name in dependent if name not in fields}
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def _described(field: Field, description: str) -> Schema:
+    return field.schema | {"description": description} if description else field.schema
+
+
+def _depends(rule: Any) -> str:
+    if rule is State.NATIVE or rule is State.EMULATED:
+        return ""
+    if rule is State.NO_EFFECT:
+        return "Accepted without effect by embedded models, and then named in `x-narthex-ignored`."
+    if isinstance(rule, Limited):
+        refused = "Depends on the model: embedded models refuse some values with 400 `unsupported_value`"
+        return f"{refused}; limits: {rule.limits}."
+    return "Depends on the model: embedded models refuse it with 400 `unsupported_parameter`."
