@@ -16,23 +16,20 @@ import msgspec
 import numpy as np
 
 from narthex.core.documents import Chunk, Found, Hit, Left, Query, Scores
+from narthex.retrieval.derived import Derived, members
 from narthex.retrieval.fusion import fused
-from narthex.retrieval.keywords import affordable, counted, matched, rarest
+from narthex.retrieval.keywords import Word
 from narthex.storage.sqlite.fetching import fetched
-from narthex.storage.sqlite.words import Words, words_of
-from narthex.vectors.tail import Floats, Ids, Tail
+from narthex.vectors.tail import Floats, Ids
 
 LEFT = 10
 
 Why = Literal["rank", "per_document"]
 
 _DEPTH = 50
-_BLOCK = 10_000
+_DEEPER = 8
+_DEEPEST = 3200
 
-_MEMBERS = (
-    "select c.id from chunk c where c.doc_id in (select id from document where key in (select value from json_each(?)))"
-)
-_NEWER = "select id, e from vec where id > ? order by id limit ?"
 _ROWS = """
 select c.id, d.key, c.ord, v.e from chunk c join document d on d.id = c.doc_id join vec v on v.id = c.id
 where c.id in (select value from json_each(?))
@@ -41,10 +38,12 @@ _TEXTS = "select id, start, stop, page, context, text from chunk where id in (se
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A query, made ready. `among`: the only chunks to search, ascending; None: all."""
+    """A query, made ready. `among`: the only chunks to search, ascending; None: all. `depth`: candidates of each
+    search.
+    """
 
     vector: Floats | None
-    words: tuple[tuple[str, int], ...]
+    words: tuple[Word, ...]
     among: Ids | None
     depth: int
 
@@ -59,20 +58,17 @@ class Ranked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Index:
-    """What one process knows about a collection besides its rows. For one thread at a time."""
+    """Of one collection. For one thread at a time."""
 
     def __init__(self, folder: Path, *, dim: int) -> None:
         self._folder = folder
         self._dim = dim
-        self._seen: object = None
-        self._base = 0
-        self._tail = Tail(dim)
-        self._words: tuple[apsw.Connection, Words] | None = None
+        self._derived: Derived | None = None
 
     @property
     def bytes(self) -> int:
         """Of memory that is this process's own."""
-        return self._tail.bytes
+        return self._derived.bytes if self._derived else 0
 
     def search(self, connection: apsw.Connection, query: Query) -> Found:
         """The best chunks, in the caller's read transaction.
@@ -81,91 +77,65 @@ class Index:
             ValueError: the query's vector has not the collection's length.
             apsw.Error: as the library says.
         """
-        self._refresh(connection)
-        asked = self._ask(connection, query)
-        if asked.among is not None and len(asked.among) == 0:
+        derived = self._derived
+        if derived is None or derived.connection is not connection:
+            derived = self._derived = Derived(connection, self._folder, dim=self._dim)
+        derived.refresh()
+        asked = self._ask(derived, query)
+        if asked.among is not None and not len(asked.among):
             return Found(hits=())
-        ranked, exhausted = self._ranked(connection, asked, weight=query.weight)
+        ranked, exhausted = _ranked(derived, asked, weight=query.weight)
         taken, left = _take(ranked, query)
-        while len(taken) < query.n and not exhausted:
-            # One document may have filled the candidates, or many of them are gone: look deeper.
-            asked = msgspec.structs.replace(asked, depth=asked.depth * 8)
-            ranked, exhausted = self._ranked(connection, asked, weight=query.weight)
+        while len(taken) < query.n and not exhausted and len(ranked) < _DEEPEST:
+            # One document has filled the candidates, or many of them are gone: look deeper.
+            asked = msgspec.structs.replace(asked, depth=asked.depth * _DEEPER)
+            ranked, exhausted = _ranked(derived, asked, weight=query.weight)
             taken, left = _take(ranked, query)
-        return Found(hits=_hits(connection, taken), left=left, words=tuple(word for word, _ in asked.words))
+        return Found(hits=_hits(connection, taken), left=left, words=tuple(word.text for word in asked.words))
 
-    def _refresh(self, connection: apsw.Connection) -> None:
-        [[version]] = fetched(connection, "pragma data_version")
-        if (connection, version) == self._seen:
-            return
-        self._grow(connection)
-        self._seen = (connection, version)
-
-    def _grow(self, connection: apsw.Connection) -> None:
-        after = int(self._tail.ids[-1]) if self._tail.rows else self._base
-        while rows := fetched(connection, _NEWER, after, _BLOCK):
-            self._tail.extend(*_columns(rows, self._dim))
-            after = rows[-1][0]
-
-    def _ask(self, connection: apsw.Connection, query: Query) -> Asked:
+    def _ask(self, derived: Derived, query: Query) -> Asked:
         vector = None
         if query.vector is not None:
             vector = np.frombuffer(query.vector, "<f4")
             if len(vector) != self._dim:
                 raise ValueError(f"a vector of {len(vector)} numbers, where {self._dim} are wanted")
-        words: tuple[tuple[str, int], ...] = ()
-        if query.text is not None:
-            words = rarest(self._words_of(connection)(query.text), counted(connection))
-        among = None
-        if query.documents is not None:
-            rows = fetched(connection, _MEMBERS, json.dumps(query.documents))
-            among = np.sort(np.array([id_ for (id_,) in rows], np.int64))
+        among = None if query.documents is None else members(derived.connection, query.documents)
+        words = () if query.text is None else derived.words(query.text)
         return Asked(vector=vector, words=words, among=among, depth=max(_DEPTH, 3 * query.n))
 
-    def _words_of(self, connection: apsw.Connection) -> Words:
-        if self._words is None or self._words[0] is not connection:
-            self._words = (connection, words_of(connection))
-        return self._words[1]
 
-    def _ranked(self, connection: apsw.Connection, asked: Asked, *, weight: float) -> tuple[list[Ranked], bool]:
-        by_meaning: Ids = np.empty(0, np.int64)
-        if asked.vector is not None:
-            by_meaning = self._tail.nearest(asked.vector, asked.depth, among=asked.among)
-        bm25 = matched(connection, affordable(asked.words), max(asked.depth, 1000), among=asked.among)
-        by_words = list(bm25)[: asked.depth]
-        exhausted = len(by_meaning) < asked.depth and len(by_words) < asked.depth
-        proposed = json.dumps(sorted({*by_meaning.tolist(), *by_words}))
-        rows: list[Any] = fetched(connection, _ROWS, proposed)
-        cosines = words = None
-        if asked.vector is not None:
-            cosines = np.nan_to_num(_matrix(rows, self._dim) @ asked.vector, nan=-1)
-        if asked.words or asked.vector is None:
-            words = np.array([bm25.get(id_, 0) for id_, *_ in rows], np.float32)
-        order = fused(cosines, words, weight=weight)
-        ranked = [
-            Ranked(
-                id=id_,
-                key=key,
-                index=index,
-                scores=Scores(
-                    vector=None if cosines is None else float(cosines[at]),
-                    bm25=bm25.get(id_),
-                    fused=float(order[at]),
-                ),
-            )
-            for at, (id_, key, index, _) in enumerate(rows)
-        ]
-        ranked.sort(key=lambda one: (-one.scores.fused, one.id))
-        return ranked, exhausted
+def _ranked(derived: Derived, asked: Asked, *, weight: float) -> tuple[list[Ranked], bool]:
+    near: Ids = np.empty(0, np.int64)
+    if asked.vector is not None:
+        near = derived.near(asked.vector, asked.depth, among=asked.among)
+    bm25 = derived.matching(asked.words, asked.depth, among=asked.among) if asked.words else {}
+    matching = sorted(bm25, key=bm25.__getitem__, reverse=True)[: asked.depth]
+    exhausted = len(near) < asked.depth and len(matching) < asked.depth
+    proposed = sorted({*near.tolist(), *matching})
+    if asked.words:
+        bm25 |= derived.scored(np.array(proposed, np.int64), asked.words)
+    rows = fetched(derived.connection, _ROWS, json.dumps(proposed))
+    cosines = None if asked.vector is None else _cosines(rows, asked.vector)
+    words = np.array([bm25.get(id_, 0) for id_, *_ in rows], np.float32) if asked.words or cosines is None else None
+    mixed = fused(cosines, words, weight=weight)
+    ranked = [
+        Ranked(
+            id=id_,
+            key=key,
+            index=index,
+            scores=Scores(
+                vector=None if cosines is None else float(cosines[at]), bm25=bm25.get(id_), fused=float(mixed[at])
+            ),
+        )
+        for at, (id_, key, index, _) in enumerate(rows)
+    ]
+    ranked.sort(key=lambda one: (-one.scores.fused, one.id))
+    return ranked, exhausted
 
 
-def _columns(rows: Sequence[Any], dim: int) -> tuple[Ids, Floats]:
-    ids = np.fromiter((id_ for id_, _ in rows), np.int64, len(rows))
-    return ids, np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(-1, dim)
-
-
-def _matrix(rows: Sequence[Any], dim: int) -> Floats:
-    return np.frombuffer(b"".join(row[-1] for row in rows), "<f4").reshape(-1, dim)
+def _cosines(rows: Sequence[Any], vector: Floats) -> Floats:
+    matrix = np.frombuffer(b"".join(row[-1] for row in rows), "<f4").reshape(-1, len(vector))
+    return np.nan_to_num(matrix @ vector, nan=-1)
 
 
 def _take(ranked: Sequence[Ranked], query: Query) -> tuple[list[Ranked], tuple[Left, ...]]:
@@ -184,7 +154,7 @@ def _take(ranked: Sequence[Ranked], query: Query) -> tuple[list[Ranked], tuple[L
 
 
 def _hits(connection: apsw.Connection, taken: Sequence[Ranked]) -> tuple[Hit, ...]:
-    rows: list[Any] = fetched(connection, _TEXTS, json.dumps([one.id for one in taken]))
+    rows = fetched(connection, _TEXTS, json.dumps([one.id for one in taken]))
     texts = {
         id_: Chunk(start=start, stop=stop, page=page, context=context, text=text)
         for id_, start, stop, page, context, text in rows

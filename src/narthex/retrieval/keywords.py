@@ -1,6 +1,6 @@
-"""Keyword search by FTS5: of rows that no code file has.
+"""Keyword search of rows that no code file has: FTS5 finds them, and they are scored as the code file's postings are.
 
-FTS5 scores every row that has any of the words, so what a search costs is the number of its words' postings. The
+FTS5 visits every row that has any of the words, so what a search costs is the number of its words' postings. The
 rarest words are taken until a budget is spent.
 """
 
@@ -8,17 +8,34 @@ import json
 from collections.abc import Callable, Sequence
 
 import apsw
+import msgspec
+import numpy as np
 
 from narthex.storage.sqlite.fetching import fetched
+from narthex.vectors.postings import K1, B, idf
 from narthex.vectors.tail import Ids
 
-BUDGET = 20_000
-"""Postings; each takes up to a microsecond."""
+BUDGET = 5000
+"""Postings; each takes some four microseconds."""
 MOST_WORDS = 64
 _FEWEST = 2
 
 Counts = Callable[[str], int]
 """In how many chunks a word is."""
+
+
+class Word(msgspec.Struct, frozen=True):
+    """A word of a question, in the index's form, and in how many chunks it is."""
+
+    text: str
+    count: int
+
+
+class Census(msgspec.Struct, frozen=True):
+    """How many chunks the words' counts are out of, and how many words a chunk has on average."""
+
+    chunks: int
+    average: float
 
 
 def counted(connection: apsw.Connection) -> Counts:
@@ -31,41 +48,75 @@ def counted(connection: apsw.Connection) -> Counts:
     return count
 
 
-def rarest(words: Sequence[str], count: Counts) -> tuple[tuple[str, int], ...]:
-    """The distinct words of a question that are in the index at all, rarest first, each with its count."""
-    there = [(word, n) for word in dict.fromkeys(words) if (n := count(word))]
-    return tuple(sorted(there, key=lambda pair: pair[1])[:MOST_WORDS])
+def rarest(words: Sequence[str], count: Counts) -> tuple[Word, ...]:
+    """The distinct words of a question that are in the index at all, rarest first."""
+    there = [Word(word, n) for word in dict.fromkeys(words) if (n := count(word))]
+    return tuple(sorted(there, key=lambda word: word.count)[:MOST_WORDS])
 
 
-def affordable(words: Sequence[tuple[str, int]], *, budget: int = BUDGET) -> tuple[str, ...]:
-    """Of words with their counts, the first ones until the budget is spent; at least two."""
-    taken: list[str] = []
-    for word, n in words:
-        budget -= n
-        if budget < 0 and len(taken) >= _FEWEST:
+def affordable(words: Sequence[Word], *, budget: int = BUDGET, share: float = 1.0) -> tuple[Word, ...]:
+    """The first words until the budget is spent; at least two. `share`: of a word's chunks that are visited."""
+    taken: list[Word] = []
+    left = float(budget)
+    for word in words:
+        left -= word.count * share
+        if left < 0 and len(taken) >= _FEWEST:
             break
         taken.append(word)
     return tuple(taken)
 
 
-def matched(
-    connection: apsw.Connection, words: Sequence[str], n: int, *, after: int = 0, among: Ids | None = None
-) -> dict[int, float]:
-    """The BM25 scores, higher is better, of the `n` best chunks with any of the words.
+class Matches:
+    """Asks FTS5 on one connection, in one thread."""
 
-    `after`: of chunks with a higher id only; `among`: of these only.
-    """
-    if not words:
-        return {}
-    narrowed = ""
-    values: list[object] = [" OR ".join(f'"{word}"' for word in words), after]
-    if among is not None:
-        narrowed = "and rowid in (select value from json_each(?))"
-        values.append(json.dumps(among.tolist()))
-    rows = fetched(
-        connection,
-        f"select rowid, -rank from fts where fts match ? and rowid > ? {narrowed} order by rank limit ?",  # noqa: S608
-        *values,
-        n,
-    )
-    return dict(rows)
+    def __init__(self, connection: apsw.Connection) -> None:
+        self.connection = connection
+        self._worth: list[float] = []
+        self._average = 1.0
+        self._counted = Census(0, 1.0)
+        connection.register_fts5_function("worth", self._score)
+        connection.register_fts5_function("census", self._count)
+
+    def best(
+        self, words: Sequence[Word], n: int, *, census: Census, after: int = 0, among: Ids | None = None
+    ) -> dict[int, float]:
+        """The BM25 scores of the `n` best chunks with any of the words, best first.
+
+        `after`: of chunks with a higher id only; `among`: of these only.
+        """
+        if not words:
+            return {}
+        counts = np.array([word.count for word in words], np.float32)
+        self._worth = ((K1 + 1) * idf(max(census.chunks, int(counts.max())), counts)).tolist()
+        self._average = max(census.average, 1)
+        narrowed = ""
+        values: list[object] = [" OR ".join(f'"{word.text}"' for word in words), after]
+        if among is not None:
+            narrowed = "and rowid in (select value from json_each(?))"
+            values.append(json.dumps(among.tolist()))
+        rows = fetched(
+            self.connection,
+            "select rowid, worth(fts) as score from fts where fts match ? and rowid > ? "  # noqa: S608
+            f"{narrowed} order by score desc limit ?",
+            *values,
+            n,
+        )
+        return dict(rows)
+
+    def census(self) -> Census:
+        """Of the whole index, as FTS5 keeps it."""
+        self._counted = Census(0, 1.0)
+        fetched(self.connection, "select census(fts) from fts limit 1")
+        return self._counted
+
+    def _count(self, api: apsw.FTS5ExtensionApi, *_: object) -> int:
+        self._counted = Census(api.row_count, api.column_total_size(0) / max(api.row_count, 1))
+        return 0
+
+    def _score(self, api: apsw.FTS5ExtensionApi, *_: object) -> float:
+        score = 0.0
+        damped = K1 * (1 - B + B * api.column_size(0) / self._average)
+        for phrase, worth in enumerate(self._worth):
+            if times := len(api.phrase_column_offsets(phrase, 0)):
+                score += worth * times / (times + damped)
+        return score
