@@ -3,7 +3,7 @@
 import typer
 
 from narthex import __version__
-from narthex.cli import backup, config, importing, keys, models
+from narthex.cli import backup, config, evaluate, importing, keys, models
 from narthex.cli.chat import chat
 from narthex.cli.reload import reload
 from narthex.cli.serve import serve
@@ -25,6 +25,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")
 app.add_typer(importing.app, name="import")
+app.add_typer(evaluate.app, name="eval")
 app.command()(backup.backup)
 app.command()(backup.restore)
 
