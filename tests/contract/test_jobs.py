@@ -211,6 +211,15 @@ async def test_a_collections_jobs_are_listed_newest_first(store):
     assert [job.id for job in await store.jobs.list("c1", only_open=True)] == [first.id]
 
 
+async def test_the_newest_open_job_on_a_document_is_found(store):
+    first, second = await store.add(), await store.add()
+    await store.add(subject="b")
+    assert (await store.jobs.open_on("c1", "a")).id == second.id
+    await store.jobs.cancel(second.id)
+    assert (await store.jobs.open_on("c1", "a")).id == first.id
+    assert await store.jobs.open_on("c2", "a") is None
+
+
 async def test_ended_jobs_are_forgotten_in_time_and_open_ones_never(store):
     ended, still_open = await store.add(), await store.add(subject="b")
     await store.jobs.cancel(ended.id)

@@ -18,6 +18,7 @@ from tests.raw_asgi import Caller
 
 from narthex.app import Worker, open_worker
 from narthex.core.documents import Chunk, Chunking, Collection, EmbeddingModel, NewDocument
+from narthex.core.jobs import NewJob
 from narthex.core.keys import EVERYTHING, SURFACES, Grants, NewKey
 from narthex.engine.models import manifest
 from narthex.engine.served import ServedModel
@@ -32,9 +33,11 @@ pytestmark = pytest.mark.anyio
 CHAT, EMBED, ADDED, PICTURES = "house/chat", "house/embed", "house-added", "house/pictures"
 NOWHERE = "http://127.0.0.1:1"
 NOW_MS = 1_000_000
-LET_IN = {200, 201, 204, 409, 502, 503}
+LET_IN = {200, 201, 202, 204, 409, 502, 503}
 COLLECTIONS, COLLECTION = "/api/collections", "/api/collections/{key}"
 DOCUMENTS, DOCUMENT, SEARCH = f"{COLLECTION}/documents", f"{COLLECTION}/documents/{{document}}", f"{COLLECTION}/search"
+FILES, JOBS, JOB = f"{COLLECTION}/files", f"{COLLECTION}/jobs", f"{COLLECTION}/jobs/{{job}}"
+FORM = b'--xx\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nHi.\r\n--xx--'
 NATIVE = "/api/"
 SHELF = "shelf"
 """A collection that is there, made with `EMBED`."""
@@ -71,6 +74,11 @@ ROUTES = {
     ("POST", DOCUMENT): Needs(surface="documents", collection=True, model=EMBED),
     ("PUT", DOCUMENT): Needs(surface="documents", collection=True, model=EMBED),
     ("POST", SEARCH): Needs(surface="documents", collection=True, model=EMBED),
+    ("POST", FILES): Needs(surface="documents", collection=True),
+    ("GET", JOBS): Needs(surface="documents", collection=True),
+    ("GET", JOB): Needs(surface="documents", collection=True),
+    ("GET", f"{JOB}/events"): Needs(surface="documents", collection=True),
+    ("DELETE", JOB): Needs(surface="documents", collection=True),
     ("DELETE", DOCUMENT): Needs(surface="documents", collection=True),
     ("DELETE", COLLECTION): Needs(surface="documents", collection=True),
     ("GET", "/healthz"): Needs(key=False),
@@ -120,14 +128,18 @@ DEAD = {"revoked": None, "expired": NOW_MS - 1, "expiring now": NOW_MS}
 class World:
     """The application, the secrets of all keys by their names, and the name of an image that is kept."""
 
-    def __init__(self, worker: Worker, secrets: dict[str, str], *, image: str) -> None:
+    def __init__(self, worker: Worker, secrets: dict[str, str], *, image: str, job: str) -> None:
         self.application = worker.application
+        self._job = job
         self.secrets = secrets
         self._image = image
 
     async def ask(self, method: str, path: str, *, key: str | None) -> Caller:
         headers = {"host": "localhost"} | ({} if key is None else {"authorization": f"Bearer {key}"})
         body = json.dumps(BODIES.get(path, {})).encode()
+        if path == FILES:
+            body, headers["content-type"] = FORM, "multipart/form-data; boundary=xx"
+        path = path.replace("{job}", self._job)
         path = path.replace("{model}", ADDED).replace("{name}", self._image).replace("{key}", SHELF)
         path = path.replace("{document}", "new" if method == "POST" else PAGE)
         caller = Caller(body, method=method, path=path, headers=headers)
@@ -146,7 +158,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         _, secret = await control.keys.create(new, within=Grants.everything())
         secrets[name] = secret.reveal()
     await control.keys.revoke("revoked")
-    await _shelved(control, tmp_path)
+    job = await _shelved(control, tmp_path)
     await control.aclose()
     file = tmp_path / "models" / ADDED / manifest.FILE_NAME
     file.parent.mkdir(parents=True)
@@ -171,11 +183,13 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     )
     async with open_worker(settings) as worker:
         image = ImageFiles(tmp_path / "images", clock=time.time).write(PNG)
-        yield World(worker, secrets, image=image)
+        yield World(worker, secrets, image=image, job=job)
 
 
-async def _shelved(control: ControlStore, data: Path) -> None:
-    [account_id] = {key.account_id for key in await control.keys.list()}
+async def _shelved(control: ControlStore, data: Path) -> str:
+    """A collection with a document and a job that is over; the job's id."""
+    key, *_ = await control.keys.list()
+    account_id = key.account_id
     model = EmbeddingModel(name=EMBED, dim=2)
     made = Collection(id="shelf-1", account_id=account_id, key=SHELF, model=model, created_ms=NOW_MS)
     collection = await control.collections.create(made)
@@ -184,6 +198,11 @@ async def _shelved(control: ControlStore, data: Path) -> None:
         new = NewDocument(key=PAGE, text="Here.", sha256=b"x" * 32, chunking=Chunking(size=10))
         await documents.put(new, [Chunk(start=0, stop=5, text="Here.")], [bytes(8)], tokens=1)
     await stores.aclose()
+    job = await control.jobs.add(
+        NewJob(kind="ingest", account_id=account_id, key_id=key.id, collection_id=made.id, collection_key=SHELF)
+    )
+    await control.jobs.cancel(job.id)
+    return job.id
 
 
 def _allowed(needs: Needs, grants: Grants) -> bool:

@@ -6,7 +6,6 @@ wake     Wake → Woken      there is something to do; or its settings are not t
 """
 
 import asyncio
-import hashlib
 import os
 import secrets
 import sys
@@ -52,7 +51,7 @@ class Background:
     """What the process does. Make it with `open_background`."""
 
     def __init__(self, settings: WorkerSettings, *, jobs: Jobs, runner: Runner, tidying: Tidying) -> None:
-        self._digest = settings_digest(settings)
+        self._digest = settings.digest
         self._socket = socket_of(Path(settings.run_dir))
         self._jobs = jobs
         self._runner = runner
@@ -135,12 +134,6 @@ async def _router(settings: WorkerSettings, supervisor: Supervisor, stack: Async
     routes |= named_routes(settings.names, deployments.find, local=routes, created=0)
     health = Health(clock=asyncio.get_running_loop().time)
     return Router(routes, total_s=settings.total_s, health=health)
-
-
-def settings_digest(settings: WorkerSettings) -> str:
-    """By which processes know whether they work by the same settings, whatever they are called."""
-    bare = msgspec.structs.replace(settings, name="", control_socket="")
-    return hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()
 
 
 def _now_ms() -> int:

@@ -4,11 +4,15 @@ from narthex.core.documents import Collections
 from narthex.core.keys import Clock
 from narthex.http.collections import CollectionsEndpoints
 from narthex.http.documents import DocumentsEndpoints
+from narthex.http.files import FilesEndpoint
+from narthex.http.jobs import JobsEndpoints
 from narthex.http.native import SURFACE
 from narthex.http.routes import Endpoint, Route
+from narthex.jobs.queue import JobQueue
 from narthex.retrieval.embedding_calls import EmbeddingCalls
 from narthex.retrieval.library import Library, Stores
 from narthex.routing.router import Router
+from narthex.storage.uploads import Uploads
 
 COLLECTION = "/api/collections/{key}"
 DOCUMENT = f"{COLLECTION}/documents/{{document}}"
@@ -36,6 +40,20 @@ def native_routes(library: Library, *, body_limit_bytes: int, lenient: bool) -> 
         _route(f"{COLLECTION}/documents", GET=documents.list),
         _route(DOCUMENT, GET=documents.retrieve, POST=documents.create, PUT=documents.put, DELETE=documents.delete),
         _route(f"{COLLECTION}/search", POST=documents.search),
+    ]
+
+
+def job_routes(
+    library: Library, stores: Stores, queue: JobQueue, uploads: Uploads, *, limit_bytes: int, lenient: bool
+) -> list[Route]:
+    """Those of files and of jobs."""
+    files = FilesEndpoint(library, stores, queue, uploads, limit_bytes=limit_bytes, lenient=lenient)
+    jobs = JobsEndpoints(library, queue)
+    return [
+        _route(f"{COLLECTION}/files", POST=files.create),
+        _route(f"{COLLECTION}/jobs", GET=jobs.list),
+        _route(f"{COLLECTION}/jobs/{{job}}", GET=jobs.retrieve, DELETE=jobs.cancel),
+        _route(f"{COLLECTION}/jobs/{{job}}/events", GET=jobs.events),
     ]
 
 

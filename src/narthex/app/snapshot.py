@@ -13,7 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from narthex import __version__
 from narthex.app.deployments import Deployments
-from narthex.app.native import library_of, native_routes
+from narthex.app.native import job_routes, library_of, native_routes
 from narthex.app.routes import table
 from narthex.app.shelf import Holdings, Shelf
 from narthex.app.supervisor import Supervisor
@@ -37,12 +37,15 @@ from narthex.http.routes import Endpoint, Routes
 from narthex.http.surface import ModelSurface
 from narthex.http.worker import WorkerSettings
 from narthex.ipc import logs
+from narthex.jobs.queue import JobQueue
+from narthex.jobs.waking import Waker
 from narthex.policy.auth import Authenticator
 from narthex.retrieval.opened import OpenCollections
 from narthex.routing.catalogue import cards, local_routes, named_routes
 from narthex.routing.health import Health
 from narthex.routing.router import Router
 from narthex.storage.sqlite.control import ControlStore
+from narthex.storage.uploads import Uploads
 
 
 class Common(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +53,8 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
 
     control: ControlStore
     collections: OpenCollections
+    uploads: Uploads
+    waker: Waker
     supervisor: Supervisor
     templates: Templates
     grammars: Grammars
@@ -118,6 +123,14 @@ class Snapshot:
             router, collections=common.control.collections, stores=common.collections, clock=common.now_ms
         )
         served += native_routes(library, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient)
+        served += job_routes(
+            library,
+            common.collections,
+            JobQueue(common.control.jobs, common.waker, settings=settings.digest),
+            common.uploads,
+            limit_bytes=settings.upload_limit_bytes,
+            lenient=settings.lenient,
+        )
         openapi.describe(served)
         application = Application(
             Routes(served),

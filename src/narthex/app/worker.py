@@ -19,10 +19,13 @@ from narthex.http.images import ImageFiles
 from narthex.http.metrics import Metrics
 from narthex.http.worker import WorkerSettings
 from narthex.ipc.tasks import TaskSet
+from narthex.jobs.waking import Waker
 from narthex.retrieval.opened import OpenCollections
 from narthex.routing.health import Health
 from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
 from narthex.storage.sqlite.control import open_control
+from narthex.storage.uploads import FOLDER as UPLOADS
+from narthex.storage.uploads import Uploads
 
 log = structlog.get_logger(__name__)
 
@@ -163,6 +166,10 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         stack.push_async_callback(collections.aclose)
         supervisor = Supervisor(run_dir)
         stack.push_async_callback(supervisor.aclose)
+        waker = Waker(run_dir, ensure=supervisor.ensure)
+        stack.push_async_callback(waker.aclose)
+        if await control.jobs.open_ids():  # that a server which ended has left
+            waker.wake(settings.digest)
         templates = SandboxTemplates(run_dir / "sandbox.sock", ensure=supervisor.ensure)
         stack.push_async_callback(templates.aclose)
         grammars = SandboxGrammars(run_dir / "compiler.sock", ensure=supervisor.ensure)
@@ -175,6 +182,8 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         common = Common(
             control=control,
             collections=collections,
+            uploads=Uploads(data_dir / UPLOADS),
+            waker=waker,
             supervisor=supervisor,
             templates=templates,
             grammars=grammars,

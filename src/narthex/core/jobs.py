@@ -89,6 +89,10 @@ class Jobs(Protocol):
         """A collection's jobs, newest first."""
         ...
 
+    async def open_on(self, collection_id: str, subject: str) -> Job | None:
+        """The newest open job on one subject of a collection."""
+        ...
+
     async def open_ids(self) -> frozenset[str]:
         """Of every open job."""
         ...

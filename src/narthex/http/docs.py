@@ -49,7 +49,8 @@ def _section(method: str, path: str, operation: Mapping[str, Any]) -> str:
 def _body(operation: Mapping[str, Any]) -> str:
     if "requestBody" not in operation:
         return ""
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    [content] = operation["requestBody"]["content"].values()
+    schema = content["schema"]
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code>{' (required)' if name in schema['required'] else ''}</td>"
         f"<td>{escape(' or '.join(dict.fromkeys(_kinds(field))))}</td>"

@@ -4,7 +4,6 @@ Lists, reading one and searching are extensions of ours. `?content=true` adds th
 """
 
 from typing import Any
-from urllib.parse import parse_qs
 
 from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Principal
@@ -17,12 +16,11 @@ from narthex.dialects.thyris_documents import (
     store_usage,
 )
 from narthex.http.exchange import Exchange
-from narthex.http.native import granted, json_body, tell_ignored, while_wanted
+from narthex.http.native import granted, json_body, query_value, tell_ignored, while_wanted
 from narthex.retrieval.library import Library, Question, Retrieved, Stored, TextDocument
 from narthex.wire.json import encode
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": True}
-_MOST_PARAMETERS = 100
 
 
 class DocumentsEndpoints:
@@ -96,14 +94,12 @@ def _keys(exchange: Exchange) -> tuple[str, str]:
 
 
 def _asks_for_content(exchange: Exchange) -> bool:
-    query = exchange.scope.get("query_string", b"").decode("latin-1")
-    try:
-        values = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS).get("content", ["false"])
-    except ValueError:
-        raise InvalidRequest(f"The query has more than {_MOST_PARAMETERS} parameters.") from None
-    if len(values) > 1 or values[0] not in _FLAGS:
+    value = query_value(exchange, "content")
+    if value is None:
+        return False
+    if value not in _FLAGS:
         raise InvalidRequest("Invalid 'content': expected 'true' or 'false'.", param="content")
-    return _FLAGS[values[0]]
+    return _FLAGS[value]
 
 
 def _stored(principal: Principal, stored: Stored) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from narthex.core.capabilities import EMBEDDINGS
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.dialects.sampling import NOT_BUILT
 from narthex.engine.local import capabilities as local
-from narthex.http import openapi_native
+from narthex.http import openapi_files, openapi_native
 from narthex.http.docs import CONTENT_SECURITY, page
 from narthex.http.exchange import NATIVE, Exchange
 from narthex.http.openapi_answers import INTEGER, SCHEMAS, STRING, Schema, reference
@@ -54,84 +54,88 @@ COMPLETIONS_BODY = body_schema(
 EMBEDDINGS_BODY = body_schema(openai_embeddings.FIELDS, openai_embeddings.REQUIRED, honoured=EMBEDDINGS)
 IMAGES_BODY = body_schema(openai_images.FORM.known, openai_images.REQUIRED, honoured=IMAGES)
 
-OPERATIONS: dict[tuple[str, str], Operation] = {
-    ("POST", "/v1/chat/completions"): Operation(
-        id="createChatCompletion",
-        summary="Answer a conversation.",
-        answer="ChatCompletion",
-        events="ChatCompletionChunk",
-        body=CHAT_BODY,
-        asks_model=True,
-        errors=MODEL_CALL,
-    ),
-    ("POST", "/v1/completions"): Operation(
-        id="createCompletion",
-        summary="Continue a text.",
-        answer="Completion",
-        events="CompletionChunk",
-        body=COMPLETIONS_BODY,
-        asks_model=True,
-        errors=MODEL_CALL,
-    ),
-    ("POST", "/v1/embeddings"): Operation(
-        id="createEmbedding",
-        summary="Turn texts into vectors.",
-        answer="EmbeddingList",
-        body=EMBEDDINGS_BODY,
-        asks_model=True,
-        errors=MODEL_CALL,
-    ),
-    ("POST", "/v1/images/generations"): Operation(
-        id="createImage",
-        summary="Make images.",
-        answer="ImageList",
-        events="ImageEvent",
-        named_events=(openai_images.STEP, openai_images.DONE),
-        body=IMAGES_BODY,
-        asks_model=True,
-        errors=(*MODEL_CALL, 507),
-    ),
-    ("GET", "/v1/images/files/{name}"): Operation(
-        id="getImageFile",
-        summary="An image that was answered as an address; for an hour, and for whoever knows its name.",
-        media="image/*",
-        errors=(404,),
-    ),
-    ("GET", "/v1/models"): Operation(
-        id="listModels", summary="The models that this key may use.", answer="ModelList", errors=(403,)
-    ),
-    ("GET", "/v1/models/{model}"): Operation(
-        id="retrieveModel", summary="One model.", answer="Model", errors=(403, 404)
-    ),
-    ("DELETE", "/v1/models/{model}"): Operation(
-        id="deleteModel",
-        summary="Delete a model that was added to this server. For admin keys.",
-        answer="ModelDeleted",
-        errors=(403, 404),
-    ),
-    ("GET", "/v1/capabilities"): Operation(
-        id="listCapabilities",
-        summary="What becomes of each request field, for every model that this key may use.",
-        answer="CapabilityList",
-        query={"model": "Only this model."},
-        errors=(403, 404),
-    ),
-    ("GET", "/healthz"): Operation(id="alive", summary="Whether this process lives.", answer="Alive"),
-    ("GET", "/readyz"): Operation(
-        id="ready", summary="Whether this server can serve.", answer="Readiness", unready="Readiness"
-    ),
-    ("POST", "/admin/reload"): Operation(
-        id="reload",
-        summary="Read the settings again and serve by them; where they are invalid, nothing changes.",
-        answer="Reload",
-        errors=(403,),
-    ),
-    ("GET", "/metrics"): Operation(
-        id="metrics", summary="Counters in Prometheus' text format.", media="text/plain", errors=(403,)
-    ),
-    ("GET", "/openapi.json"): Operation(id="openapi", summary="This document.", answer="Document"),
-    ("GET", "/docs"): Operation(id="docs", summary="This document as a page.", media="text/html"),
-} | openapi_native.OPERATIONS
+OPERATIONS: dict[tuple[str, str], Operation] = (
+    {
+        ("POST", "/v1/chat/completions"): Operation(
+            id="createChatCompletion",
+            summary="Answer a conversation.",
+            answer="ChatCompletion",
+            events="ChatCompletionChunk",
+            body=CHAT_BODY,
+            asks_model=True,
+            errors=MODEL_CALL,
+        ),
+        ("POST", "/v1/completions"): Operation(
+            id="createCompletion",
+            summary="Continue a text.",
+            answer="Completion",
+            events="CompletionChunk",
+            body=COMPLETIONS_BODY,
+            asks_model=True,
+            errors=MODEL_CALL,
+        ),
+        ("POST", "/v1/embeddings"): Operation(
+            id="createEmbedding",
+            summary="Turn texts into vectors.",
+            answer="EmbeddingList",
+            body=EMBEDDINGS_BODY,
+            asks_model=True,
+            errors=MODEL_CALL,
+        ),
+        ("POST", "/v1/images/generations"): Operation(
+            id="createImage",
+            summary="Make images.",
+            answer="ImageList",
+            events="ImageEvent",
+            named_events=(openai_images.STEP, openai_images.DONE),
+            body=IMAGES_BODY,
+            asks_model=True,
+            errors=(*MODEL_CALL, 507),
+        ),
+        ("GET", "/v1/images/files/{name}"): Operation(
+            id="getImageFile",
+            summary="An image that was answered as an address; for an hour, and for whoever knows its name.",
+            media="image/*",
+            errors=(404,),
+        ),
+        ("GET", "/v1/models"): Operation(
+            id="listModels", summary="The models that this key may use.", answer="ModelList", errors=(403,)
+        ),
+        ("GET", "/v1/models/{model}"): Operation(
+            id="retrieveModel", summary="One model.", answer="Model", errors=(403, 404)
+        ),
+        ("DELETE", "/v1/models/{model}"): Operation(
+            id="deleteModel",
+            summary="Delete a model that was added to this server. For admin keys.",
+            answer="ModelDeleted",
+            errors=(403, 404),
+        ),
+        ("GET", "/v1/capabilities"): Operation(
+            id="listCapabilities",
+            summary="What becomes of each request field, for every model that this key may use.",
+            answer="CapabilityList",
+            query={"model": "Only this model."},
+            errors=(403, 404),
+        ),
+        ("GET", "/healthz"): Operation(id="alive", summary="Whether this process lives.", answer="Alive"),
+        ("GET", "/readyz"): Operation(
+            id="ready", summary="Whether this server can serve.", answer="Readiness", unready="Readiness"
+        ),
+        ("POST", "/admin/reload"): Operation(
+            id="reload",
+            summary="Read the settings again and serve by them; where they are invalid, nothing changes.",
+            answer="Reload",
+            errors=(403,),
+        ),
+        ("GET", "/metrics"): Operation(
+            id="metrics", summary="Counters in Prometheus' text format.", media="text/plain", errors=(403,)
+        ),
+        ("GET", "/openapi.json"): Operation(id="openapi", summary="This document.", answer="Document"),
+        ("GET", "/docs"): Operation(id="docs", summary="This document as a page.", media="text/html"),
+    }
+    | openapi_native.OPERATIONS
+    | openapi_files.OPERATIONS
+)
 
 
 class OpenApi:
@@ -170,6 +174,7 @@ def document(version: str, routes: Iterable[Route]) -> dict[str, Any]:
         "components": {
             "schemas": SCHEMAS
             | openapi_native.SCHEMAS
+            | openapi_files.SCHEMAS
             | {"Document": {"type": "object", "required": ["openapi", "info", "paths"]}},
             "headers": _HEADERS,
             "securitySchemes": {
@@ -218,7 +223,7 @@ def _operation(route: Route, operation: Operation) -> Schema:
     if parameters := [*_path_parameters(route), *_query_parameters(operation)]:
         described["parameters"] = parameters
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": operation.body}}}
+        described["requestBody"] = {"required": True, "content": {operation.body_media: {"schema": operation.body}}}
     return described
 
 

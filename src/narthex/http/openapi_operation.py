@@ -24,6 +24,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     named_events: tuple[str, ...] = ()
     """The names of the events, where they have names; such a stream ends without a mark."""
     body: Schema | None = None
+    body_media: str = "application/json"
     asks_model: bool = False
     """The answer's head tells which deployment answered."""
     succeeds: tuple[int, ...] = (200,)

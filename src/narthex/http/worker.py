@@ -1,5 +1,7 @@
 """What a worker is told when it starts."""
 
+import hashlib
+
 import msgspec
 from typing_extensions import override
 
@@ -54,3 +56,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tls_cert: str | None = None
     tls_key: str | None = None
     log_format: LogFormat = "auto"
+
+    @property
+    def digest(self) -> str:
+        """By which processes know whether they work by the same settings, whatever they themselves are called."""
+        bare = msgspec.structs.replace(self, name="", control_socket="")
+        return hashlib.sha256(msgspec.json.encode(bare, order="deterministic")).hexdigest()

@@ -23,6 +23,10 @@ _OPEN_IN_COLLECTION = (
     f"select {_COLUMNS} from job "  # noqa: S608 - likewise
     "where collection_id = ? and state in ('queued', 'running') order by seq desc limit ?"
 )
+_OPEN_ON = (
+    f"select {_COLUMNS} from job "  # noqa: S608 - likewise
+    "where collection_id = ? and subject = ? and state in ('queued', 'running') order by seq desc limit 1"
+)
 _NEXT = """
 from job j where j.account_id = ?1 and {which} and not exists (
   select 1 from job e where e.collection_id = j.collection_id and e.seq < j.seq and e.state in ('queued', 'running')
@@ -77,6 +81,11 @@ class SqliteJobs:
         """See `Jobs`."""
         query = _OPEN_IN_COLLECTION if only_open else _IN_COLLECTION
         return tuple(await self._database.read(lambda connection: _jobs(connection, query, collection_id, limit)))
+
+    async def open_on(self, collection_id: str, subject: str) -> Job | None:
+        """See `Jobs`."""
+        found = await self._database.read(lambda connection: _jobs(connection, _OPEN_ON, collection_id, subject))
+        return found[0] if found else None
 
     async def open_ids(self) -> frozenset[str]:
         """See `Jobs`."""
