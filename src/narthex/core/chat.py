@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from narthex.core.constrained import JsonFormat
+from narthex.core.grounding import Wanted
 from narthex.core.tools import Tools
 
 Role = Literal["system", "developer", "user", "assistant", "tool", "function"]
@@ -125,5 +126,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Every field that the caller set (null counts as unset), parsed; `capabilities` decides by these names."""
     sent: Mapping[str, msgspec.Raw]
     """The same fields as the caller's own bytes."""
+    documents: Wanted | None = None
+    """What is to be looked up in documents before it is answered."""
     begun: str = ""
     """What there is of the answer already, from an attempt that broke off: this one has to go on right there."""

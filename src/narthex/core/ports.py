@@ -12,6 +12,7 @@ from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError
+from narthex.core.grounding import Grounded
 from narthex.core.images import ImagesRequest
 from narthex.core.keys import Principal
 from narthex.core.stream import Frame
@@ -29,13 +30,14 @@ class Call:
 
     `ignored` names the fields that had no effect. `deployment`, `fingerprint` and `attempts` (in their order, with the
     one under way) are set by the router, and so is `paced`: clocks run on single pieces of the answer, so it has to be
-    generated piece by piece even if the caller gets it whole.
+    generated piece by piece even if the caller gets it whole. `grounded`: what documents gave, where they were asked.
     """
 
     __slots__ = (
         "attempts",
         "deployment",
         "fingerprint",
+        "grounded",
         "id",
         "ignored",
         "paced",
@@ -64,6 +66,7 @@ class Call:
         self.attempts: tuple[Attempt, ...] = ()
         self.deployment = ""
         self.fingerprint: str | None = None
+        self.grounded: Grounded | None = None
 
     def asking(self, request: Request) -> "Call":
         """The same call for something else, with an account of its own."""

@@ -14,6 +14,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     `images` (another, which makes images).
     `heeds`: the request fields that some models honour and this one does; None: unknown until its server is asked.
     `child` is its name with the supervisor; `path` its file or folder; `slots` the queue's width for a `url`.
+    `window`: tokens of one request, or of one text to embed; `dim`: length of its vectors; 0: unknown.
     """
 
     name: str
@@ -27,6 +28,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     slots: int = 16
     window: int = 0
+    dim: int = 0
     heeds: frozenset[str] | None = None
     created: int = 0
     owned_by: str = "narthex"

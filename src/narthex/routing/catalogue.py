@@ -63,7 +63,13 @@ def cards(routes: Mapping[str, Route]) -> dict[str, ModelCard]:
 
 def _card(model: ServedModel) -> ModelCard:
     return ModelCard(
-        id=model.name, created=model.created, owned_by=model.owned_by, kind=model.kind, removable=model.removable
+        id=model.name,
+        created=model.created,
+        owned_by=model.owned_by,
+        kind=model.kind,
+        removable=model.removable,
+        window=model.window,
+        dim=model.dim,
     )
 
 

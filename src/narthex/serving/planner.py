@@ -22,6 +22,7 @@ from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.jobs.waking import NAME as BACKGROUND
 from narthex.providers.presets import PRESETS
+from narthex.retrieval import sentence_bert
 from narthex.retrieval.embed import EmbedderSettings
 from narthex.routing.route import Named, Rules
 from narthex.sandbox.protocol import COMPILER, SandboxSettings
@@ -171,8 +172,17 @@ class Planner:
             EmbedderSettings(name=name, model_dir=str(folder), socket=str(socket), threads=threads),
             start="always" if name == self._settings.embedder.default else "on_demand",
         )
+        shape = _shape(folder)
         return ServedModel(
-            name=name, kind="embedding", runs="embedder", child=child, socket=str(socket), path=str(folder), **common
+            name=name,
+            kind="embedding",
+            runs="embedder",
+            child=child,
+            socket=str(socket),
+            path=str(folder),
+            window=shape.max_tokens if shape else 0,
+            dim=shape.hidden if shape else 0,
+            **common,
         )
 
     def _engine(self, name: str, file: Path, row: LocalModel, **common: Any) -> ServedModel:
@@ -343,6 +353,13 @@ def _remote(row: Provider) -> RemoteProvider:
 def _heeds(header: gguf.GgufFile) -> frozenset[str]:
     fills_in = fill_in_of(header.metadata) is not None
     return heeded(header.chat_template or "") | ({"suffix"} if fills_in else set())
+
+
+def _shape(folder: Path) -> sentence_bert.SentenceBert | None:
+    try:
+        return sentence_bert.read(folder)
+    except ModelLoadFailed:
+        return None
 
 
 def _header(file: Path) -> gguf.GgufFile | None:

@@ -1,0 +1,185 @@
+"""`/api/chat`: reading requests. Source: contract sections 3.2, 3.3, 9 and 11. The answers are in `thyris_answer`.
+
+`stream`, `explain`, `token_budget` and `documents` are extensions of ours.
+"""
+
+import binascii
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET
+
+from narthex.core.chat import ChatRequest, ImagePart, Message, Sampling, TextPart
+from narthex.core.errors import UnsupportedParameter
+from narthex.core.grounding import CONTEXT, RAG_PROMPT, SYSTEM_PROMPT, USER_INPUT, Wanted
+from narthex.core.ports import Call, Decoded, Surface
+from narthex.core.stream import Frame
+from narthex.dialects.body import Form
+from narthex.dialects.fields import BOOLEAN, JSON, STRING, Field, array, integer, invalid, number, string
+from narthex.dialects.thyris_answer import NativeStream, encode_answer
+from narthex.dialects.thyris_documents import DEFAULT_CHUNKS_FOUND, KEYS, MAX_CHUNKS_FOUND
+from narthex.wire import json
+
+MAX_HISTORY = 10
+_PAIR = array(STRING)
+IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+_DATA_URL = re.compile(rf"data:({'|'.join(IMAGE_TYPES)});base64,", re.IGNORECASE)
+
+
+def _pair(value: Any, path: str) -> tuple[str, str]:
+    said = _PAIR.parse(value, path)
+    if len(said) != 2:
+        raise invalid(path, f"expected a user's message and the assistant's, but got {len(said)} strings.")
+    return said[0], said[1]
+
+
+def _image(value: Any, path: str) -> str:
+    text: str = STRING.parse(value, path)
+    head = _DATA_URL.match(text)
+    if head is None:
+        kinds = ", ".join(IMAGE_TYPES)
+        raise invalid(path, f"expected a data URL, data:<type>;base64,<data>, of one of the types {kinds}.")
+    try:
+        data = binascii.a2b_base64(text[head.end() :].encode("ascii"), strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError):
+        raise invalid(path, "the data is not valid base64.") from None
+    if not data:
+        raise invalid(path, "there is no data in it.")
+    return text
+
+
+def _rag_prompt(value: Any, path: str) -> str:
+    text: str = STRING.parse(value, path)
+    for placeholder in (CONTEXT, USER_INPUT):
+        if placeholder not in text:
+            raise invalid(path, f"the placeholder '{placeholder}' is missing.")
+    return text
+
+
+FIELDS: dict[str, Field] = {
+    "model": string(shortest=1),
+    "input": string(shortest=1),
+    "chat_history": array(
+        Field(_pair, _PAIR.schema | {"minItems": 2, "maxItems": 2}),
+        0,
+        MAX_HISTORY,
+    ),
+    "use_documents_from": string(shortest=1),
+    "n_documents": integer(1, MAX_CHUNKS_FOUND),
+    "image": Field(_image, {"type": "string", "pattern": "^data:image/[a-z]+;base64,"}),
+    "system_prompt": STRING,
+    "rag_prompt": Field(_rag_prompt, {"type": "string"}),
+    "frequency_penalty": number(-2, 2),
+    "presence_penalty": number(-2, 2),
+    "temperature": number(0, 2),
+    "top_p": number(0, 1),
+    "stream": BOOLEAN,
+    "explain": BOOLEAN,
+    "token_budget": integer(1),
+    "documents": KEYS,
+    "memory_strategy": JSON,
+}
+REQUIRED = ("model", "input")
+FORM = Form("chat", FIELDS, REQUIRED)
+
+_ONLY_WITH_DOCUMENTS = ("n_documents", "explain", "token_budget")
+"""Without documents these have nothing to work on: they are named as ignored."""
+_SAMPLING = ("frequency_penalty", "presence_penalty", "temperature", "top_p")
+
+
+class NativeChatDialect:
+    """The native chat surface."""
+
+    surface: Surface = "chat"
+
+    def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
+        """Read and check a request; see `Dialect.decode`. No profile narrows this API."""
+        read = FORM.read(body, profile="openai", strict=strict)
+        fields = read.fields
+        _check(fields)
+        messages = tuple(_messages(fields))
+        request = with_messages(
+            ChatRequest(
+                model=fields["model"],
+                messages=messages,
+                sampling=Sampling(**{name: fields.get(name, UNSET) for name in _SAMPLING}),
+                stream=fields.get("stream", False),
+                documents=_wanted(fields),
+                fields={name: fields[name] for name in ("model", *_SAMPLING, "stream") if name in fields},
+                sent={name: read.sent[name] for name in ("model", *_SAMPLING, "stream") if name in read.sent},
+            ),
+            messages,
+        )
+        idle = () if request.documents is not None else tuple(name for name in _ONLY_WITH_DOCUMENTS if name in fields)
+        return Decoded(request, read.ignored + idle)
+
+    def encoder(self, call: Call, *, created: int) -> NativeStream:
+        """Write the answer as events."""
+        return NativeStream(call, created=created)
+
+    def encode_answer(self, call: Call, frames: Sequence[Frame], *, created: int) -> bytes:
+        """Write the answer whole."""
+        return encode_answer(call, frames, created=created)
+
+
+def with_messages(request: ChatRequest, messages: tuple[Message, ...]) -> ChatRequest:
+    """The same request with other messages, also for servers that are sent what the caller wrote."""
+    written = msgspec.Raw(json.encode([_written(message) for message in messages]))
+    return msgspec.structs.replace(
+        request,
+        messages=messages,
+        fields={**request.fields, "messages": messages},
+        sent={**request.sent, "messages": written},
+    )
+
+
+def _check(fields: Mapping[str, Any]) -> None:
+    """Refuse what is not built, and combinations that mean nothing."""
+    if "memory_strategy" in fields:
+        raise UnsupportedParameter("'memory_strategy' is not supported yet.", param="memory_strategy")
+    if "use_documents_from" in fields:
+        return
+    for name in ("rag_prompt", "documents"):
+        if name in fields:
+            raise invalid(name, "it is only allowed with 'use_documents_from'.")
+
+
+def _messages(fields: Mapping[str, Any]) -> list[Message]:
+    """System prompt, history, input: the same beginning in every turn, so that an engine can keep it."""
+    messages = []
+    if prompt := fields.get("system_prompt", SYSTEM_PROMPT):
+        messages.append(Message(role="system", content=prompt))
+    for asked, answered in fields.get("chat_history", ()):
+        messages += [Message(role="user", content=asked), Message(role="assistant", content=answered)]
+    image = fields.get("image")
+    text = fields["input"]
+    content = text if image is None else (TextPart(text), ImagePart(image))
+    return [*messages, Message(role="user", content=content)]
+
+
+def _wanted(fields: Mapping[str, Any]) -> Wanted | None:
+    if "use_documents_from" not in fields:
+        return None
+    return Wanted(
+        collection=fields["use_documents_from"],
+        question=fields["input"],
+        prompt=fields.get("rag_prompt", RAG_PROMPT),
+        n=fields.get("n_documents", DEFAULT_CHUNKS_FOUND),
+        documents=fields.get("documents"),
+        token_budget=fields.get("token_budget"),
+        explain=fields.get("explain", False),
+    )
+
+
+def _written(message: Message) -> dict[str, Any]:
+    if not isinstance(message.content, tuple):
+        return {"role": message.role, "content": message.content}
+    parts: list[dict[str, Any]] = []
+    for part in message.content:
+        if isinstance(part, TextPart):
+            parts.append({"type": "text", "text": part.text})
+        elif isinstance(part, ImagePart):
+            parts.append({"type": "image_url", "image_url": {"url": part.url}})
+    return {"role": message.role, "content": parts}
