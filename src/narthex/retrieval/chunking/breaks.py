@@ -31,21 +31,18 @@ def _last(pattern: re.Pattern[str]) -> Callable[[str, int, int], int | None]:
     return find
 
 
-_BLOCKS = (_last(_PARAGRAPH), _last(_LINE))
-_RUNS = (_last(_SENTENCE), _last(_WORD), _last(_SIGN))
+_PROSE = tuple(map(_last, (_PARAGRAPH, _SENTENCE, _LINE, _WORD, _SIGN)))
+_LINES = tuple(map(_last, (_PARAGRAPH, _LINE, _SENTENCE, _WORD, _SIGN)))
 
 
-def between_blocks(text: str, least: int, most: int) -> int | None:
-    """The last end of a paragraph after `least`, up to `most`; else of a line; else None."""
-    return next((at for find in _BLOCKS if (at := find(text, least, most)) is not None), None)
-
-
-def within_block(text: str, least: int, most: int) -> int:
-    """The last end of a sentence after `least`, up to `most`; else of a word; else the last place between two
-    characters.
+def best(text: str, least: int, most: int, *, lined: bool = False) -> int:
+    """The last of the best places after `least`, up to `most`: the end of a paragraph, sentence, line or word; else
+    between two characters. `lined`: lines come before sentences, as in programs.
     """
-    found = next((at for find in _RUNS if (at := find(text, least, most)) is not None), None)
-    return _between_characters(text, least, most) if found is None else found
+    for find in _LINES if lined else _PROSE:
+        if (at := find(text, least, most)) is not None:
+            return at
+    return _between_characters(text, least, most)
 
 
 def _between_characters(text: str, least: int, most: int) -> int:

@@ -47,7 +47,7 @@ def python(text: str) -> Outline:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return code(text)
     starts = _line_starts(text)
-    return Outline(headings=[_heading(text, starts, *found) for found in _definitions(tree.body, 1)])
+    return Outline(lined=True, headings=[_heading(text, starts, *found) for found in _definitions(tree.body, 1)])
 
 
 def code(text: str) -> Outline:
@@ -57,7 +57,7 @@ def code(text: str) -> Outline:
         level = min(1 + len(match["indent"].expandtabs(4)) // 2, _MAX_LEVEL)
         title = match["title"].strip().rstrip("{(,: \t")
         headings.append(Heading(start=_with_leading(text, match.start()), level=level, title=title))
-    return Outline(headings=_in_order(headings))
+    return Outline(lined=True, headings=_in_order(headings))
 
 
 def _definitions(body: Iterable[ast.stmt], level: int) -> Iterator[tuple[int, int, str]]:

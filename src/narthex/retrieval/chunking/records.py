@@ -17,12 +17,12 @@ def table(text: str) -> Outline:
     """Rows, some of them of several lines (in quotes); the first names the columns."""
     records = _rows(text)
     first = text[: records[1] if len(records) > 1 else len(text)].strip()
-    return Outline(records=records, columns=first[:MAX_COLUMNS_CHARS] if len(records) > 1 else "")
+    return Outline(lined=True, records=records, columns=first[:MAX_COLUMNS_CHARS] if len(records) > 1 else "")
 
 
 def lines(text: str) -> Outline:
     """A line, a record."""
-    return Outline(records=[match.start() for match in _LINE.finditer(text) if match.end() > match.start()])
+    return Outline(lined=True, records=[match.start() for match in _LINE.finditer(text) if match.end() > match.start()])
 
 
 def delimiter(text: str) -> str:

@@ -12,7 +12,7 @@ from operator import attrgetter
 import msgspec
 
 from narthex.core.documents import Chunk
-from narthex.retrieval.chunking.breaks import between_blocks, within_block
+from narthex.retrieval.chunking.breaks import best
 from narthex.retrieval.chunking.headings import Trail
 from narthex.retrieval.chunking.layout import Heading
 
@@ -28,12 +28,14 @@ class Outline(msgspec.Struct, frozen=True, kw_only=True):
 
     `records`: where things begin that should not be cut, as rows of a table; they come before paragraphs.
     `solid`: (start, stop) of what should stay in one piece, as a listing. `columns`: the context of every chunk.
+    `lined`: its lines mean more than its sentences.
     """
 
     headings: Sequence[Heading] = ()
     records: Sequence[int] = ()
     solid: Sequence[tuple[int, int]] = ()
     columns: str = ""
+    lined: bool = False
 
 
 def structure(text: str, size: int, outline: Outline) -> list[Chunk]:
@@ -82,8 +84,8 @@ class _Cutter:
         record = self._at_record(start, least, most)
         if record is not None:
             return record
-        block = self._between_blocks(least, most)
-        return within_block(self._text, least, most) if block is None else block
+        solid = self._before_solid(least, most)
+        return best(self._text, least, most, lined=self._outline.lined) if solid is None else solid
 
     def _at_heading(self, least: int, most: int) -> int | None:
         """The start of the highest heading here; the last of several."""
@@ -103,13 +105,11 @@ class _Cutter:
         ends = records[at + 1] if at + 1 < len(records) else self._stop
         return records[at] if records[at] >= least or ends - records[at] <= self._size else None
 
-    def _between_blocks(self, least: int, most: int) -> int | None:
-        """Before a solid piece that would be cut rather than within it, if that leaves enough."""
+    def _before_solid(self, least: int, most: int) -> int | None:
+        """Where a solid piece begins that would be cut otherwise, if that leaves enough before it."""
         solid = self._outline.solid
         at = bisect.bisect_right(solid, (most, 0)) - 1
-        if at >= 0 and (begins := solid[at][0]) >= least and solid[at][1] > most:
-            return begins
-        return between_blocks(self._text, least, most)
+        return solid[at][0] if at >= 0 and solid[at][0] >= least and solid[at][1] > most else None
 
 
 def _begin(text: str, start: int) -> int:

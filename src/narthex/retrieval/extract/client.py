@@ -25,7 +25,7 @@ Progress = Callable[[int, int], None]
 
 TIMEOUT_S = 900.0
 """For one file and those of other callers before it; a file itself has a tighter limit over there."""
-_PAUSES_S = (0.0, 0.02, 0.2)
+_PAUSES_S = (0.0, 0.02, 0.2, 1.0)
 """Before the process is asked for again. We may see that one has ended before the supervisor does."""
 _LOOK_EVERY_S = 0.25
 AT_ONCE_CHARS = 32 * 1024
@@ -82,8 +82,8 @@ class Extractor:
         """The chunks of a text that is there already, without holding the loop up.
 
         Raises:
-            InvalidRequest: there would be too many. For texts of more than 2 Mi characters and programs in Python, which
-                the extractor cuts: as `extract`.
+            InvalidRequest: there would be too many. For texts of more than 2 Mi characters and programs in Python: as
+                `extract`.
             EngineUnavailable: as `extract`, for these.
         """
         parsed = kind == "python" and chunking.mode == "structure"  # by a parser, which is no match for some texts
@@ -95,7 +95,7 @@ class Extractor:
         async with self._turn, self._file(data) as path, self._file(b"") as into:
             ask = Cut(job=uuid.uuid4().hex, path=str(path), into=str(into), chunking=chunking, kind=kind)
             await self._asked("cut", ask)
-            return list((await asyncio.to_thread(_read, into)).chunks)
+            return list((await asyncio.to_thread(_read, into, text)).chunks)
 
     async def aclose(self) -> None:
         """Close the connection."""
@@ -173,5 +173,7 @@ def _written(folder: Path, data: bytes) -> Path:
     return Path(name)
 
 
-def _read(path: Path) -> Extraction:
-    return unpacked(msgspec.msgpack.decode(path.read_bytes(), type=Packed))
+def _read(path: Path, text: str | None = None) -> Extraction:
+    """The answer; `text`: what was cut, which is not in it."""
+    answer = msgspec.msgpack.decode(path.read_bytes(), type=Packed)
+    return unpacked(answer if text is None else msgspec.structs.replace(answer, text=text))
