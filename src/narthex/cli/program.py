@@ -3,7 +3,7 @@
 import typer
 
 from narthex import __version__
-from narthex.cli import backup, config, evaluate, importing, keys, models
+from narthex.cli import backup, config, docs, evaluate, importing, keys, models
 from narthex.cli.chat import chat
 from narthex.cli.reload import reload
 from narthex.cli.serve import serve
@@ -21,6 +21,7 @@ app.command()(serve)
 app.command()(chat)
 app.command()(status)
 app.command()(reload)
+app.add_typer(docs.app, name="docs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(config.app, name="config")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import IO, Annotated, Any, Self
 from urllib.parse import quote
 
 import httpx2
@@ -72,6 +72,18 @@ class Server:
             raise self.unreachable(error) from None
         content = self.checked(response).content
         return msgspec.json.decode(content) if content else None
+
+    def send_form(self, path: str, fields: Mapping[str, str], *, file: tuple[str, IO[bytes], str]) -> Any:
+        """The decoded answer to a form with one file in it: its name, its content and its media type.
+
+        Raises:
+            ServerRefused: its answer is an error, or there is none.
+        """
+        try:
+            response = self.http.post(path, data=dict(fields), files={"file": file})
+        except httpx2.HTTPError as error:
+            raise self.unreachable(error) from None
+        return msgspec.json.decode(self.checked(response).content)
 
     def unreachable(self, error: httpx2.HTTPError) -> ServerRefused:
         """What to tell of a request that got no answer."""
