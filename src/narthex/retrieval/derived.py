@@ -16,6 +16,7 @@ from narthex.storage.sqlite.documents import count
 from narthex.storage.sqlite.fetching import fetched
 from narthex.storage.sqlite.words import words_of
 from narthex.vectors.layout import Damaged
+from narthex.vectors.postings import NOWHERE
 from narthex.vectors.segment import Segment, open_segment
 from narthex.vectors.tail import Floats, Ids, Tail, best
 
@@ -68,10 +69,7 @@ class Derived:
 
     def words(self, text: str) -> tuple[Word, ...]:
         """The words of a question that are in the collection, rarest first."""
-        vocabulary = counted(self.connection)
-        postings = self._segment.postings if self._segment else None
-        # A word that only newer chunks have is in few of them: its count is soon made.
-        return rarest(self._words(text), lambda word: (postings.count(word) if postings else 0) or vocabulary(word))
+        return rarest(self._words(text), self._look)
 
     def near(self, vector: Floats, n: int, *, among: Ids | None) -> Ids:
         """About the `n` chunks nearest to a vector, and those that may be; deleted ones, too."""
@@ -88,10 +86,8 @@ class Derived:
         scores: dict[int, float] = {}
         share = 1.0
         if self._segment is not None:
-            texts = [word.text for word in words]
             rows = None if among is None else self._segment.rows_of(among)
-            chosen = self._segment.postings.best(texts, n, among=rows)
-            told = self._segment.postings.scored(chosen, texts)
+            chosen, told = self._segment.postings.best([word.place for word in words], n, among=rows)
             scores.update(zip(self._segment.ids[chosen].tolist(), told.tolist(), strict=True))
             share = self._tail.rows / max(1, self._tail.rows + len(self._segment.ids))
         if self._tail.rows:
@@ -105,9 +101,14 @@ class Derived:
         if self._segment is None:
             return {}
         rows = self._segment.rows_of(ids)
-        told = self._segment.postings.scored(rows, [word.text for word in words])
+        told = self._segment.postings.scored(rows, [word.place for word in words])
         pairs = zip(self._segment.ids[rows].tolist(), told.tolist(), strict=True)
         return {id_: score for id_, score in pairs if score > 0}
+
+    def _look(self, word: str) -> Word:
+        start, stop = self._segment.postings.find(word) if self._segment else NOWHERE
+        # A word that only newer chunks have is in few of them: its count is soon made.
+        return Word(word, stop - start, (start, stop)) if start < stop else counted(self.connection, word)
 
     def _load(self) -> None:
         found = fetched(self.connection, "select file, max_chunk from segment order by gen desc limit 1")

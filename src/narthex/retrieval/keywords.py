@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from narthex.storage.sqlite.fetching import fetched
-from narthex.vectors.postings import K1, B, idf
+from narthex.vectors.postings import K1, NOWHERE, B, Place, idf
 from narthex.vectors.tail import Ids
 
 BUDGET = 5000
@@ -20,15 +20,16 @@ BUDGET = 5000
 MOST_WORDS = 64
 _FEWEST = 2
 
-Counts = Callable[[str], int]
-"""In how many chunks a word is."""
+Look = Callable[[str], "Word"]
+"""Looks a word up."""
 
 
 class Word(msgspec.Struct, frozen=True):
-    """A word of a question, in the index's form, and in how many chunks it is."""
+    """A word of a question, in the index's form, in how many chunks it is, and where the code file has it."""
 
     text: str
     count: int
+    place: Place = NOWHERE
 
 
 class Census(msgspec.Struct, frozen=True):
@@ -38,19 +39,15 @@ class Census(msgspec.Struct, frozen=True):
     average: float
 
 
-def counted(connection: apsw.Connection) -> Counts:
+def counted(connection: apsw.Connection, word: str) -> Word:
     """By the index's own vocabulary: exact, and takes time with the count."""
-
-    def count(word: str) -> int:
-        found = fetched(connection, "select doc from temp.vocabulary where term = ?", word)
-        return int(found[0][0]) if found else 0
-
-    return count
+    found = fetched(connection, "select doc from temp.vocabulary where term = ?", word)
+    return Word(word, found[0][0] if found else 0)
 
 
-def rarest(words: Sequence[str], count: Counts) -> tuple[Word, ...]:
+def rarest(words: Sequence[str], look: Look) -> tuple[Word, ...]:
     """The distinct words of a question that are in the index at all, rarest first."""
-    there = [Word(word, n) for word in dict.fromkeys(words) if (n := count(word))]
+    there = [word for text in dict.fromkeys(words) if (word := look(text)).count]
     return tuple(sorted(there, key=lambda word: word.count)[:MOST_WORDS])
 
 
