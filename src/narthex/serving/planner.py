@@ -24,6 +24,8 @@ from narthex.jobs.waking import NAME as BACKGROUND
 from narthex.providers.presets import PRESETS
 from narthex.retrieval import sentence_bert
 from narthex.retrieval.embed import EmbedderSettings
+from narthex.retrieval.extract.protocol import NAME as EXTRACTOR
+from narthex.retrieval.extract.protocol import ExtractorSettings
 from narthex.routing.route import Named, Rules
 from narthex.sandbox.protocol import COMPILER, SandboxSettings
 from narthex.sandbox.protocol import NAME as SANDBOX
@@ -67,6 +69,7 @@ class Planner:
         self._check_names(names, {model.name for model in models})
         for child, module in ((SANDBOX, "narthex.sandbox"), (COMPILER, "narthex.sandbox.compiler")):
             self._child(child, module, SandboxSettings(socket=str(self._run_dir / f"{child}.sock")), start="on_demand")
+        self._child(EXTRACTOR, "narthex.retrieval.extract.child", self._extractor(), start="on_demand")
         self._child(BACKGROUND, "narthex.app.background", self._worker(BACKGROUND, models, names), start="on_demand")
         for number in range(settings.workers):
             worker = self._worker(f"worker-{number}", models, names)
@@ -109,6 +112,16 @@ class Planner:
             tls_cert=str(http.tls.cert) if http.tls else None,
             tls_key=str(http.tls.key) if http.tls else None,
             log_format=self._settings.log.format,
+        )
+
+    def _extractor(self) -> ExtractorSettings:
+        files = self._settings.files
+        return ExtractorSettings(
+            socket=str(self._run_dir / f"{EXTRACTOR}.sock"),
+            log_format=self._settings.log.format,
+            time_limit_s=files.time_limit_s,
+            memory_limit_bytes=files.memory_limit_bytes,
+            max_characters=files.max_characters,
         )
 
     # --- models ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from narthex.settings.egress import Egress
 from narthex.settings.engine import Embedder, Engine
+from narthex.settings.files import Files
 from narthex.settings.part import Part
 from narthex.settings.providers import Provider
 from narthex.settings.public import PublicModel
@@ -70,4 +71,5 @@ class Settings(BaseSettings):
     providers: dict[str, Provider] = Field({}, description="Servers of models elsewhere, by name.")
     models: tuple[PublicModel, ...] = Field((), description="Names that callers ask for, besides the models' own.")
     egress: Egress = Field(Egress(), description="What is fetched for callers.")
+    files: Files = Field(Files(), description="Reading files.")
     log: Log = Field(Log(), description="Logging.")
