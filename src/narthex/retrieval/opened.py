@@ -79,6 +79,7 @@ class OpenCollections:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._opening: dict[str, asyncio.Lock] = {}
         self._closing = TaskSet()
+        self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     @contextlib.asynccontextmanager
@@ -143,10 +144,11 @@ class OpenCollections:
         """Close all. Nobody uses one any more."""
         self._closed = True
         for entry in self._entries.values():
-            await entry.documents.file.aclose()
+            self._close(entry)
         self._entries.clear()
-        await asyncio.to_thread(self._reading.shutdown)
+        await asyncio.gather(*self._ending)
         await self._closing.aclose()
+        await asyncio.to_thread(self._reading.shutdown)
 
     async def _entry(self, collection: Collection) -> _Entry:
         if self._closed:
@@ -177,7 +179,10 @@ class OpenCollections:
                 self._close(self._entries.pop(name))
 
     def _close(self, entry: _Entry) -> None:
-        self._closing.start(entry.documents.file.aclose())
+        entry.documents.file.shut()
+        task = self._closing.start(entry.documents.file.aclose())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
 
 def _name(collection_id: str, generation: int) -> str:

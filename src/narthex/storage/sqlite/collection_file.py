@@ -89,7 +89,7 @@ class CollectionFile:
         self._writer = Writer(self._path, "FULL")
         self._reading = reading
         self._reader: apsw.Connection | None = None
-        self._closed = False
+        self._closed = self._dropped = False
 
     async def write(self, change: Callable[[apsw.Connection], T]) -> T:
         """Run `change` in one transaction on the writer's thread; durable once this returns.
@@ -117,10 +117,15 @@ class CollectionFile:
         self._require_open()
         return await asyncio.get_running_loop().run_in_executor(self._reading, self._read, query)
 
+    def shut(self) -> None:
+        """From now on every call raises StorageError; `aclose` does the rest."""
+        self._closed = True
+
     async def aclose(self) -> None:
-        """Finish the queued writes and close; later calls raise StorageError."""
-        if not self._closed:
-            self._closed = True
+        """Finish the queued writes and close."""
+        self.shut()
+        if not self._dropped:
+            self._dropped = True
             # Both are under way before anything is awaited, so that a caller who is cancelled leaves nothing open.
             dropped = asyncio.get_running_loop().run_in_executor(self._reading, self._drop)
             await self._writer.aclose()
