@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -60,9 +60,9 @@ class Worker:
         """Requests under way, of all snapshots."""
         return sum(each.running for each in self._applications())
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request with the snapshot that is current as it begins. See the ASGI specification."""
-        await self._current(scope, receive, send)
+        return self._current(scope, receive, send)
 
     # --- reloads
 

@@ -13,11 +13,12 @@ from typing import Any
 import structlog
 
 from narthex.core.errors import AuthenticationFailed, Draining, InvalidRequest, NarthexError
-from narthex.http.asgi import CallerLeft, Receive, Scope, Send, header
+from narthex.http.asgi import CallerLeft, Receive, Scope, Send
 from narthex.http.exchange import RETRY_WHILE_DRAINING_S, Exchange
 from narthex.http.images import PATH as IMAGES
 from narthex.http.metrics import Metrics
 from narthex.http.routes import Route, Routes
+from narthex.ipc import logs
 from narthex.policy.auth import Authenticator, authorize_admin
 
 log = structlog.get_logger(__name__)
@@ -89,9 +90,10 @@ class Application:
             self._loop = asyncio.get_running_loop()  # kept: finding it takes a system call
         task = asyncio.current_task(self._loop)
         exchange = Exchange(scope, receive, send, request_id=f"req_{self._new_id()}", task=task)
-        structlog.contextvars.bind_contextvars(request_id=exchange.request_id)  # for this request's own task
+        logs.REQUEST_ID.set(exchange.request_id)  # for this request's own task
+        if not self._exchanges:
+            self._idle.clear()
         self._exchanges.add(exchange)
-        self._idle.clear()
         try:
             await self._answered(exchange)
         finally:
@@ -110,46 +112,46 @@ class Application:
             exchange.cut()
 
     async def _answered(self, exchange: Exchange) -> None:
-        profile = self._profile
         try:
-            route = await self._serve(exchange)
-            exchange.route = exchange.route or route.path
+            self._check_host(exchange)
+            scope = exchange.scope
+            found = self._routes.find(exchange.method, scope["path"], scope.get("raw_path"))
+            route, endpoint, exchange.parameters = found
+            exchange.route = route.path
+            if route.access != "open":
+                await self._admit(exchange, route)
+            await endpoint(exchange)
         except CallerLeft:
             exchange.facts["outcome"] = "caller left"
         except NarthexError as error:
-            if isinstance(error, AuthenticationFailed):
-                profile = getattr(error, "profile", None) or profile
             if error.status >= 500:
                 log.warning("request failed", request_id=exchange.request_id, exc_info=error)
-            await self._failed(exchange, error, profile=profile)
+            await self._failed(exchange, error)
         except Exception:  # the outermost layer: a fault of ours is a 500 and no dead socket
             log.exception("request failed", request_id=exchange.request_id)
-            await self._failed(exchange, NarthexError(), profile=profile)
+            await self._failed(exchange, NarthexError())
 
-    async def _failed(self, exchange: Exchange, error: NarthexError, *, profile: str) -> None:
-        if not exchange.begun:
-            await exchange.fail(error, profile=profile, close=isinstance(error, Draining))
+    async def _failed(self, exchange: Exchange, error: NarthexError) -> None:
+        if exchange.begun:
+            return
+        profile = self._profile
+        if isinstance(error, AuthenticationFailed):
+            profile = getattr(error, "profile", None) or profile
+        await exchange.fail(error, profile=profile, close=isinstance(error, Draining))
 
-    async def _serve(self, exchange: Exchange) -> Route:
-        self._check_host(exchange)
-        scope = exchange.scope
-        route, endpoint, exchange.parameters = self._routes.find(exchange.method, scope["path"], scope.get("raw_path"))
-        exchange.route = route.path
-        if self.draining and route.access != "open":
+    async def _admit(self, exchange: Exchange, route: Route) -> None:
+        if self.draining:
             raise Draining(retry_after_s=RETRY_WHILE_DRAINING_S)
-        if route.access != "open":
-            exchange.principal = await self._authenticator.authenticate(exchange.headers)
-            exchange.facts["key"] = exchange.principal.key.prefix
-        if route.access == "admin" and exchange.principal is not None:
-            authorize_admin(exchange.principal)
-        await endpoint(exchange)
-        return route
+        exchange.principal = principal = await self._authenticator.authenticate(exchange.headers)
+        exchange.facts["key"] = principal.key.prefix
+        if route.access == "admin":
+            authorize_admin(principal)
 
     def _check_host(self, exchange: Exchange) -> None:
         """Against DNS rebinding: a page of another site must not reach us under its own name (ARCHITECTURE D10)."""
         if self._hosts is None:
             return
-        sent = header(exchange.headers, b"host") or b"localhost"
+        sent = exchange.header(b"host") or b"localhost"
         if sent in self._answered_to:
             return
         host = sent.decode("latin-1").lower()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from narthex.core.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
 
@@ -17,6 +17,34 @@ OnLost = Callable[[Callable[[], None] | None], None]
 """Takes what is to be called when the caller's connection is lost, at once if it is lost already; None: nobody."""
 ON_LOST = "narthex.on_lost"
 """The extension of an ASGI scope that holds an `OnLost`, where our own server serves it."""
+DIRECT = "narthex.direct"
+"""The extension that holds a `Direct` there."""
+
+
+class Direct(Protocol):
+    """The caller's end of a request without messages: what `receive` and `send` do, at a fraction of the cost."""
+
+    def whole(self) -> bytes | None:
+        """The body, if all of it is here; None: it has to be received."""
+        ...
+
+    @property
+    def clogged(self) -> bool:
+        """Whether the caller reads too slowly: wait until it is `unclogged` before you write more."""
+        ...
+
+    async def unclogged(self) -> None:
+        """Wait until the caller has read."""
+        ...
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """The head of the answer; it leaves with the first of the body. Raises `RuntimeError` as `send` does."""
+        ...
+
+    def write(self, body: bytes, *, more: bool) -> None:
+        """More of the body. Raises `RuntimeError` as `send` does."""
+        ...
+
 
 _LONGEST_LENGTH = 18  # digits; Python refuses to read thousands of them
 JSON = (b"content-type", b"application/json")
@@ -55,6 +83,11 @@ def refuse_foreign_media(headers: Headers) -> None:
         raise UnsupportedMediaType(f"The character set '{charset[:40]}' is not accepted: send UTF-8.")
 
 
+def too_large(limit_bytes: int) -> RequestTooLarge:
+    """The error for a body beyond the limit."""
+    return RequestTooLarge(f"The request body is larger than {limit_bytes} bytes.")
+
+
 async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> bytes:
     """The whole body.
 
@@ -62,12 +95,11 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
         RequestTooLarge: it is, or says it is, longer than the limit.
         CallerLeft: the caller hung up in the middle.
     """
-    too_large = RequestTooLarge(f"The request body is larger than {limit_bytes} bytes.")
     length = header(headers, b"content-length")
     if length is not None and not length.isdigit():
         raise InvalidRequest("The Content-Length header is not a number.")
     if length is not None and (len(length) > _LONGEST_LENGTH or int(length) > limit_bytes):
-        raise too_large
+        raise too_large(limit_bytes)
     pieces, size = [], 0
     while True:
         message = await receive()
@@ -76,7 +108,7 @@ async def read_body(receive: Receive, headers: Headers, *, limit_bytes: int) -> 
         piece = message.get("body", b"")
         size += len(piece)
         if size > limit_bytes:
-            raise too_large
+            raise too_large(limit_bytes)
         pieces.append(piece)
         if not message.get("more_body"):
             return b"".join(pieces)

@@ -12,7 +12,20 @@ from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
 from narthex.dialects import thyris_errors
 from narthex.dialects.openai_errors import error_body
-from narthex.http.asgi import JSON, ON_LOST, CallerLeft, Headers, Message, OnLost, Receive, Scope, Send
+from narthex.http.asgi import (
+    DIRECT,
+    JSON,
+    ON_LOST,
+    CallerLeft,
+    Direct,
+    Headers,
+    OnLost,
+    Receive,
+    Scope,
+    Send,
+    read_body,
+    too_large,
+)
 
 RETRY_WHILE_DRAINING_S = 5
 NATIVE = "/api/"
@@ -25,6 +38,11 @@ class Exchange:
 
     `method` is in capitals; `headers` are as sent, with names in lower case.
     """
+
+    __slots__ = (
+        "_cuttable", "_direct", "_first", "_is_cut", "_send", "_task", "ended", "facts", "headers", "method", "on_lost",
+        "parameters", "principal", "receive", "request_id", "route", "scope", "started_s", "status", "told",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -51,8 +69,11 @@ class Exchange:
         """What the access log is to tell besides."""
         self.told: Callable[[], Headers] = list
         """Further lines of the answer's head, whichever answer it will be; asked for when it is sent."""
-        self.on_lost: OnLost | None = scope.get("extensions", _NONE).get(ON_LOST)
+        extensions = scope.get("extensions", _NONE)
+        self.on_lost: OnLost | None = extensions.get(ON_LOST)
         """Tells of the caller's leaving, where the server can."""
+        self._direct: Direct | None = extensions.get(DIRECT)
+        self._first: dict[bytes, bytes] | None = None
         self._send = send
         self._is_cut = False
         self._cuttable: _UntilCut | None = None
@@ -65,6 +86,28 @@ class Exchange:
             self._task = asyncio.current_task()
         assert self._task is not None  # noqa: S101 - an endpoint always runs in one
         return self._task
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of a name (lower case), or None."""
+        first = self._first
+        if first is None:
+            first = self._first = dict(reversed(self.headers))
+        return first.get(name)
+
+    async def body(self, *, limit_bytes: int) -> bytes:
+        """The whole body of the request.
+
+        Raises:
+            RequestTooLarge: it is, or says it is, longer than the limit.
+            CallerLeft: the caller hung up in the middle.
+            Draining: it was cut.
+        """
+        if self._direct is not None and (whole := self._direct.whole()) is not None:
+            if len(whole) > limit_bytes:
+                raise too_large(limit_bytes)
+            return whole
+        async with self.until_cut():
+            return await read_body(self.receive, self.headers, limit_bytes=limit_bytes)
 
     @property
     def begun(self) -> bool:
@@ -103,13 +146,22 @@ class Exchange:
             (b"openai-processing-ms", b"%d" % elapsed_ms),
             (b"openai-version", b"2020-10-01"),
         ]
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.told(), *own]})
+        headers = [*headers, *self.told(), *own]
+        if self._direct is not None:
+            self._direct.begin(status, headers)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def send(self, body: bytes, *, more: bool = True) -> None:
         """Send more of the body. Waits while the caller reads too slowly."""
-        message: Message = {"type": "http.response.body", "body": body, "more_body": more}
         self.ended = not more
-        await self._send(message)
+        direct = self._direct
+        if direct is None:
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+            return
+        if direct.clogged:
+            await direct.unclogged()
+        direct.write(body, more=more)
 
     async def reply(self, status: int, body: bytes, headers: Headers | None = None) -> None:
         """Send a whole answer."""

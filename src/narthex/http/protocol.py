@@ -1,19 +1,22 @@
 """uvicorn's HTTP protocol with what each request costs cut down: one write for an answer's head and the first of its
-body, and no task that only waits for the caller to leave.
+body, no task that only waits for the caller to leave, no timer and no event that is made for each request.
 
+An application is called as ASGI says. Ours reads the same request and writes its answer without messages (`Direct`).
 All that belongs to connections stays uvicorn's: parsing, keep-alive, pipelining, flow control, shutdown.
 """
 
 import asyncio
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote
 
 import httptools
 from typing_extensions import override
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from narthex.http.asgi import ON_LOST, Headers, Message
+from narthex.http.asgi import DIRECT, ON_LOST, Headers, Message
 
 _WITHOUT_BODY = frozenset((204, 304))
 _JOINED_BYTES = 64 * 1024
@@ -23,10 +26,74 @@ _JOINED_BYTES = 64 * 1024
 class Cycle(RequestResponseCycle):
     """One request and its answer, for an application that begins an answer only to send something of it at once."""
 
-    _head = b""
-    _lost: Callable[[], None] | None = None
+    disconnected = False
+    more_body = True
+    response_started = False
+    response_complete = False
+    chunked_encoding: bool | None = None
+    expected_content_length = 0
+    body: bytes | bytearray = b""  # type: ignore[assignment]
+    """What has come and was not taken."""
     before: "Cycle | None" = None
     """The request before this one on the same connection, if it was not answered when this one came."""
+    _head = b""
+    _news = False
+    _waiting: asyncio.Event | None = None
+    _lost: Callable[[], None] | None = None
+
+    def __init__(self, connection: "Protocol", scope: dict[str, Any], *, keep_alive: bool) -> None:
+        self.scope = scope  # type: ignore[assignment]
+        self.transport = connection.transport
+        self.flow = connection.flow
+        self.logger = connection.logger
+        self.default_headers = connection.server_state.default_headers
+        self.on_response = connection.on_response_complete
+        self.waiting_for_100_continue = connection.expect_100_continue
+        self.keep_alive = keep_alive
+
+    # --- the request
+
+    def arrived(self, data: bytes) -> None:
+        """More of the body."""
+        if not self.body:
+            self.body = data
+        else:
+            if isinstance(self.body, bytes):
+                self.body = bytearray(self.body)
+            self.body += data
+        if len(self.body) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.tell()
+
+    def tell(self) -> None:
+        """Whoever waits in `receive` is to look again."""
+        self._news = True
+        if self._waiting is not None:
+            self._waiting.set()
+
+    def whole(self) -> bytes | None:
+        """See `Direct`."""
+        return None if self.more_body or self.disconnected or self.waiting_for_100_continue else self._taken()
+
+    def _taken(self) -> bytes:
+        body, self.body, self._news = self.body, b"", False
+        return bytes(body)
+
+    @override
+    async def receive(self) -> Message:  # type: ignore[override]
+        """See the ASGI specification."""
+        if self.waiting_for_100_continue and not self.transport.is_closing():
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.waiting_for_100_continue = False
+        if not self.disconnected and not self.response_complete:
+            self.flow.resume_reading()
+            if not self._news:
+                self._waiting = self._waiting or asyncio.Event()
+                self._waiting.clear()
+                await self._waiting.wait()
+        if self.disconnected or self.response_complete:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": self._taken(), "more_body": self.more_body}
 
     def on_lost(self, callback: Callable[[], None] | None) -> None:
         """See `OnLost`."""
@@ -43,9 +110,11 @@ class Cycle(RequestResponseCycle):
         if self.response_complete:
             return
         self.disconnected = True
-        self.message_event.set()
+        self.tell()
         if self._lost is not None:
             self._lost()
+
+    # --- the answer
 
     @override
     async def send(self, message: Message) -> None:  # type: ignore[override]
@@ -54,38 +123,55 @@ class Cycle(RequestResponseCycle):
         Raises:
             RuntimeError: out of order, a line end within a header, or a body of another length than was told.
         """
-        if self.flow.write_paused and not self.disconnected:
+        if self.clogged:
             await self.flow.drain()
+        if message["type"] == "http.response.start":
+            self.begin(message["status"], message["headers"])
+        else:
+            self.write(message["body"], more=message["more_body"])
+
+    @property
+    def clogged(self) -> bool:
+        """See `Direct`."""
+        return self.flow.write_paused and not self.disconnected
+
+    async def unclogged(self) -> None:
+        """See `Direct`."""
+        await self.flow.drain()
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """See `Direct`."""
         if self.disconnected:
             return
-        if message["type"] == "http.response.start" and not self.response_started:
-            self._begin(message["status"], message["headers"])
-        elif message["type"] == "http.response.body" and self.response_started and not self.response_complete:
-            self._send(message["body"], more=message["more_body"])
-        else:
-            raise RuntimeError(f"{message['type']} came out of order")
-
-    def _begin(self, status: int, headers: Headers) -> None:
+        if self.response_started:
+            raise RuntimeError("http.response.start came out of order")
         self.response_started = True
         self.waiting_for_100_continue = False
         lines = [STATUS_LINE[status]]
-        for name, value in (*self.default_headers, *headers):
-            lines.append(b"%b: %b\r\n" % (name, value))
-            if name == b"content-length":
-                self.chunked_encoding, self.expected_content_length = False, int(value)
-            elif name == b"connection":
-                self.keep_alive = False
-        if not self.keep_alive and not any(name == b"connection" for name, _ in headers):
+        lines += [b"%b: %b\r\n" % header for header in self.default_headers]
+        lines += [b"%b: %b\r\n" % header for header in headers]
+        named = dict(headers)
+        if (length := named.get(b"content-length")) is not None:
+            self.chunked_encoding, self.expected_content_length = False, int(length)
+        if b"connection" in named:
+            self.keep_alive = False
+        elif not self.keep_alive:
             lines.append(b"connection: close\r\n")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
             self.chunked_encoding = True
             lines.append(b"transfer-encoding: chunked\r\n")
-        head = b"".join((*lines, b"\r\n"))
-        if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+        lines.append(b"\r\n")
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
             raise RuntimeError("a header has a line end within")
         self._head = head
 
-    def _send(self, body: bytes, *, more: bool) -> None:
+    def write(self, body: bytes, *, more: bool) -> None:
+        """See `Direct`."""
+        if self.disconnected:
+            return
+        if not self.response_started or self.response_complete:
+            raise RuntimeError("http.response.body came out of order")
         if self.scope["method"] == "HEAD":
             body, self.expected_content_length = b"", 0
         elif self.chunked_encoding:
@@ -107,7 +193,7 @@ class Cycle(RequestResponseCycle):
         self.response_complete = True
         self.before = None
         self.scope.pop("extensions", None)  # or only the garbage collector could ever free this request
-        self.message_event.set()
+        self.tell()
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
@@ -119,38 +205,53 @@ def _chunk(body: bytes, *, more: bool) -> bytes:
     return b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n")
 
 
+@lru_cache(256)
+def _parsed(url: bytes) -> tuple[str, bytes, bytes]:
+    """Its path, decoded and as it is, and its query."""
+    found = httptools.parse_url(url)
+    path = found.path.decode("ascii")
+    return unquote(path) if "%" in path else path, found.path, found.query or b""
+
+
 class Protocol(HttpToolsProtocol):
     """One connection of a caller."""
 
     cycle: Cycle | None  # type: ignore[assignment]
+    _idle_since_s: float | None = None
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        self._idle_since_s = None
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            told = "Invalid HTTP request received."
+            self.logger.warning(told)
+            self.send_400_response(told)
+        except httptools.HttpParserUpgrade:
+            self._unsupported_upgrade_warning()
+
+    @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Note it; once all are here they are looked at."""
+        self.headers.append((name.lower(), value))
 
     @override
     def on_headers_complete(self) -> None:
         """Begin with the request: as uvicorn's own, for an application without a root path, web sockets and limits."""
-        version = self.parser.get_http_version()
-        url = httptools.parse_url(self.url)
-        path = url.path.decode("ascii")
+        parser = self.parser
+        version = parser.get_http_version()
         scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope["method"] = self.parser.get_method().decode("ascii")
+        scope["method"] = parser.get_method().decode("ascii")
         scope["http_version"] = version
-        scope["path"] = unquote(path) if "%" in path else path
-        scope["raw_path"] = url.path
-        scope["query_string"] = url.query or b""
+        scope["path"], scope["raw_path"], scope["query_string"] = _parsed(self.url)
+        for name, value in self.headers:
+            if name == b"expect":
+                self.expect_100_continue |= value.lower() == b"100-continue"
         before = self.cycle
-        self.cycle = cycle = Cycle(
-            scope=self.scope,
-            transport=self.transport,
-            flow=self.flow,
-            logger=self.logger,
-            access_logger=self.access_logger,
-            access_log=False,
-            default_headers=self.server_state.default_headers,
-            message_event=asyncio.Event(),
-            expect_100_continue=self.expect_100_continue,
-            keep_alive=version != "1.0" and self.parser.should_keep_alive(),
-            on_response=self.on_response_complete,
-        )
-        scope["extensions"] = {ON_LOST: cycle.on_lost}
+        self.cycle = cycle = Cycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive())
+        scope["extensions"] = {ON_LOST: cycle.on_lost, DIRECT: cycle}
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)
         else:
@@ -159,8 +260,57 @@ class Protocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
 
     @override
+    def on_body(self, body: bytes) -> None:
+        """Hand it to the request, unless that was answered already."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.arrived(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        """The request is here whole."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            cycle.more_body = False
+            cycle.tell()
+
+    @override
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or wait for one."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+            return
+        self._idle_since_s = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_again(self.timeout_keep_alive)
+
+    def _look_again(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(after_s, self.timeout_keep_alive_handler)
+
+    @override
+    def timeout_keep_alive_handler(self) -> None:
+        """Close, if nothing came for so long. One timer for many requests: it looks again where it rings too early."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since_s is None or self.transport.is_closing():
+            return
+        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if left_s > 0:
+            self._look_again(left_s)
+        else:
+            self.transport.close()
+
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell the running request, and those that wait behind it."""
-        super().connection_lost(exc)
+        self.connections.discard(self)
+        self.flow.resume_writing()
+        if exc is None:
+            self.transport.close()
+        self._unset_keepalive_if_required()
+        self.parser = None  # type: ignore[assignment]
         if self.cycle is not None:
             self.cycle.lost()

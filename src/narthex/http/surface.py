@@ -12,10 +12,10 @@ from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
 from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
 from narthex.core.stream import OutOfOrder, Usage
-from narthex.http.asgi import EVENTS, JSON, CallerLeft, Headers, ended_by_hangup, read_body, refuse_foreign_media
+from narthex.http.asgi import EVENTS, JSON, CallerLeft, Headers, ended_by_hangup, refuse_foreign_media
 from narthex.http.exchange import Exchange
 from narthex.ipc.tasks import TaskSet
-from narthex.policy.auth import authorize
+from narthex.policy.auth import authorize, authorize_model
 from narthex.wire import sse
 
 log = structlog.get_logger(__name__)
@@ -51,12 +51,11 @@ class ModelSurface:
         assert principal is not None  # noqa: S101 - the application authenticates before it calls us
         authorize(principal, surface=self._dialect.surface)
         refuse_foreign_media(exchange.headers)
-        async with exchange.until_cut():
-            body = await read_body(exchange.receive, exchange.headers, limit_bytes=self._body_limit_bytes)
+        body = await exchange.body(limit_bytes=self._body_limit_bytes)
         strict = principal.key.strict and not self._lenient
         decoded = self._dialect.decode(body, profile=principal.key.profile, strict=strict)
         del body
-        authorize(principal, surface=self._dialect.surface, model=decoded.request.model)
+        authorize_model(principal, decoded.request.model)
         call = Call(
             decoded.request,
             id=exchange.request_id.removeprefix("req_"),

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -13,6 +15,9 @@ import structlog
 _log = structlog.get_logger(__name__)
 
 LogFormat = Literal["auto", "json", "console"]
+
+REQUEST_ID: ContextVar[str] = ContextVar(f"{structlog.contextvars.STRUCTLOG_KEY_PREFIX}request_id")
+"""Of the request that a task answers; stands in each of its lines. As structlog's own, without its detours."""
 
 
 def configure(log_format: LogFormat = "auto", *, process: str) -> None:
@@ -43,6 +48,7 @@ class AccessLog:
         self._plain = _is_plain(log_format)
         self._fd = sys.stderr.fileno()
         self._process = process
+        self._second = (-1, "")
         self._held: list[bytes] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -51,22 +57,25 @@ class AccessLog:
         if not self._plain:
             _log.info("request", **line)
             return
-        line |= {"event": "request", "level": "info", "timestamp": _now(), "process": self._process}
+        line |= {"event": "request", "level": "info", "timestamp": self._now(), "process": self._process}
         if not self._held:
             if self._loop is None:
                 self._loop = asyncio.get_running_loop()
             self._loop.call_soon(self._flush)
         self._held.append(msgspec.json.encode(line, enc_hook=str))
 
+    def _now(self) -> str:
+        """As `datetime` writes it, which writes all of a second anew each time."""
+        second, rest_ns = divmod(time.time_ns(), 1_000_000_000)
+        if second != self._second[0]:
+            self._second = second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        return f"{self._second[1]}.{rest_ns // 1000:06}Z"
+
     def _flush(self) -> None:
         lines = b"\n".join((*self._held, b""))
         self._held.clear()
         with contextlib.suppress(OSError):
             os.write(self._fd, lines)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _is_plain(log_format: LogFormat) -> bool:

@@ -59,7 +59,17 @@ def authorize(principal: Principal, *, surface: str, model: str | None = None) -
     """
     if not principal.may_use(surface):
         raise PermissionDenied
-    if model is not None and not principal.may_use_model(model):
+    if model is not None:
+        authorize_model(principal, model)
+
+
+def authorize_model(principal: Principal, model: str) -> None:
+    """Return if the principal may use this model.
+
+    Raises:
+        ModelNotFound: it is not granted; it must read as for a model that doesn't exist.
+    """
+    if not principal.may_use_model(model):
         raise ModelNotFound.named(model)
 
 

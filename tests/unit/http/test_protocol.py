@@ -13,7 +13,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from narthex.http.asgi import JSON, ON_LOST, CallerLeft
+from narthex.http.asgi import DIRECT, JSON, ON_LOST, CallerLeft
 from narthex.http.exchange import Exchange
 from narthex.http.protocol import Protocol
 
@@ -234,14 +234,37 @@ REQUESTS: dict[str, list[bytes]] = {
 }
 
 
+def directly(app: App) -> App:
+    """The same, reading and writing without messages."""
+
+    async def direct(scope: Any, receive: Any, send: Any) -> Any:
+        line = scope["extensions"][DIRECT]
+
+        async def read() -> Any:
+            body = line.whole()
+            return await receive() if body is None else {"type": "http.request", "body": body, "more_body": False}
+
+        async def write(message: Any) -> None:
+            if line.clogged:
+                await line.unclogged()
+            if message["type"] == "http.response.start":
+                line.begin(message["status"], message["headers"])
+            else:
+                line.write(message["body"], more=message["more_body"])
+
+        return await app(scope, read, write)
+
+    return direct
+
+
 @pytest.mark.parametrize("request_", REQUESTS)
 @pytest.mark.parametrize("app", APPS)
 async def test_the_same_bytes_as_uvicorn_s(app: str, request_: str) -> None:
     found = []
-    for protocol in (HttpToolsProtocol, Protocol):
-        async with serving(APPS[app], protocol) as server:
+    for protocol, called in ((HttpToolsProtocol, APPS[app]), (Protocol, APPS[app]), (Protocol, directly(APPS[app]))):
+        async with serving(called, protocol) as server:
             found.append(await server.told(*REQUESTS[request_]))
-    assert found[1] == found[0]
+    assert found[1:] == [found[0], found[0]]
 
 
 # --- answers ---------------------------------------------------------------------------------------------------------
@@ -391,6 +414,70 @@ async def test_who_waits_to_be_told_to_go_on_is_told_once() -> None:
         assert told.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
     async with serving(closing) as server:
         assert b"100 Continue" not in await server.told(POST + b"expect: 100-continue\r\n\r\n")
+
+
+async def test_a_body_that_is_not_all_here_is_not_whole() -> None:
+    found: list[bytes | None] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        line = scope["extensions"][DIRECT]
+        found.append(line.whole())
+        await receive()
+        await until(lambda: line.more_body is False)
+        found.append(line.whole())
+        await send(start(200, sized(b"")))
+        await send(piece(b""))
+
+    async with serving(app) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(POST + b"connection: close\r\n\r\nhe")
+        await until(lambda: found)
+        writer.write(b"llo")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+    assert found == [None, b"llo"]
+
+
+# --- connections that rest -------------------------------------------------------------------------------------------
+
+
+async def test_a_connection_that_rests_too_long_is_closed() -> None:
+    async with serving(empty) as server:
+        server._config.timeout_keep_alive = 0.05  # type: ignore[assignment]
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        async with asyncio.timeout(DEADLINE_S):
+            for _ in range(3):
+                writer.write(GET)
+                await reader.readuntil(b"\r\n\r\n")
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_a_clock_that_rings_early_or_while_a_request_runs_closes_nothing() -> None:
+    goes_on = asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await goes_on.wait()
+        await empty(scope, receive, send)
+
+    async with serving(app) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(GET)
+        await until(lambda: server.state.tasks)
+        connection = server.made[0]
+        connection.timeout_keep_alive_handler()
+        assert connection.timeout_keep_alive_task is None
+        goes_on.set()
+        await reader.readuntil(b"\r\n\r\n")
+        first = connection.timeout_keep_alive_task
+        assert first is not None
+        connection.timeout_keep_alive_handler()
+        assert connection.timeout_keep_alive_task is not first
+        first.cancel()
+        writer.write(LAST)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        connection.timeout_keep_alive_handler()
+        writer.close()
 
 
 # --- flow ------------------------------------------------------------------------------------------------------------
