@@ -35,28 +35,40 @@ _PROSE = tuple(map(_last, (_PARAGRAPH, _SENTENCE, _LINE, _WORD, _SIGN)))
 _LINES = tuple(map(_last, (_PARAGRAPH, _LINE, _SENTENCE, _WORD, _SIGN)))
 
 
-def best(text: str, least: int, most: int, *, lined: bool = False) -> int:
+def best(text: str, start: int, *, least: int, most: int, lined: bool = False) -> int:
     """The last of the best places after `least`, up to `most`: the end of a paragraph, sentence, line or word; else
-    between two characters. `lined`: lines come before sentences, as in programs.
+    between two characters, of which one begins at `start`. `lined`: lines come before sentences, as in programs.
     """
     for find in _LINES if lined else _PROSE:
         if (at := find(text, least, most)) is not None:
             return at
-    return _between_characters(text, least, most)
+    return _between_characters(text, start, least, most)
 
 
-def _between_characters(text: str, least: int, most: int) -> int:
+def _between_characters(text: str, start: int, least: int, most: int) -> int:
     for at in range(most, max(least, most - _LONGEST_CHARACTER), -1):
-        if at == len(text) or not _goes_on(text, at):
+        if at == len(text) or not _goes_on(text, at, start):
             return at
     return most
 
 
-def _goes_on(text: str, at: int) -> bool:
+def _goes_on(text: str, at: int, start: int) -> bool:
     """Whether what is written at `at` belongs to the character before it."""
     after, before = text[at], text[at - 1]
     if _JOINER in {before, after} or (before == "\r" and after == "\n"):
         return True
-    if "\U0001f3fb" <= after <= "\U0001f3ff" or ("\U0001f1e6" <= after <= "\U0001f1ff" and before >= "\U0001f1e6"):
+    if "\U0001f3fb" <= after <= "\U0001f3ff" or unicodedata.category(after).startswith("M"):
         return True
-    return unicodedata.category(after).startswith("M")
+    return _is_regional(after) and _regional_before(text, at, start) % 2 == 1
+
+
+def _is_regional(char: str) -> bool:
+    """Whether it is half of a flag."""
+    return "\U0001f1e6" <= char <= "\U0001f1ff"
+
+
+def _regional_before(text: str, at: int, start: int) -> int:
+    count = 0
+    while count < at - start and _is_regional(text[at - 1 - count]):
+        count += 1
+    return count

@@ -85,7 +85,9 @@ class _Cutter:
         if record is not None:
             return record
         solid = self._before_solid(least, most)
-        return best(self._text, least, most, lined=self._outline.lined) if solid is None else solid
+        if solid is not None:
+            return solid
+        return best(self._text, start, least=least, most=most, lined=self._outline.lined)
 
     def _at_heading(self, least: int, most: int) -> int | None:
         """The start of the highest heading here; the last of several."""
