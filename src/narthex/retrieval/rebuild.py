@@ -145,8 +145,9 @@ def _switch(folder: Path, name: str, *, row: tuple[object, ...] | None) -> None:
         for path in folder.glob("seg-*"):
             if path.name != name:
                 path.unlink(missing_ok=True)
-        # Our long look at the file kept its log from being taken back.
-        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        # Our long look at the file kept its log from being taken back; whoever is at that already may go on.
+        with contextlib.suppress(apsw.BusyError):
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
     except apsw.Error as error:
         raise translate(error, connection) from error
     finally:

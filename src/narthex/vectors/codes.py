@@ -23,8 +23,10 @@ _BY_BITS = 500
 
 @lru_cache(4)
 def rotation(dim: int) -> Floats:
-    """An orthogonal matrix, the same on every machine and for ever: files were written with it."""
-    return np.linalg.qr(np.random.default_rng(_SEED).standard_normal((dim, dim)))[0].astype(np.float32)
+    """An orthogonal matrix, always the same: files were written with it."""
+    turned, upper = np.linalg.qr(np.random.default_rng(_SEED).standard_normal((dim, dim)))
+    rows: Floats = (turned * np.sign(np.diag(upper))).astype(np.float32)  # whatever signs the library likes
+    return rows
 
 
 class Quantised(msgspec.Struct, frozen=True, kw_only=True):

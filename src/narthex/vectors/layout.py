@@ -55,7 +55,7 @@ class ArraysFile:
     """A file being written; nobody sees it before `finish`. The caller removes what it left when something fails."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("xb+")
+        self._file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w+b")
         self._size = _HEAD
         self._places: dict[str, Any] = {}
         self._maps: list[np.memmap[Any, Any]] = []

@@ -71,11 +71,15 @@ class SegmentFile:
         self._making = path.with_suffix(".tmp")
         self._making.unlink(missing_ok=True)
         self._file = ArraysFile(self._making)
-        self._inverter = Inverter(path.parent)
-        self._ids = self._file.array("ids", "<i8", (rows,))
-        self._bits = self._file.array("bits", "u1", (rows, -(-dim // 8)))
-        self._codes = self._file.array("codes", "i1", (rows, dim))
-        self._scales = self._file.array("scales", "<f4", (rows,))
+        try:
+            self._ids = self._file.array("ids", "<i8", (rows,))
+            self._bits = self._file.array("bits", "u1", (rows, -(-dim // 8)))
+            self._codes = self._file.array("codes", "i1", (rows, dim))
+            self._scales = self._file.array("scales", "<f4", (rows,))
+            self._inverter = Inverter(path.parent)
+        except OSError:
+            self._drop()
+            raise
         self._filled = 0
 
     def __enter__(self) -> Self:
@@ -83,9 +87,7 @@ class SegmentFile:
 
     def __exit__(self, *_: object) -> None:
         self._inverter.close()
-        self._file.close()
-        with contextlib.suppress(OSError):
-            self._making.unlink(missing_ok=True)
+        self._drop()
 
     def add(self, ids: Ids, vectors: Floats, words: Sequence[Sequence[str]]) -> None:
         """The next rows, by ascending id."""
@@ -110,3 +112,8 @@ class SegmentFile:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+    def _drop(self) -> None:
+        self._file.close()
+        with contextlib.suppress(OSError):
+            self._making.unlink(missing_ok=True)
