@@ -26,6 +26,8 @@ from narthex.http.worker import WorkerSettings
 from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, run_until_stopped
 from narthex.ipc.server import Peer, Server
+from narthex.ipc.tasks import TaskSet
+from narthex.jobs.indexing import Indexing
 from narthex.jobs.ingesting import Ingesting, Site
 from narthex.jobs.runner import Runner
 from narthex.jobs.tidying import Tidying
@@ -34,6 +36,7 @@ from narthex.retrieval.embedding_calls import EmbeddingCalls
 from narthex.retrieval.extract.client import Extractor
 from narthex.retrieval.opened import FOLDER as COLLECTIONS
 from narthex.retrieval.opened import OpenCollections
+from narthex.retrieval.rebuild import needs_rebuild
 from narthex.routing.catalogue import local_routes, named_routes
 from narthex.routing.health import Health
 from narthex.routing.router import Router
@@ -50,10 +53,14 @@ IDLE_S = 60.0
 class Background:
     """What the process does. Make it with `open_background`."""
 
-    def __init__(self, settings: WorkerSettings, *, jobs: Jobs, runner: Runner, tidying: Tidying) -> None:
+    def __init__(
+        self, settings: WorkerSettings, *, jobs: Jobs, site: Site, runner: Runner, tidying: Tidying, indexing: Indexing
+    ) -> None:
         self._digest = settings.digest
         self._socket = socket_of(Path(settings.run_dir))
         self._jobs = jobs
+        self._site = site
+        self._indexing = indexing
         self._runner = runner
         self._tidying = tidying
         self._stop = asyncio.Event()
@@ -61,7 +68,9 @@ class Background:
     async def run(self, stop: asyncio.Event, lifeline: Lifeline) -> None:
         """Work until told to stop, or until nothing is left to do."""
         self._stop = stop
-        tidying = asyncio.ensure_future(self._tidying.run(stop))
+        beside = TaskSet()
+        beside.start(self._indexing.run())
+        beside.start(self._tidying.run(stop))
         try:
             while not stop.is_set():
                 server = Server(self._socket, {"wake": self._wake})
@@ -70,11 +79,10 @@ class Background:
                 await self._runner.run(stop, idle_s=IDLE_S)
                 # From here on nobody is heard any more: what was queued before is seen now, or by a successor.
                 await server.aclose()
-                if not await self._jobs.open_ids():
+                if not self._indexing.busy and not await self._jobs.open_ids():
                     break
         finally:
-            tidying.cancel()
-            await asyncio.wait({tidying})
+            await beside.aclose()
 
     async def _wake(self, _: Peer, payload: msgspec.Raw) -> Woken:
         wake = msgspec.msgpack.decode(payload, type=Wake)
@@ -82,6 +90,8 @@ class Background:
             log.info("ending, for the settings have changed")
             self._stop.set()
             return Woken(outdated=True)
+        if wake.collection_id and (found := await self._site.collections.by_id(wake.collection_id)) is not None:
+            self._indexing.look_at(found)
         self._runner.wake()
         return Woken()
 
@@ -105,6 +115,7 @@ async def open_background(settings: WorkerSettings) -> AsyncIterator[Background]
         router = await _router(settings, supervisor, stack)
         extractor = Extractor(run_dir / "extractor.sock", ensure=supervisor.ensure)
         stack.push_async_callback(extractor.aclose)
+        indexing = Indexing(stores.path, needs=needs_rebuild)
         site = Site(
             keys=control.keys,
             collections=control.collections,
@@ -112,12 +123,15 @@ async def open_background(settings: WorkerSettings) -> AsyncIterator[Background]
             embedding=EmbeddingCalls(router.open, deployments=lambda name: router.route(name).deployments),
             extractor=extractor,
             uploads=Uploads(data_dir / UPLOADS),
+            look_at=indexing.look_at,
             clock=_now_ms,
         )
         owner = f"{NAME}-{os.getpid()}-{secrets.token_hex(4)}"
         runner = Runner(control.jobs, {"ingest": Ingesting(site)}, owner=owner)
-        tidying = Tidying(control.jobs, control.collections, stores, site.uploads, clock=_now_ms)
-        yield Background(settings, jobs=control.jobs, runner=runner, tidying=tidying)
+        tidying = Tidying(
+            control.jobs, control.collections, stores, site.uploads, look_at=indexing.look_at, clock=_now_ms
+        )
+        yield Background(settings, jobs=control.jobs, site=site, runner=runner, tidying=tidying, indexing=indexing)
 
 
 async def _router(settings: WorkerSettings, supervisor: Supervisor, stack: AsyncExitStack) -> Router:

@@ -1,6 +1,7 @@
 """Jobs of the kind `ingest`: one uploaded file each. The payload is an `Upload`; the file has the job's id."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -34,6 +35,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     embedding: Embedding
     extractor: Extractor
     uploads: Uploads
+    look_at: Callable[[Collection], None]
+    """Looks after a collection's index, soon."""
     clock: Clock
 
     async def principal(self, job: Job) -> Principal:
@@ -96,6 +99,7 @@ class Ingesting:
                 document = await ingestion.file(source, upload, extractor=site.extractor)
             except Superseded:
                 raise PutOff from None
+        site.look_at(collection)
         return Outcome(
             result={
                 "documentId": document.id,

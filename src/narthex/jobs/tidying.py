@@ -1,7 +1,7 @@
 """What nobody waits for: forgetting old jobs, and removing files that nothing refers to any more."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import structlog
@@ -32,11 +32,22 @@ class Files(Protocol):
 class Tidying:
     """Does that now, and every ten minutes."""
 
-    def __init__(self, jobs: Jobs, collections: Collections, files: Files, uploads: Uploads, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        collections: Collections,
+        files: Files,
+        uploads: Uploads,
+        *,
+        look_at: Callable[[Collection], None],
+        clock: Clock,
+    ) -> None:
+        """`look_at`: looks after a collection's index."""
         self._jobs = jobs
         self._collections = collections
         self._files = files
         self._uploads = uploads
+        self._look_at = look_at
         self._clock = clock
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -59,4 +70,7 @@ class Tidying:
         before_s = now_ms / 1000 - _SETTLED_S
         open_ids = await self._jobs.open_ids()
         await asyncio.to_thread(self._uploads.sweep, open_ids, before_s=before_s)
-        await self._files.sweep(await self._collections.every(), unused_for_s=_SETTLED_S)
+        living = await self._collections.every()
+        await self._files.sweep(living, unused_for_s=_SETTLED_S)
+        for collection in living:
+            self._look_at(collection)

@@ -23,6 +23,8 @@ class Wake(msgspec.Struct, frozen=True, kw_only=True):
     """There is something to do, says a worker with these settings: a process with others ends, and is started anew."""
 
     settings: str = ""
+    collection_id: str = ""
+    """Look after this one's index too."""
 
 
 class Woken(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +45,11 @@ class Waker:
         self._tasks = TaskSet()
         self._waking: asyncio.Task[None] | None = None
         self._again = False
+        self._collections: set[str] = set()
 
-    def wake(self, settings: str = "") -> None:
-        """Let it look for jobs, soon; returns at once."""
+    def wake(self, settings: str = "", *, collection_id: str = "") -> None:
+        """Let it look for jobs, and after the index of a collection; soon, and this returns at once."""
+        self._collections.add(collection_id)
         if self._waking is not None and not self._waking.done():
             self._again = True
             return
@@ -70,9 +74,12 @@ class Waker:
         """Whether one that is here to stay has heard of everything."""
         while True:
             self._again = False
-            woken = await self._client.call("wake", Wake(settings=settings), Woken, timeout_s=10)
-            if woken.outdated:
-                return False
+            for collection_id in sorted(self._collections) or [""]:
+                wake = Wake(settings=settings, collection_id=collection_id)
+                woken = await self._client.call("wake", wake, Woken, timeout_s=10)
+                if woken.outdated:
+                    return False
+                self._collections.discard(collection_id)
             if not self._again:
                 return True
 
