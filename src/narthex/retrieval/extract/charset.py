@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import string
 
 import charset_normalizer
 
@@ -17,9 +18,10 @@ _DECLARED = re.compile(
 )
 _HEAD_BYTES = 4096
 _SAMPLE_BYTES = 64 * 1024
-_FEW = 0.3
+_MANY = 0.5
 """Of the letters: a text in Latin script has fewer outside ASCII, one in another script has more."""
-_ANY_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f\v\b\x1b" + bytes(range(0x80, 0x100))
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
+_ANY_TEXT = bytes(range(0x20, 0x7F)) + b"\t\n\r\f\v\b\x1b" + _BEYOND_ASCII
 
 
 def marked(head: bytes) -> str | None:
@@ -56,7 +58,7 @@ def _with_gaps(data: bytes, encoding: str) -> tuple[str, str]:
 
 
 def _told(gaps: int, encoding: str) -> str:
-    return f"{gaps} places of the file are not valid {encoding}; each became U+FFFD."
+    return f"The file is not valid {encoding} in places ({gaps}): U+FFFD stands there."
 
 
 def _guessed(data: bytes) -> tuple[str, str]:
@@ -86,9 +88,9 @@ def _likely(data: bytes) -> str | None:
     high = re.search(rb"[\x80-\xff]", data)
     start = max(0, high.start() - 1000) if high else 0
     sample = data[start : start + _SAMPLE_BYTES]
-    strange = len(sample) - len(sample.translate(None, bytes(range(0x80, 0x100))))
-    letters = sum(map(bytes.isalpha, (sample[at : at + 1] for at in range(len(sample))))) + strange
-    if strange < letters * _FEW:
+    strange = len(sample) - len(sample.translate(None, _BEYOND_ASCII))
+    letters = len(sample) - len(sample.translate(None, _BEYOND_ASCII + string.ascii_letters.encode()))
+    if strange < letters * _MANY:
         return None
     best = charset_normalizer.from_bytes(sample).best()
     return best.encoding if best is not None else None
