@@ -4,21 +4,20 @@ Source: contract sections 3.5 to 3.7, 9 and 11. Rules: what a caller was not gra
 a document is stored unless all of it is; vectors of two models never mix.
 """
 
-import asyncio
+import contextlib
 import hashlib
 import time
 import uuid
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 import structlog
 
 from narthex.core.documents import (
-    MAX_CHUNKS,
     MAX_COLLECTION_KEY,
     MAX_DOCUMENT_KEY,
-    Chunk,
     Chunking,
     Collection,
     Collections,
@@ -35,12 +34,14 @@ from narthex.core.documents import (
     model_changed,
     no_collection,
 )
-from narthex.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, StorageError
+from narthex.core.errors import Conflict, InvalidRequest, NotFound, PermissionDenied, StorageError, Superseded
 from narthex.core.keys import Clock, Principal
-from narthex.retrieval.chunking.cut import cut
+from narthex.retrieval.given import chunks_of, warnings_of
 from narthex.retrieval.selection import look_at, select
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _TRIES = 3
 """For a change that others may undo meanwhile."""
@@ -224,6 +225,9 @@ class Library:
 
     async def remove(self, principal: Principal, key: str, document_key: str) -> None:
         """Delete a document with all that was made of it. Raises `NotFound`."""
+        await _anew(lambda: self._remove(principal, key, document_key))
+
+    async def _remove(self, principal: Principal, key: str, document_key: str) -> None:
         async with self._stores.open(await self.collection(principal, key)) as documents:
             if not await documents.delete(document_key):
                 raise _no_document(document_key)
@@ -237,10 +241,16 @@ class Library:
             NotFound: there is no such collection.
             InvalidRequest: a key, the text or the chunks' size or number can't be.
             Conflict: there is one of this key and `replace` is off; or the collection's model is another one by now.
+            Superseded: the collection is rebuilt again and again.
         """
+        _check_new_key(document_key, name="documentKey", longest=MAX_DOCUMENT_KEY)
+        return await _anew(lambda: self._put(principal, key, document_key, given, replace=replace))
+
+    async def _put(
+        self, principal: Principal, key: str, document_key: str, given: TextDocument, *, replace: bool
+    ) -> Stored:
         began = time.monotonic()
         collection = await self.collection(principal, key)
-        _check_new_key(document_key, name="documentKey", longest=MAX_DOCUMENT_KEY)
         new = _new_document(collection, document_key, given)
         async with self._stores.open(collection) as documents:
             former = await documents.get(document_key)
@@ -251,7 +261,7 @@ class Library:
                 if same is not None:
                     size = same.characters
                     return Stored(collection=collection, document=same, new=False, unchanged=True, characters=size)
-        chunks = await _chunks(given.content, new.chunking)
+        chunks = await chunks_of(given.content, new.chunking)
         embedded = await self._embedded(collection, [chunk.indexed for chunk in chunks], principal)
         collection = await self._still(collection)
         async with self._stores.open(collection) as documents:
@@ -263,16 +273,16 @@ class Library:
             tokens=embedded.tokens,
             characters=sum(len(chunk.text) for chunk in chunks),
             duration_ms=_since_ms(began),
-            warnings=_warnings(embedded, collection),
+            warnings=warnings_of(embedded, collection),
         )
 
     async def _still(self, before: Collection) -> Collection:
-        """The collection as it is now. Raises `NotFound` or `Conflict` where vectors made before don't belong there."""
+        """As it is now. Raises `NotFound`, or `Superseded` where vectors made before don't belong there."""
         now = await self._collections.by_id(before.id)
         if now is None:
             raise no_collection(before.key)
         if now.generation != before.generation:
-            raise Conflict(f"The collection '{before.key}' was rebuilt meanwhile: try again.", param="collectionKey")
+            raise Superseded
         return now
 
     # --- search ------------------------------------------------------------------------------------------------------
@@ -327,6 +337,14 @@ class Library:
         return embedded
 
 
+async def _anew(change: Callable[[], Awaitable[T]]) -> T:
+    """Where a rebuild has taken the place of what was to be changed, change the new one."""
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(Superseded):
+            return await change()
+    return await change()
+
+
 def _check_new_key(key: str, *, name: str, longest: int) -> None:
     if not is_key(key, longest=longest):
         message = f"Invalid '{name}': expected 1 to {longest} characters, none of them a slash or a control character."
@@ -365,30 +383,6 @@ def _new_document(collection: Collection, key: str, given: TextDocument) -> NewD
 
 def _same(former: Document, new: NewDocument) -> bool:
     return former.sha256 == new.sha256 and former.chunking == new.chunking and former.media_type == new.media_type
-
-
-async def _chunks(text: str, chunking: Chunking) -> list[Chunk]:
-    kind = "text" if chunking.mode == "windows" else "markdown"
-    if len(text) / chunking.size <= 4 * MAX_CHUNKS:
-        chunks = await asyncio.to_thread(cut, text, chunking, kind=kind)  # type: ignore[arg-type]
-        if len(chunks) <= MAX_CHUNKS:
-            return chunks
-    message = (
-        f"Invalid 'chunkSize': this text would be more than {MAX_CHUNKS} chunks of {chunking.size} characters: "
-        "make them larger."
-    )
-    raise InvalidRequest(message, param="chunkSize")
-
-
-def _warnings(embedded: Embedded, collection: Collection) -> tuple[str, ...]:
-    if not embedded.cut:
-        return ()
-    reads = f"the {collection.model.max_tokens} tokens that" if collection.model.max_tokens else "what"
-    named = ", ".join(map(str, embedded.cut[:20])) + (", …" if len(embedded.cut) > 20 else "")
-    return (
-        f"Longer than {reads} the model '{collection.model.name}' reads: {len(embedded.cut)} chunks ({named}). Their "
-        "vectors are of their beginnings; their words are found all the same. A smaller chunkSize avoids this.",
-    )
 
 
 def _since_ms(began_s: float) -> int:
