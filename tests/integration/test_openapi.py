@@ -17,13 +17,16 @@ pytestmark = pytest.mark.timeout(180)
 
 TOKENS = 4
 COLLECTION, SHELF = "/api/collections/{key}", "shelf"
+NATIVE = ("/api/chat", "/api/text")
+"""Nothing in such a request limits its answer, so no model is asked: `test_native_chat` looks at the answers."""
 MODELS = {
+    **dict.fromkeys(NATIVE, "nobody"),
     "/v1/chat/completions": CHAT_MODEL,
     "/v1/completions": CHAT_MODEL,
     "/v1/embeddings": EMBEDDING_MODEL,
     COLLECTION: EMBEDDING_MODEL,
 }
-ELSEWHERE = {"/v1/images/generations"}
+ELSEWHERE = {"/v1/images/generations", *NATIVE}
 """Answered by servers elsewhere alone, and so not here; `test_images` holds those answers against their schemas."""
 NEVER_INVALID = ("GET", "/v1/images/files/{name}")
 """Any text is a name, and nothing else is asked for: not even a key."""

@@ -65,6 +65,9 @@ ROUTES = {
     ("GET", "/v1/models/{model}"): Needs(surface="models", model=ADDED),
     ("DELETE", "/v1/models/{model}"): Needs(surface="models", model=ADDED, admin=True),
     ("GET", "/v1/capabilities"): Needs(surface="models"),
+    ("POST", "/api/chat"): Needs(surface="chat", model=CHAT),
+    ("POST", "/api/text"): Needs(surface="chat", model=CHAT),
+    ("GET", "/api/models"): Needs(surface="models"),
     ("GET", COLLECTIONS): Needs(surface="documents"),
     ("GET", COLLECTION): Needs(surface="documents", collection=True),
     ("POST", COLLECTION): Needs(surface="documents", collection=True),
@@ -95,6 +98,8 @@ BODIES = {
     "/v1/completions": {"model": CHAT, "prompt": "Hi", "max_tokens": 1},
     "/v1/embeddings": {"model": EMBED, "input": "Hi"},
     "/v1/images/generations": {"model": PICTURES, "prompt": "Hi"},
+    "/api/chat": {"model": CHAT, "input": "Hi"},
+    "/api/text": {"model": CHAT, "input": "Hi"},
     COLLECTION: {"model": EMBED},
     DOCUMENT: {"content": "What is not there yet."},
     SEARCH: {"query": "Hi"},
@@ -243,7 +248,7 @@ async def test_a_key_opens_what_it_was_granted_and_nothing_else(name: str, world
 
 
 @pytest.mark.parametrize("name", KEYS)
-@pytest.mark.parametrize("path", ["/v1/models", "/v1/capabilities"])
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/capabilities", "/api/models"])
 async def test_lists_of_models_show_only_what_is_granted(path: str, name: str, world: World) -> None:
     caller = await world.ask("GET", path, key=world.secrets[name])
     if caller.status == 200:

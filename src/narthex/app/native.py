@@ -1,16 +1,26 @@
 """The native API of one snapshot: its library, and the routes below `/api`. Source: contract sections 0.4 and 3."""
 
+from collections.abc import Callable
+
+from narthex.core.capabilities import Limited, State, Verdict
+from narthex.core.chat import ImagePart, Message
 from narthex.core.documents import Collections
 from narthex.core.keys import Clock
+from narthex.core.ports import Deployment
+from narthex.dialects.thyris import NativeChatDialect
 from narthex.http.collections import CollectionsEndpoints
 from narthex.http.documents import DocumentsEndpoints
 from narthex.http.files import FilesEndpoint
 from narthex.http.jobs import JobsEndpoints
 from narthex.http.native import SURFACE
+from narthex.http.native_models import NativeModels
 from narthex.http.routes import Endpoint, Route
+from narthex.http.surface import ModelSurface
 from narthex.jobs.queue import JobQueue
+from narthex.policy.retrieval import Retrieving
 from narthex.retrieval.embedding_calls import EmbeddingCalls
 from narthex.retrieval.library import Library, Stores
+from narthex.routing.catalogue import cards
 from narthex.routing.router import Router
 from narthex.storage.uploads import Uploads
 
@@ -24,8 +34,27 @@ def library_of(router: Router, *, collections: Collections, stores: Stores, cloc
     return Library(collections, stores, embedding, clock=clock)
 
 
+def chat_routes(
+    library: Library, router: Router, *, now_s: Callable[[], float], body_limit_bytes: int, lenient: bool
+) -> list[Route]:
+    """Those of chats and models."""
+    retrieving = Retrieving(library, handler=router.open, window=lambda name: router.route(name).card.window)
+    chat = ModelSurface(
+        NativeChatDialect(), retrieving.open, clock=now_s, body_limit_bytes=body_limit_bytes, lenient=lenient
+    )
+    models = NativeModels(
+        lambda: cards(router.routes),
+        sees=lambda name: any(map(_sees, router.route(name).deployments)),
+        max_image_bytes=body_limit_bytes // 2,
+    )
+    return [
+        *(Route(path=path, endpoints={"POST": chat}, surface="chat") for path in ("/api/chat", "/api/text")),
+        Route(path="/api/models", endpoints={"GET": models.list}, surface="models"),
+    ]
+
+
 def native_routes(library: Library, *, body_limit_bytes: int, lenient: bool) -> list[Route]:
-    """Every route below `/api`."""
+    """Those of collections, documents and searches."""
     collections = CollectionsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
     documents = DocumentsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
     return [
@@ -55,6 +84,18 @@ def job_routes(
         _route(f"{COLLECTION}/jobs/{{job}}", GET=jobs.retrieve, DELETE=jobs.cancel),
         _route(f"{COLLECTION}/jobs/{{job}}/events", GET=jobs.events),
     ]
+
+
+def _sees(deployment: Deployment) -> bool:
+    """Whether it takes images, as far as is known before it is asked."""
+    rule = (deployment.capabilities("chat") or {}).get("messages", State.REFUSED)
+    if not isinstance(rule, Limited):
+        return rule is not State.REFUSED
+    try:
+        rule.check((Message(role="user", content=(ImagePart("data:"),)),))
+    except Verdict:
+        return False
+    return True
 
 
 def _route(path: str, **endpoints: Endpoint) -> Route:

@@ -13,7 +13,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from narthex import __version__
 from narthex.app.deployments import Deployments
-from narthex.app.native import job_routes, library_of, native_routes
+from narthex.app.native import chat_routes, job_routes, library_of, native_routes
 from narthex.app.routes import table
 from narthex.app.shelf import Holdings, Shelf
 from narthex.app.supervisor import Supervisor
@@ -121,6 +121,13 @@ class Snapshot:
         )
         library = library_of(
             router, collections=common.control.collections, stores=common.collections, clock=common.now_ms
+        )
+        served += chat_routes(
+            library,
+            router,
+            now_s=common.now_s,
+            body_limit_bytes=settings.body_limit_bytes,
+            lenient=settings.lenient,
         )
         served += native_routes(library, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient)
         served += job_routes(

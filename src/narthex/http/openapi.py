@@ -258,12 +258,13 @@ def _answer(operation: Operation, status: int) -> Schema:
 
 def _event(operation: Operation) -> Schema:
     """One event: before OpenAPI 3.2 that is what the schema of a stream is taken to describe."""
-    chunk, names = operation.events, operation.named_events
-    data = {"type": "string", "description": f"A `{chunk}` or an `Error` as JSON{'' if names else ', or `[DONE]`'}."}
-    mark, after = ("no mark", "nothing") if names else ("`data: [DONE]`", "no `[DONE]`")
+    chunk, names, error = operation.events, operation.named_events, operation.error
+    marked = operation.marked and not names
+    data = {"type": "string", "description": f"A `{chunk}` or an `{error}` as JSON{', or `[DONE]`' if marked else ''}."}
+    mark, after = ("`data: [DONE]`", "no `[DONE]`") if marked else ("no mark", "nothing")
     description = (
         f"With `stream: true`: events `data: <{chunk}>`, at the end {mark}. "
-        f"After the first event a failure is an event with an `Error`, and {after} follows."
+        f"After the first event a failure is an event with an `{error}`, and {after} follows."
     )
     properties: Schema = {"data": data}
     if names:

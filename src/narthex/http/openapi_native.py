@@ -2,6 +2,7 @@
 
 from narthex.core.capabilities import State
 from narthex.core.documents import RETRIEVALS
+from narthex.dialects import thyris as chat
 from narthex.dialects import thyris_documents as documents
 from narthex.dialects.fields import Field
 from narthex.http.openapi_answers import COUNT, INTEGER, STRING, Schema, closed, list_of, maybe, reference
@@ -18,7 +19,29 @@ def _body(fields: dict[str, Field], required: tuple[str, ...]) -> Schema:
     return body_schema(fields, required, honoured=dict.fromkeys(fields, State.NATIVE))
 
 
+def _chat(operation_id: str, summary: str) -> Operation:
+    return Operation(
+        id=operation_id,
+        summary=summary,
+        answer="NativeChat",
+        events="NativeChatEvent",
+        marked=False,
+        error=ERROR,
+        body=_body(chat.FIELDS, chat.REQUIRED),
+        asks_model=True,
+        errors=(*MODEL_CALL, 409),
+    )
+
+
 OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "/api/chat"): _chat("nativeChat", "Answer an input, over documents where a collection is named."),
+    ("POST", "/api/text"): _chat("nativeText", "The same under an older name."),
+    ("GET", "/api/models"): Operation(
+        id="listNativeModels",
+        summary="The models that this key may use, with what each takes.",
+        answer="NativeModelList",
+        errors=(403,),
+    ),
     ("GET", "/api/collections"): Operation(
         id="listCollections", summary="The collections that this key may use.", answer="CollectionList", errors=(403,)
     ),
@@ -135,8 +158,63 @@ _WHY_FOUND = {
     "words": list_of(STRING),
     "left": list_of(_LEFT),
 }
+_INFERENCE = closed(
+    dict.fromkeys(
+        (
+            "approxTextInputTokens", "approxImageInputTokens", "approxContextTokens", "approxSystemTokens",
+            "inputTokens", "outputTokens", "duration",
+        ),
+        COUNT,
+    )
+)  # fmt: skip
+_CHAT_USAGE = closed(
+    {
+        "apiKeyID": _UUID,
+        "chatModel": STRING,
+        "embeddingModel": maybe(STRING),
+        "inference": _INFERENCE,
+        "documentStore": maybe(_STORE),
+    }
+)
+_CHAT = {
+    "model": STRING,
+    "created_at": _TIME,
+    "sources": list_of(STRING),
+    "usage": _CHAT_USAGE,
+    "citations": list_of(closed({"number": COUNT} | _CITATION)),
+    "warnings": list_of(STRING),
+}
+_WHY_GROUNDED = {
+    "explain": closed(_WHY_FOUND | {"tokenBudget": maybe(COUNT), "contextTokens": COUNT, "context": STRING})
+}
+_MODEL = {"id": STRING, "object": {"const": "model"}, "created": INTEGER, "owned_by": STRING}
+_VISION = closed({"formats": list_of(STRING), "maxBytes": COUNT})
+_MODELS: Schema = {
+    "oneOf": [
+        closed(
+            _MODEL
+            | {
+                "type": {"const": "chat"},
+                "contextSize": maybe(COUNT),
+                "maxInputCharacters": maybe(COUNT),
+                "vision": maybe(_VISION),
+            }
+        ),
+        closed(
+            _MODEL
+            | {"type": {"const": "embedding"}, "dimensions": maybe(COUNT), "maxChunkTokens": maybe(COUNT)}
+            | dict.fromkeys(("maxDocumentSize", "maxChunkSize", "maxChunkCount"), COUNT)
+        ),
+        closed(_MODEL | {"type": {"const": "image"}}),
+    ]
+}
 
 SCHEMAS: dict[str, Schema] = {
+    "NativeChat": closed(_CHAT | {"message": STRING}, _WHY_GROUNDED),
+    "NativeChatEvent": {
+        "oneOf": [closed({"message": STRING}), closed(_CHAT | {"done": {"const": True}}, _WHY_GROUNDED)]
+    },
+    "NativeModelList": closed({"object": {"const": "list"}, "data": list_of(_MODELS)}),
     ERROR: closed({"error": STRING}),
     "Collection": _COLLECTION,
     "CollectionList": closed({"collections": list_of(reference("Collection"))}),

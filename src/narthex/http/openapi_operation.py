@@ -23,6 +23,10 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     events: str = ""
     named_events: tuple[str, ...] = ()
     """The names of the events, where they have names; such a stream ends without a mark."""
+    marked: bool = True
+    """A stream of events without names ends with `[DONE]`."""
+    error: str = "Error"
+    """The schema of an error in a stream."""
     body: Schema | None = None
     body_media: str = "application/json"
     asks_model: bool = False
