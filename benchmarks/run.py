@@ -76,8 +76,8 @@ def script(name: str, *arguments: str) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["gateways"]:
-        raise SystemExit(subprocess.call([sys.executable, "-m", "gateways", *sys.argv[2:]], cwd=HERE))
+    if sys.argv[1:2] in (["gateways"], ["retrieval"]):
+        raise SystemExit(subprocess.call([sys.executable, "-m", *sys.argv[1:]], cwd=HERE))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="generation, constrained, embeddings, determinism; all when left out")
     wanted = parser.parse_args().only or ["generation", "constrained", "embeddings", "determinism"]
