@@ -308,7 +308,7 @@ async def test_more_vectors_than_memory_is_meant_for_are_read_each_time(document
 
 
 async def test_vectors_that_are_gone_leave_memory(documents, monkeypatch):
-    monkeypatch.setattr(derived, "_SCORED", 10)
+    monkeypatch.setattr(derived, "_SPARE", 10)
     await same_answers(documents)
     for _ in range(20):
         await fill(documents, "a")

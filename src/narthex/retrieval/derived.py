@@ -11,7 +11,7 @@ import apsw
 import numpy as np
 import structlog
 
-from narthex.retrieval.keywords import Census, Matches, Word, affordable, counted, rarest
+from narthex.retrieval.keywords import BUDGET, BUDGET_WITHIN, Census, Matches, Word, affordable, counted, rarest
 from narthex.storage.sqlite.documents import count
 from narthex.storage.sqlite.fetching import fetched
 from narthex.storage.sqlite.words import words_of
@@ -25,8 +25,10 @@ log = structlog.get_logger(__name__)
 MAX_TAIL = 50_000
 """Vectors that are kept in memory; further ones are read for each search, until there is a code file."""
 _BLOCK = 10_000
-_SCORED = 1000
+_SCORED = 200
 """Chunks whose words' scores are worth having, also where they were found by meaning."""
+_SPARE = 1000
+"""Vectors that may be in memory for nothing."""
 
 _NEWER = "select id, e from vec where id > ? order by id limit ?"
 
@@ -44,7 +46,7 @@ class Derived:
         self._tail = Tail(dim)
         self._beyond = False
         self._version: object = None
-        self._compact_at = _SCORED
+        self._compact_at = _SPARE
         self._words = words_of(connection)
         self._matches = Matches(connection)
         self._census = Census(0, 1.0)
@@ -91,7 +93,7 @@ class Derived:
             scores.update(zip(self._segment.ids[chosen].tolist(), told.tolist(), strict=True))
             share = self._tail.rows / max(1, self._tail.rows + len(self._segment.ids))
         if self._tail.rows:
-            asked = affordable(words, share=share)
+            asked = affordable(words, budget=BUDGET_WITHIN if self._newest else BUDGET, share=share)
             newer = self._matches.best(asked, max(n, _SCORED), census=self._census, after=self._newest, among=among)
             scores.update(newer)
         return scores
@@ -124,7 +126,7 @@ class Derived:
             self._lost = name
             return
         self._name, self._newest = name, newest
-        self._tail, self._compact_at = Tail(self._dim), _SCORED
+        self._tail, self._compact_at = Tail(self._dim), _SPARE
 
     def _grow(self) -> None:
         after = int(self._tail.ids[-1]) if self._tail.rows else self._newest
@@ -139,10 +141,10 @@ class Derived:
     def _compact(self) -> None:
         counts = count(self.connection)
         living = counts.tail if self._segment else counts.chunks
-        if self._tail.rows > living + living // 4 + _SCORED:
+        if self._tail.rows > living + living // 4 + _SPARE:
             self._tail = Tail(self._dim)
             self._grow()
-        self._compact_at = self._tail.rows + self._tail.rows // 4 + _SCORED
+        self._compact_at = self._tail.rows + self._tail.rows // 4 + _SPARE
 
     def _read_beyond(self, vector: Floats, n: int, *, among: Ids | None) -> list[Ids]:
         found: list[Ids] = []
