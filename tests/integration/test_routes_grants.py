@@ -25,6 +25,7 @@ from narthex.engine.served import ServedModel
 from narthex.http.images import ImageFiles
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.retrieval.opened import OpenCollections
+from narthex.retrieval.portable import export
 from narthex.routing.route import Named
 from narthex.storage.sqlite.control import ControlStore, open_control
 
@@ -36,8 +37,9 @@ NOW_MS = 1_000_000
 LET_IN = {200, 201, 202, 204, 409, 502, 503}
 COLLECTIONS, COLLECTION = "/api/collections", "/api/collections/{key}"
 DOCUMENTS, DOCUMENT, SEARCH = f"{COLLECTION}/documents", f"{COLLECTION}/documents/{{document}}", f"{COLLECTION}/search"
+IMPORT = f"{COLLECTION}/import"
 FILES, JOBS, JOB = f"{COLLECTION}/files", f"{COLLECTION}/jobs", f"{COLLECTION}/jobs/{{job}}"
-FORM = b'--xx\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\nHi.\r\n--xx--'
+FORM = b'--xx\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n%b\r\n--xx--'
 NATIVE = "/api/"
 SHELF = "shelf"
 """A collection that is there, made with `EMBED`."""
@@ -81,6 +83,9 @@ ROUTES = {
     ("GET", JOBS): Needs(surface="documents", collection=True),
     ("GET", JOB): Needs(surface="documents", collection=True),
     ("GET", f"{JOB}/events"): Needs(surface="documents", collection=True),
+    ("POST", f"{COLLECTION}/rebuild"): Needs(surface="documents", collection=True, model=EMBED),
+    ("GET", f"{COLLECTION}/export"): Needs(surface="documents", collection=True),
+    ("POST", IMPORT): Needs(surface="documents", collection=True),
     ("DELETE", JOB): Needs(surface="documents", collection=True),
     ("DELETE", DOCUMENT): Needs(surface="documents", collection=True),
     ("DELETE", COLLECTION): Needs(surface="documents", collection=True),
@@ -133,8 +138,9 @@ DEAD = {"revoked": None, "expired": NOW_MS - 1, "expiring now": NOW_MS}
 class World:
     """The application, the secrets of all keys by their names, and the name of an image that is kept."""
 
-    def __init__(self, worker: Worker, secrets: dict[str, str], *, image: str, job: str) -> None:
+    def __init__(self, worker: Worker, secrets: dict[str, str], *, image: str, job: str, export: bytes) -> None:
         self.application = worker.application
+        self._export = export
         self._job = job
         self.secrets = secrets
         self._image = image
@@ -142,8 +148,8 @@ class World:
     async def ask(self, method: str, path: str, *, key: str | None) -> Caller:
         headers = {"host": "localhost"} | ({} if key is None else {"authorization": f"Bearer {key}"})
         body = json.dumps(BODIES.get(path, {})).encode()
-        if path == FILES:
-            body, headers["content-type"] = FORM, "multipart/form-data; boundary=xx"
+        if path in {FILES, IMPORT}:
+            body, headers["content-type"] = FORM % self._export, "multipart/form-data; boundary=xx"
         path = path.replace("{job}", self._job)
         path = path.replace("{model}", ADDED).replace("{name}", self._image).replace("{key}", SHELF)
         path = path.replace("{document}", "new" if method == "POST" else PAGE)
@@ -188,7 +194,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     )
     async with open_worker(settings) as worker:
         image = ImageFiles(tmp_path / "images", clock=time.time).write(PNG)
-        yield World(worker, secrets, image=image, job=job)
+        yield World(worker, secrets, image=image, job=job, export=(tmp_path / "exported").read_bytes())
 
 
 async def _shelved(control: ControlStore, data: Path) -> str:
@@ -203,6 +209,7 @@ async def _shelved(control: ControlStore, data: Path) -> str:
         new = NewDocument(key=PAGE, text="Here.", sha256=b"x" * 32, chunking=Chunking(size=10))
         await documents.put(new, [Chunk(start=0, stop=5, text="Here.")], [bytes(8)], tokens=1)
     await stores.aclose()
+    export(data / "collections" / made.id, data / "exported", collection)
     job = await control.jobs.add(
         NewJob(kind="ingest", account_id=account_id, key_id=key.id, collection_id=made.id, collection_key=SHELF)
     )

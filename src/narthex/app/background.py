@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from narthex.app.deployments import Deployments
+from narthex.app.native import embedding_of
 from narthex.app.shelf import Shelf
 from narthex.app.supervisor import Supervisor
 from narthex.core.errors import NarthexError
@@ -27,12 +28,13 @@ from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, run_until_stopped
 from narthex.ipc.server import Peer, Server
 from narthex.ipc.tasks import TaskSet
+from narthex.jobs.importing import Importing
 from narthex.jobs.indexing import Indexing
 from narthex.jobs.ingesting import Ingesting, Site
-from narthex.jobs.runner import Runner
+from narthex.jobs.rebuilding import Rebuilding
+from narthex.jobs.runner import Runner, Work
 from narthex.jobs.tidying import Tidying
 from narthex.jobs.waking import NAME, Wake, Woken, socket_of
-from narthex.retrieval.embedding_calls import EmbeddingCalls
 from narthex.retrieval.extract.client import Extractor
 from narthex.retrieval.opened import FOLDER as COLLECTIONS
 from narthex.retrieval.opened import OpenCollections
@@ -120,14 +122,19 @@ async def open_background(settings: WorkerSettings) -> AsyncIterator[Background]
             keys=control.keys,
             collections=control.collections,
             stores=stores,
-            embedding=EmbeddingCalls(router.open, deployments=lambda name: router.route(name).deployments),
+            embedding=embedding_of(router),
             extractor=extractor,
             uploads=Uploads(data_dir / UPLOADS),
             look_at=indexing.look_at,
             clock=_now_ms,
         )
         owner = f"{NAME}-{os.getpid()}-{secrets.token_hex(4)}"
-        runner = Runner(control.jobs, {"ingest": Ingesting(site)}, owner=owner)
+        works: dict[str, Work] = {
+            "ingest": Ingesting(site),
+            "rebuild": Rebuilding(site),
+            "import": Importing(site),
+        }
+        runner = Runner(control.jobs, works, owner=owner)
         tidying = Tidying(
             control.jobs, control.collections, stores, site.uploads, look_at=indexing.look_at, clock=_now_ms
         )

@@ -10,19 +10,15 @@ from narthex.core.ports import Deployment
 from narthex.dialects.thyris import NativeChatDialect
 from narthex.http.collections import CollectionsEndpoints
 from narthex.http.documents import DocumentsEndpoints
-from narthex.http.files import FilesEndpoint
-from narthex.http.jobs import JobsEndpoints
 from narthex.http.native import SURFACE
 from narthex.http.native_models import NativeModels
 from narthex.http.routes import Endpoint, Route
 from narthex.http.surface import ModelSurface
-from narthex.jobs.queue import JobQueue
 from narthex.policy.retrieval import Retrieving
 from narthex.retrieval.embedding_calls import EmbeddingCalls
 from narthex.retrieval.library import Library, Stores
 from narthex.routing.catalogue import cards
 from narthex.routing.router import Router
-from narthex.storage.uploads import Uploads
 
 COLLECTION = "/api/collections/{key}"
 DOCUMENT = f"{COLLECTION}/documents/{{document}}"
@@ -30,8 +26,12 @@ DOCUMENT = f"{COLLECTION}/documents/{{document}}"
 
 def library_of(router: Router, *, collections: Collections, stores: Stores, clock: Clock) -> Library:
     """All collections, with vectors by the models of this router."""
-    embedding = EmbeddingCalls(router.open, deployments=lambda name: router.route(name).deployments)
-    return Library(collections, stores, embedding, clock=clock)
+    return Library(collections, stores, embedding_of(router), clock=clock)
+
+
+def embedding_of(router: Router) -> EmbeddingCalls:
+    """Vectors by the models of this router."""
+    return EmbeddingCalls(router.open, deployments=lambda name: router.route(name).deployments)
 
 
 def chat_routes(
@@ -58,31 +58,19 @@ def native_routes(library: Library, *, body_limit_bytes: int, lenient: bool) -> 
     collections = CollectionsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
     documents = DocumentsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
     return [
-        _route("/api/collections", GET=collections.list),
-        _route(
+        native_route("/api/collections", GET=collections.list),
+        native_route(
             COLLECTION,
             GET=collections.retrieve,
             POST=collections.create,
             PUT=collections.put,
             DELETE=collections.delete,
         ),
-        _route(f"{COLLECTION}/documents", GET=documents.list),
-        _route(DOCUMENT, GET=documents.retrieve, POST=documents.create, PUT=documents.put, DELETE=documents.delete),
-        _route(f"{COLLECTION}/search", POST=documents.search),
-    ]
-
-
-def job_routes(
-    library: Library, stores: Stores, queue: JobQueue, uploads: Uploads, *, limit_bytes: int, lenient: bool
-) -> list[Route]:
-    """Those of files and of jobs."""
-    files = FilesEndpoint(library, stores, queue, uploads, limit_bytes=limit_bytes, lenient=lenient)
-    jobs = JobsEndpoints(library, queue)
-    return [
-        _route(f"{COLLECTION}/files", POST=files.create),
-        _route(f"{COLLECTION}/jobs", GET=jobs.list),
-        _route(f"{COLLECTION}/jobs/{{job}}", GET=jobs.retrieve, DELETE=jobs.cancel),
-        _route(f"{COLLECTION}/jobs/{{job}}/events", GET=jobs.events),
+        native_route(f"{COLLECTION}/documents", GET=documents.list),
+        native_route(
+            DOCUMENT, GET=documents.retrieve, POST=documents.create, PUT=documents.put, DELETE=documents.delete
+        ),
+        native_route(f"{COLLECTION}/search", POST=documents.search),
     ]
 
 
@@ -98,5 +86,6 @@ def _sees(deployment: Deployment) -> bool:
     return True
 
 
-def _route(path: str, **endpoints: Endpoint) -> Route:
+def native_route(path: str, **endpoints: Endpoint) -> Route:
+    """One below `/api/collections`."""
     return Route(path=path, endpoints=endpoints, surface=SURFACE, segments=True)

@@ -13,7 +13,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from narthex import __version__
 from narthex.app.deployments import Deployments
-from narthex.app.native import chat_routes, job_routes, library_of, native_routes
+from narthex.app.files import file_routes
+from narthex.app.native import chat_routes, library_of, native_routes
 from narthex.app.routes import table
 from narthex.app.shelf import Holdings, Shelf
 from narthex.app.supervisor import Supervisor
@@ -130,13 +131,13 @@ class Snapshot:
             lenient=settings.lenient,
         )
         served += native_routes(library, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient)
-        served += job_routes(
+        served += file_routes(
             library,
-            common.collections,
-            JobQueue(common.control.jobs, common.waker, settings=settings.digest),
-            common.uploads,
-            limit_bytes=settings.upload_limit_bytes,
-            lenient=settings.lenient,
+            router,
+            queue=JobQueue(common.control.jobs, common.waker, settings=settings.digest),
+            stores=common.collections,
+            uploads=common.uploads,
+            settings=settings,
         )
         openapi.describe(served)
         application = Application(

@@ -24,6 +24,7 @@ UPLOAD: dict[str, Field] = {
     "chunkSize": integer(1),
     "mode": choice("windows", "structure"),
 }
+IMPORT: dict[str, Field] = {"model": string(shortest=1)}
 REBUILD: dict[str, Field] = {
     "model": string(shortest=1),
     "chunkSize": integer(1),
@@ -43,6 +44,13 @@ class UploadFields(msgspec.Struct, frozen=True, kw_only=True):
     ignored: tuple[str, ...]
 
 
+class ImportFields(msgspec.Struct, frozen=True, kw_only=True):
+    """What a form says of the collection in its file. `model` None: that of the file."""
+
+    model: str | None
+    ignored: tuple[str, ...]
+
+
 class RebuildBody(msgspec.Struct, frozen=True, kw_only=True):
     """What a collection is to be made anew with. None: as it is."""
 
@@ -54,9 +62,7 @@ class RebuildBody(msgspec.Struct, frozen=True, kw_only=True):
 
 def upload_fields(fields: Mapping[str, str], *, files: int, strict: bool) -> UploadFields:
     """Raises `InvalidRequest` naming the field at fault. `files`: how many came with them."""
-    ignored = tuple(name for name in fields if name not in UPLOAD)
-    if ignored and strict:
-        raise UnknownParameter(f"Unknown parameter: '{ignored[0][:100]}'.", param=ignored[0][:100])
+    ignored = _unknown(fields, UPLOAD, strict=strict)
     if not files:
         raise InvalidRequest("Send at least one part 'file' that has a file name.", param="file")
     key = fields.get("key")
@@ -70,6 +76,22 @@ def upload_fields(fields: Mapping[str, str], *, files: int, strict: bool) -> Upl
         mode=cast(Mode, UPLOAD["mode"].parse(fields.get("mode", "structure"), "mode")),
         ignored=ignored,
     )
+
+
+def import_fields(fields: Mapping[str, str], *, files: int, strict: bool) -> ImportFields:
+    """Raises `InvalidRequest` naming the field at fault."""
+    ignored = _unknown(fields, IMPORT, strict=strict)
+    if files != 1:
+        raise InvalidRequest("Send one part 'file', an exported collection.", param="file")
+    model = fields.get("model")
+    return ImportFields(model=None if model is None else IMPORT["model"].parse(model, "model"), ignored=ignored)
+
+
+def _unknown(fields: Mapping[str, str], known: Mapping[str, Field], *, strict: bool) -> tuple[str, ...]:
+    ignored = tuple(name for name in fields if name not in known)
+    if ignored and strict:
+        raise UnknownParameter(f"Unknown parameter: '{ignored[0][:100]}'.", param=ignored[0][:100])
+    return ignored
 
 
 def _number(text: str | None) -> int | None:

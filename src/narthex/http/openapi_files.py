@@ -3,6 +3,7 @@
 from narthex.dialects import thyris_files as files
 from narthex.http.openapi_answers import COUNT, STRING, Schema, closed, list_of, maybe, reference
 from narthex.http.openapi_operation import Operation
+from narthex.retrieval.portable import MEDIA_TYPE
 
 _UUID: Schema = {"type": "string", "format": "uuid"}
 _TIME: Schema = {"type": "string", "format": "date-time"}
@@ -16,6 +17,22 @@ _UPLOAD: Schema = {
     "required": ["file"],
     "additionalProperties": False,
 }
+_IMPORT: Schema = {
+    "type": "object",
+    "properties": {
+        "file": _FILE | {"description": "An exported collection."},
+        **{name: field.schema for name, field in files.IMPORT.items()},
+    },
+    "required": ["file"],
+    "additionalProperties": False,
+}
+_REBUILD: Schema = {
+    "type": "object",
+    "properties": {name: field.schema for name, field in files.REBUILD.items()},
+    "required": [],
+    "additionalProperties": False,
+}
+_WAIT = {"wait": "Seconds to wait for the job, at most 60."}
 _KINDS: Schema = {"enum": ["ingest", "rebuild", "import"]}
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
@@ -50,6 +67,31 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ),
     ("DELETE", "/api/collections/{key}/jobs/{job}"): Operation(
         id="cancelJob", summary="Cancel a job, if it is not over.", succeeds=(204,), errors=(403, 404, 507)
+    ),
+    ("POST", "/api/collections/{key}/rebuild"): Operation(
+        id="rebuildCollection",
+        summary="Make a collection anew, with another model or cut otherwise; the former state serves until then.",
+        answer="Job",
+        body=_REBUILD,
+        succeeds=(200, 202),
+        query=_WAIT,
+        errors=(403, 404, 409, 413, 415, 429, 502, 504, 507),
+    ),
+    ("GET", "/api/collections/{key}/export"): Operation(
+        id="exportCollection",
+        summary="A collection as one file: texts, originals, chunks and vectors, as of one moment.",
+        media=MEDIA_TYPE,
+        errors=(403, 404, 507),
+    ),
+    ("POST", "/api/collections/{key}/import"): Operation(
+        id="importCollection",
+        summary="Make a collection of an exported file. Vectors of the same model are used as they are.",
+        answer="Job",
+        body=_IMPORT,
+        body_media="multipart/form-data",
+        succeeds=(201, 202),
+        query=_WAIT,
+        errors=(403, 404, 409, 413, 415, 429, 502, 504, 507),
     ),
 }
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from narthex.core.documents import Collection, Collections, Embedding, model_changed, no_collection
+from narthex.core.documents import Collection, Collections, Embedding, EmbeddingModel, model_changed, no_collection
 from narthex.core.errors import InvalidRequest, PermissionDenied, Superseded
 from narthex.core.jobs import Job
 from narthex.core.keys import Clock, Keys, Principal
@@ -23,6 +23,10 @@ class Stores(Protocol):
 
     def open(self, collection: Collection) -> AbstractAsyncContextManager[SqliteDocuments]:
         """A collection's documents, for as long as the block lasts."""
+        ...
+
+    async def drop(self, collection: Collection) -> None:
+        """Delete the files of one generation, which nobody uses."""
         ...
 
 
@@ -72,7 +76,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         """
         name = collection.model.name
         now = await patiently(lambda: self.embedding.identify(name, principal=principal))
-        if (now.dim, now.digest) != (collection.model.dim, collection.model.digest):
+        if not still_makes(now, collection.model):
             raise model_changed(collection)
         return lambda texts: self.embedding.embed(name, texts, principal=principal)
 
@@ -114,6 +118,11 @@ class Ingesting:
         """See `Work.ended`."""
         await drop_staged(self._site, job)
         await asyncio.to_thread(self._site.uploads.remove, job.id)
+
+
+def still_makes(now: EmbeddingModel, former: EmbeddingModel) -> bool:
+    """Whether a model gives the vectors that it gave, as far as anybody can tell."""
+    return now.dim == former.dim and (now.digest == former.digest or not (now.digest and former.digest))
 
 
 async def drop_staged(site: Site, job: Job) -> None:

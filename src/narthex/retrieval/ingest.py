@@ -89,8 +89,8 @@ class Ingestion:
 
     async def text(self, new: NewDocument, chunks: Sequence[Chunk]) -> Document:
         """Store a document that is cut already, going on from where a former try got. Raises as `file`."""
+        self._notes.total = len(chunks)
         if not await self._begun():
-            self._notes.total = len(chunks)
             await self._documents.stage_begin(self._job_id, new, chunks)
         return await self.embedded()
 

@@ -121,6 +121,17 @@ class OpenCollections:
         self.forget(collection_id)
         await asyncio.to_thread(_delete, [self._folder / collection_id, *self._folder.glob(f"{collection_id}_*")])
 
+    async def drop(self, collection: Collection) -> None:
+        """Delete the files of one generation, which nobody uses.
+
+        Raises:
+            StorageError: a file can't be deleted; `sweep` never tries again while the collection lives.
+        """
+        entry = self._entries.pop(_name(collection.id, collection.generation), None)
+        if entry is not None:
+            await entry.documents.file.aclose()
+        await asyncio.to_thread(_delete, [self.path(collection)])
+
     async def sweep(self, living: Iterable[Collection], *, unused_for_s: float) -> None:
         """Delete the files of collections that are not among the living, and of generations that were switched away;
         but not yet those that were written less than `unused_for_s` ago: somebody may be at them.

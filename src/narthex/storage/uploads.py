@@ -28,6 +28,16 @@ class Uploads:
         """Where a job's file is, if it has one."""
         return self._folder / job_id
 
+    def reserve(self, job_id: str) -> Path:
+        """Where a file may be made.
+
+        Raises:
+            StorageError: the folder can't be made.
+        """
+        with translated():
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+        return self.path(job_id)
+
     def create(self, job_id: str) -> IO[bytes]:
         """A new, empty file; the caller writes, keeps and closes it.
 
@@ -35,8 +45,7 @@ class Uploads:
             StorageError: it can't be made; StorageFull where the disk is full.
         """
         with translated():
-            self._folder.mkdir(mode=0o700, exist_ok=True)
-            return os.fdopen(os.open(self.path(job_id), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
+            return os.fdopen(os.open(self.reserve(job_id), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600), "w+b")
 
     def keep(self, file: IO[bytes]) -> None:
         """Make what was written durable.

@@ -148,6 +148,15 @@ class CollectionFile:
 
         return await self.write(change)
 
+    async def reinstate(self) -> None:
+        """Take writes again: what was to take this file's place never did.
+
+        Raises:
+            StorageError: the file can't be written.
+        """
+        self._require_open()
+        await self._writer.run(lambda one: one.execute("delete from meta where k = ?", (_SUPERSEDED,)).fetchall())
+
     def _require_open(self) -> None:
         if self._closed:
             raise StorageError("The collection is closed.")

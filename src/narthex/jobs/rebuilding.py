@@ -1,0 +1,108 @@
+"""Jobs of the kind `rebuild`: a collection with another model, or cut otherwise. The payload is a `Rebuild`.
+
+The next generation is made beside the one that serves. The switch is one row in the control database; the former file
+takes no writes from just before it on, so that none is lost: whoever comes too late writes to the new one.
+"""
+
+import asyncio
+from typing import Any, Literal
+
+import msgspec
+
+from narthex.core.documents import Collection, EmbeddingModel, max_chunk_size, model_changed, no_collection
+from narthex.core.errors import Superseded
+from narthex.core.jobs import Job
+from narthex.jobs.ingesting import Site, still_makes
+from narthex.jobs.runner import Outcome, Progress
+from narthex.retrieval.ingest import patiently
+from narthex.retrieval.reembed import Manner, Mirror, fingerprint_now
+from narthex.storage.sqlite.documents import SqliteDocuments
+
+
+class Rebuild(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for. `generation`: of what is made; `mode` and `size` None: as each document is."""
+
+    model: EmbeddingModel
+    generation: int
+    mode: Literal["windows", "structure"] | None = None
+    size: int | None = None
+
+
+class Rebuilding:
+    """See `Work`."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def run(self, job: Job, progress: Progress) -> Outcome:
+        """See `Work.run`."""
+        site, rebuild = self._site, msgspec.convert(job.payload, Rebuild)
+        principal, collection = await site.principal(job), await site.collection(job)
+        if collection.generation >= rebuild.generation:  # who did it died before it could say so
+            return Outcome(result=_result(collection))
+        model = await patiently(lambda: site.embedding.identify(rebuild.model.name, principal=principal))
+        if not still_makes(model, rebuild.model):
+            raise model_changed(collection)
+        target = _target(collection, rebuild)
+        if job.attempts == 1:  # what another rebuild has left there
+            await site.stores.drop(target)
+        manner = Manner(
+            mode=rebuild.mode,
+            size=rebuild.size,
+            largest=max_chunk_size(rebuild.model),
+            keeps_vectors=_is_same_model(collection.model, rebuild.model),
+        )
+        async with site.stores.open(collection) as old, site.stores.open(target) as new:
+            mirror = Mirror(
+                old,
+                new,
+                manner,
+                job_id=job.id,
+                embed=lambda texts: site.embedding.embed(model.name, texts, principal=principal),
+                extractor=site.extractor,
+                tell=progress.tell,
+            )
+            while not await asyncio.shield(self._switched(old, rebuild, collection, await mirror.mirror())):
+                progress.tell(progress.done, progress.total, "following what was changed meanwhile")
+        site.look_at(target)
+        return Outcome(result=_result(target))
+
+    async def ended(self, job: Job) -> None:
+        """See `Work.ended`."""
+        site, rebuild = self._site, msgspec.convert(job.payload, Rebuild)
+        collection = await site.collections.by_id(job.collection_id)
+        if collection is not None and collection.generation < rebuild.generation:
+            async with site.stores.open(collection) as documents:
+                await documents.file.reinstate()
+            await site.stores.drop(_target(collection, rebuild))
+
+    async def _switched(self, old: SqliteDocuments, rebuild: Rebuild, collection: Collection, seen: bytes) -> bool:
+        """Let the new generation take over, unless something was changed in the old one since it was `seen`."""
+
+        def changed(connection: Any) -> str | None:
+            return None if fingerprint_now(connection) == seen else "changed"
+
+        try:
+            if await old.file.supersede(changed) is not None:
+                return False
+        except Superseded:
+            pass  # by who died before the row was changed
+        now = await self._site.collections.by_id(collection.id)
+        if now is None:
+            raise no_collection(collection.key)
+        await self._site.collections.replace(_target(now, rebuild))
+        return True
+
+
+def _target(collection: Collection, rebuild: Rebuild) -> Collection:
+    return msgspec.structs.replace(collection, model=rebuild.model, generation=rebuild.generation)
+
+
+def _is_same_model(one: EmbeddingModel, other: EmbeddingModel) -> bool:
+    if one.digest and other.digest:
+        return one.digest == other.digest
+    return one.name == other.name and one.dim == other.dim
+
+
+def _result(collection: Collection) -> dict[str, Any]:
+    return {"model": collection.model.name, "generation": collection.generation}
