@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 from narthex.retrieval.chunking.layout import Heading
 from narthex.retrieval.chunking.structure import Outline
 
-MAX_PARSED_CHARS = 2 * 1024 * 1024
-"""What is longer has been made by a program; its tree would take a hundred times its size."""
+MAX_PARSED_CHARS = 512 * 1024
+"""What is longer has been made by a program; its tree would take some hundred times its size."""
 _MAX_LEVEL = 6
 _MAX_LEADING_LINES = 60
 """Of comments above a definition."""

@@ -1,7 +1,8 @@
 """The extractor process: reads one file after the other, each under a limit of time; its memory is limited as a whole.
 
-Run as `python -m narthex.retrieval.extract.child --notify FD` with `ExtractorSettings` on standard input. It ends by
-itself when nobody has asked for a while: what the parsers took is given back.
+Run as `python -m narthex.retrieval.extract.child --notify FD` with `ExtractorSettings` on standard input. It
+ends by itself when nobody has asked for a while, or when a file has left it large: what parsers took is given back no
+other way.
 """
 
 import asyncio
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
-from narthex.core.errors import InvalidRequest
+from narthex.core.errors import InvalidRequest, UnsupportedMediaType
 from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, run_until_stopped
 from narthex.ipc.server import Operation, Peer, Server
@@ -33,16 +35,22 @@ from narthex.retrieval.extract.protocol import (
 from narthex.retrieval.extract.read import read
 from narthex.sandbox.limits import run_job
 
+log = structlog.get_logger(__name__)
+
 GRACE_S = 3.0
 """What a file may take beyond its limit before the process gives up on itself."""
 _NOTED_EVERY_S = 0.2
+LARGE_BYTES = 384 * 1024 * 1024
+"""Of resident memory after a file."""
 
 
 class Jobs:
     """Does them, one at a time, and notes where it is."""
 
-    def __init__(self, settings: ExtractorSettings) -> None:
+    def __init__(self, settings: ExtractorSettings, stop: asyncio.Event) -> None:
+        """`stop`: is set when the process had better end."""
         self._settings = settings
+        self._stop = stop
         self._note = os.open(job_file(Path(settings.socket)), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self._noted_s = 0.0
         self.asked_s = time.monotonic()
@@ -64,13 +72,20 @@ class Jobs:
         """Do it and write the answer where it is wanted; if nobody waits any more, the file is gone."""
         self._say(ask.job, 0, 0)
         try:
+            self._write(ask, job)
+        finally:
+            self.asked_s = time.monotonic()
+            if _resident_bytes() > LARGE_BYTES:
+                self._stop.set()
+
+    def _write(self, ask: Extract | Cut, job: Callable[[], Extraction]) -> None:
+        try:
             into = os.open(ask.into, os.O_WRONLY | os.O_NOFOLLOW)
         except OSError:
             raise InvalidRequest("Nobody waits for this file any more.", param=PARAM) from None
         with os.fdopen(into, "wb") as file:
             limit_s = self._settings.time_limit_s
-            file.write(run_job(lambda: _encoded(job()), limit_s=limit_s, grace_s=GRACE_S, what="file", param=PARAM))
-        self.asked_s = time.monotonic()
+            file.write(run_job(lambda: _done(job), limit_s=limit_s, grace_s=GRACE_S, what="file", param=PARAM))
 
     def _extracted(self, ask: Extract) -> Extraction:
         bounds = Bounds(
@@ -99,14 +114,30 @@ class Jobs:
         os.pwrite(self._note, f"{job} {done:>9} {total:>9}\n".encode(), 0)
 
 
+def _resident_bytes() -> int:
+    """0 where the system does not tell in this way."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 def _cut(ask: Cut) -> Extraction:
     text = Path(ask.path).read_bytes().decode("utf-8", "surrogatepass")
     chunks = tuple(cut(text, ask.chunking, kind=ask.kind))
     return Extraction(text="", chunks=chunks, media_type="text/plain")
 
 
-def _encoded(extraction: Extraction) -> bytes:
-    return msgspec.msgpack.encode(packed(extraction))
+def _done(job: Callable[[], Extraction]) -> bytes:
+    """The answer. What a parser says of a file may quote it, so nobody hears more than the error's name."""
+    try:
+        return msgspec.msgpack.encode(packed(job()))
+    except (InvalidRequest, UnsupportedMediaType, MemoryError, RecursionError):
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge to parsers, which raise anything
+        log.warning("a file could not be read", error=type(error).__name__)
+        message = f"The file is damaged, or too large for its parser ({type(error).__name__})."
+        raise InvalidRequest(message, param=PARAM) from None
 
 
 def run() -> None:
@@ -120,7 +151,7 @@ def run() -> None:
     lifeline.watch()
 
     async def serve(stop: asyncio.Event) -> None:
-        jobs = Jobs(settings)
+        jobs = Jobs(settings, stop)
         server = Server(Path(settings.socket), jobs.operations())
         await server.start()
         lifeline.ready()
