@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 from retrieval.data import questions, texts, vectors
 from retrieval.figures import Figures, Size, told
-from retrieval.peers import SIDES, NotInstalled
+from retrieval.peers import SIDES
 from retrieval.running import measure
 
 ROWS, MOST_TEXTS, ASKED = 100_000, 400_000, 200
@@ -35,7 +35,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="nx-") as folder:
             prepare(Path(folder), rows=size.rows)
             for side, outcome in measure(Path(folder), size, asked=ASKED).items():
-                if isinstance(outcome, NotInstalled):
+                if isinstance(outcome, str):
                     print(f"{side}: not measured: {outcome}")
                 else:
                     found.append(outcome)

@@ -31,4 +31,4 @@ def command(side: str) -> list[str]:
         folder.mkdir(parents=True, exist_ok=True)
         python(WANTED[side], folder)
         stamp.write_text(WANTED[side])
-    return [str(folder / "bin" / "python"), script]
+    return [str(folder / "bin" / "python"), "-W", "ignore", script]

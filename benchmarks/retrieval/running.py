@@ -19,6 +19,10 @@ BLOCK = 100_000
 KINDS = ("vector", "keyword", "hybrid")
 
 
+class Ended(Exception):
+    """A side failed."""
+
+
 class Running:
     """One side's process."""
 
@@ -32,7 +36,7 @@ class Running:
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.process.args} ended: see above")
+            raise Ended("it ended: see above")
         return dict(json.loads(line))
 
     def memory_mb(self) -> float:
@@ -58,19 +62,17 @@ def running(side: str, folder: Path, data: Path) -> Iterator[Running]:
         process.wait(60)
 
 
-def measure(data: Path, size: Size, *, asked: int) -> dict[str, Figures | NotInstalled]:
+def measure(data: Path, size: Size, *, asked: int) -> dict[str, Figures | str]:
     """Of all sides of one size: each stores the rows, then new processes of all of them are asked in turn."""
-    outcomes: dict[str, Figures | NotInstalled] = {}
+    outcomes: dict[str, Figures | str] = {}
     built: dict[str, tuple[float, float]] = {}
     for side in size.sides:
-        try:
-            command(side)
-        except NotInstalled as fault:
-            outcomes[side] = fault
-            continue
         print(f"{side}: storing {size.rows:,} rows", file=sys.stderr, flush=True)
-        with running(side, data / side, data) as one:
-            built[side] = one.ask(do="ingest", batch=size.batch)["seconds"], one.ask(do="index")["seconds"]
+        try:
+            with running(side, data / side, data) as one:
+                built[side] = one.ask(do="ingest", batch=size.batch)["seconds"], one.ask(do="index")["seconds"]
+        except (NotInstalled, Ended) as fault:
+            outcomes[side] = str(fault)
     exact = nearest(data) if size.recall else []
     with ExitStack() as stack:
         there = {side: stack.enter_context(running(side, data / side, data)) for side in built}

@@ -12,7 +12,7 @@ SPACE = {"hnsw": {"space": "ip", "ef_search": 64, "ef_construction": 128, "max_n
 class Chroma:
     def __init__(self, folder: Path) -> None:
         client = chromadb.PersistentClient(str(folder), chromadb.Settings(anonymized_telemetry=False))
-        self.collection = client.get_or_create_collection("v", embedding_function=None, configuration=SPACE)
+        self.collection = client.get_or_create_collection("rows", embedding_function=None, configuration=SPACE)
 
     def ingest(self, low: int, vectors: Any, texts: list[str]) -> None:
         ids = [str(low + at) for at in range(len(vectors))]

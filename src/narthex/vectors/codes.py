@@ -17,7 +17,7 @@ Rows = NDArray[np.int64]
 Codes8 = NDArray[np.int8]
 
 _SEED = 20_240_101
-_BY_BITS = 500
+_BY_BITS = 800
 """Candidates by bits, of which the best by eight bits remain."""
 
 
