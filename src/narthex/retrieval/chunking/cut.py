@@ -9,7 +9,7 @@ import msgspec
 
 from narthex.core.documents import Chunk, Chunking
 from narthex.core.errors import InvalidRequest
-from narthex.retrieval.chunking import code, markdown, records
+from narthex.retrieval.chunking import code, markdown, records, rst
 from narthex.retrieval.chunking.layout import Heading, Kind, Page
 from narthex.retrieval.chunking.structure import Outline, structure
 from narthex.retrieval.chunking.windows import windows
@@ -20,6 +20,7 @@ MAX_CHUNKS = 1_000_000
 _OUTLINES: Final[dict[Kind, Callable[[str], Outline]]] = {
     "text": lambda _: Outline(),
     "markdown": markdown.outline,
+    "rst": rst.outline,
     "python": code.python,
     "code": code.code,
     "records": records.lines,

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["text", "markdown", "python", "code", "records", "table"]
+Kind = Literal["text", "markdown", "rst", "python", "code", "records", "table"]
 """What a text is, for the one who cuts it. `records`: a line is a thing of its own; `table`: the same, and the first
 record names the columns.
 """

@@ -4,8 +4,6 @@ import codecs
 import re
 import string
 
-import charset_normalizer
-
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -92,5 +90,7 @@ def _likely(data: bytes) -> str | None:
     letters = len(sample) - len(sample.translate(None, _BEYOND_ASCII + string.ascii_letters.encode()))
     if strange < letters * _MANY:
         return None
+    import charset_normalizer  # noqa: PLC0415 - nearly all texts are in UTF-8
+
     best = charset_normalizer.from_bytes(sample).best()
     return best.encoding if best is not None else None

@@ -10,9 +10,9 @@ from narthex.retrieval.chunking.layout import Kind
 from narthex.retrieval.extract.charset import is_binary, marked
 from narthex.retrieval.extract.extracted import PARAM
 
-Form = Literal["pdf", "docx", "html", "markdown", "table", "json", "lines", "python", "code", "text"]
+Form = Literal["pdf", "docx", "html", "markdown", "rst", "table", "json", "lines", "python", "code", "text"]
 
-TAKEN: Final = "PDF, DOCX, HTML, Markdown, CSV, TSV, JSON, JSON Lines, source code and plain text"
+TAKEN: Final = "PDF, DOCX, HTML, Markdown, reStructuredText, CSV, TSV, JSON, JSON Lines, source code and plain text"
 DOCX_TYPE: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 HEAD_BYTES: Final = 64 * 1024
 
@@ -21,6 +21,7 @@ MEDIA_TYPES: Final[dict[Form, str]] = {
     "docx": DOCX_TYPE,
     "html": "text/html",
     "markdown": "text/markdown",
+    "rst": "text/x-rst",
     "table": "text/csv",
     "json": "application/json",
     "lines": "application/jsonl",
@@ -33,6 +34,7 @@ KINDS: Final[dict[Form, Kind]] = {
     "docx": "markdown",
     "html": "markdown",
     "markdown": "markdown",
+    "rst": "rst",
     "table": "table",
     "json": "code",
     "lines": "records",
@@ -45,6 +47,7 @@ KINDS: Final[dict[Form, Kind]] = {
 _BY_SUFFIX: Final[dict[str, Form]] = {
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     **dict.fromkeys((".md", ".markdown", ".mkd", ".mdown", ".mdx", ".qmd", ".rmd"), "markdown"),
+    **dict.fromkeys((".rst", ".rest"), "rst"),
     **dict.fromkeys((".csv", ".tsv", ".tab"), "table"),
     **dict.fromkeys((".json", ".geojson", ".ipynb", ".webmanifest"), "json"),
     **dict.fromkeys((".jsonl", ".ndjson"), "lines"),
@@ -125,6 +128,8 @@ _BY_TYPE: Final[dict[str, Form]] = {
     "application/xhtml+xml": "html",
     "text/markdown": "markdown",
     "text/x-markdown": "markdown",
+    "text/x-rst": "rst",
+    "text/prs.fallenstein.rst": "rst",
     "text/csv": "table",
     "text/tab-separated-values": "table",
     "application/json": "json",
@@ -176,7 +181,7 @@ def form_of(path: Path, head: bytes, *, name: str, media_type: str | None) -> Fo
 
 def _text_form(head: bytes, name: str, media_type: str | None) -> Form:
     told = _told(name, media_type or "")
-    if told in {"markdown", "python", "code"}:
+    if told in {"markdown", "rst", "python", "code"}:
         return told
     plain = head if marked(head) in {None, "utf-8-sig"} else head.replace(b"\0", b"").lstrip(b"\xff\xfe")
     if _HTML_BEGINS.match(plain):

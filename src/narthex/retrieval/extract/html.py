@@ -54,6 +54,8 @@ _BLOCKS: Final = frozenset(
 _LINES: Final = frozenset(("li", "tr", "dt", "dd", "br", "caption"))
 _CELLS: Final = frozenset({"td", "th"})
 _HEADINGS: Final = {f"h{level}": "#" * level + " " for level in range(1, 7)}
+_OF_LAYOUT: Final = "h1, h2, h3, h4, ul, ol, pre"
+"""A table that has one of these, or another table, arranges a page; the rows of others are lines."""
 _MAX_TITLE = 300
 
 
@@ -83,6 +85,8 @@ class _Walk:
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
+        self._table: LexborNode | None = None
+        self._cells = 0
 
     def over(self, root: LexborNode) -> None:
         node: LexborNode | None = root
@@ -99,7 +103,7 @@ class _Walk:
                 if node is None:
                     return
                 depth -= 1
-                self._closed(node.tag or "")
+                self._closed(node)
                 following = node.next
             node = following if depth > 0 else None
 
@@ -111,10 +115,11 @@ class _Walk:
         if tag == "pre":
             self._blocks.listing(node.text())
             return None
-        if tag in _BLOCKS:
-            self._blocks.end_block()
-        elif tag in _LINES:
-            self._blocks.end_line()
+        if tag in _CELLS and self._table is not None:
+            self._cells += 1
+        elif tag == "table" and self._table is None and _has_rows(node):
+            self._table = node
+        self._broken(tag)
         if tag in _HEADINGS:
             self._blocks.open(_HEADINGS[tag])
         elif tag == "li":
@@ -123,18 +128,33 @@ class _Walk:
             self._blocks.write(f" {words} ")
         child = node.child
         if child is None:
-            self._closed(tag)
+            self._closed(node)
         return child
 
-    def _closed(self, tag: str) -> None:
-        if tag in _BLOCKS:
-            self._blocks.end_block()
-        elif tag in _LINES:
-            self._blocks.end_line()
-        elif tag in _CELLS:
+    def _closed(self, node: LexborNode) -> None:
+        tag = node.tag or ""
+        if tag in _CELLS:
+            self._cells = max(self._cells - 1, 0)
             self._blocks.write(" | ")
+        elif tag == "table" and self._table is not None and node.mem_id == self._table.mem_id:
+            self._table = None
+        self._broken(tag)
         if tag == "li" or tag in _HEADINGS:
             self._blocks.open("")
+
+    def _broken(self, tag: str) -> None:
+        """A block begins or ends here; in the cell of a table nothing does."""
+        if tag in _BLOCKS or tag in _LINES:
+            if self._cells:
+                self._blocks.write(" ")
+            elif tag in _BLOCKS:
+                self._blocks.end_block()
+            else:
+                self._blocks.end_line()
+
+
+def _has_rows(table: LexborNode) -> bool:
+    return table.css_first(_OF_LAYOUT) is None and len(table.css("table")) == 1  # itself
 
 
 def _is_hidden(node: LexborNode) -> bool:

@@ -13,7 +13,7 @@ from narthex.retrieval.chunking.cut import cut
 from narthex.retrieval.chunking.layout import Heading, Kind, Page
 from narthex.retrieval.chunking.structure import LEAST_SHARE
 
-KINDS: tuple[Kind, ...] = ("text", "markdown", "python", "code", "records", "table")
+KINDS: tuple[Kind, ...] = ("text", "markdown", "rst", "python", "code", "records", "table")
 
 ANY_TEXT = st.text(
     st.one_of(

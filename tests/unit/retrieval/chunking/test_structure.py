@@ -3,7 +3,7 @@
 import pytest
 
 from narthex.core.documents import Chunk, Chunking
-from narthex.retrieval.chunking import code, markdown, records
+from narthex.retrieval.chunking import code, markdown, records, rst
 from narthex.retrieval.chunking.cut import cut
 from narthex.retrieval.chunking.layout import Kind
 
@@ -137,6 +137,17 @@ def test_a_listing_stays_whole_where_it_can() -> None:
 )
 def test_markdowns_own_rules(text: str, titles: list[str]) -> None:
     assert [heading.title for heading in markdown.outline(text).headings] == titles
+
+
+# --- reStructuredText ---------------------------------------------------------------------------------------------
+
+
+def test_signs_under_and_over_lines_are_headings_in_the_order_of_their_coming() -> None:
+    text = "=====\n Top\n=====\n\nWords.\n\nOne\n===\n\nSub\n...\n\nTwo\n===\n\nToo long\n---\n\n----\n----\n"
+    found = rst.outline(text).headings
+    assert [(heading.level, heading.title) for heading in found] == [(1, "Top"), (2, "One"), (3, "Sub"), (2, "Two")]
+    assert found[0].start == 0
+    assert [chunk.context for chunk in chunks(text, 30, "rst")][-1] == "Top \u203a Two"
 
 
 # --- programs ------------------------------------------------------------------------------------------------------

@@ -43,6 +43,13 @@ def test_a_page() -> None:
         (b"<pre></pre>a<pre>```\nx\n```</pre>", "a\n\n````\n```\nx\n```\n````"),
         (b"<div>" * 50 + b"deep", "deep"),
         (b"<p>a</p><hr><p>b</p><br>", "a\n\nb"),
+        (
+            b"<table><tr><td><p>a</p><p>b</p><td>c<br>d</td></tr><tr><td><td><div>e</div></table>f",
+            "a b | c d\n| e\n\nf",
+        ),
+        (b"<table><tr><td><h1>T</h1><p>a<p>b<td>c</table>d", "# T\n\na\n\nb\n\n| c\n\nd"),
+        (b"<table><tr><td>a<table><tr><td><p>b<td>c</table><td>d</table>", "a\n\nb | c\n\n| d"),
+        (b"<td>alone<p>b", "alone\n\nb"),
         ("<p>\u65e5\u672c".encode(), "\u65e5\u672c"),
     ],
 )

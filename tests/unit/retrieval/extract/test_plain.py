@@ -52,6 +52,7 @@ def extracted(
         ("a.txt", None, "<html><p>a".encode("utf-16"), "text/html"),
         ("a.csv", None, b"<html><p>please log in", "text/html"),
         ("a", "text/html", b"<b>a</b> <p>a", "text/html"),
+        ("a.rst", None, b"T\n=\n", "text/x-rst"),
         ("a.csv", None, b"a,b\n1,2", "text/csv"),
         ("a.tsv", None, b"a\tb\n1\t2", "text/tab-separated-values"),
         ("a.json", None, b"{}", "application/json"),
@@ -95,7 +96,9 @@ def zipped(*names: str) -> bytes:
 def test_what_is_not_read_is_told_what_is(data: bytes, what: str, tmp_path: Path) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:
         extracted(data, tmp_path, "a.pdf", "application/pdf")
-    assert caught.value.message.startswith(f"{what} can't be read. Taken are: PDF, DOCX, HTML, Markdown, CSV")
+    assert caught.value.message.startswith(
+        f"{what} can't be read. Taken are: PDF, DOCX, HTML, Markdown, reStructuredText, CSV"
+    )
     assert caught.value.param == "file"
 
 
