@@ -86,7 +86,7 @@ async def test_errors_arrive_as_they_are(process: ExtractorProcess, extractor: E
     assert len(process.processes) == 1
 
 
-async def test_many_at_once_wait_for_each_other(process: ExtractorProcess, extractor: Extractor) -> None:
+async def test_complaint_29_many_at_once_wait_for_each_other(process: ExtractorProcess, extractor: Extractor) -> None:
     texts = await asyncio.gather(*(text_of(extractor, f"text {number}".encode()) for number in range(40)))
     assert texts == [f"text {number}" for number in range(40)]
 
@@ -314,3 +314,13 @@ async def test_files_of_this_machine(process: ExtractorProcess, extractor: Extra
             read += 1
     assert read > 30
     assert len(process.processes) == 1
+
+
+async def test_complaint_8_eight_megabytes_of_rows_are_all_there(extractor: Extractor) -> None:
+    header = "number,name,town"
+    data = header + "\n" + "".join(f"{row},person {row},town of {row % 100}\n" for row in range(260_000))
+    assert len(data) > 8_000_000
+    it = await extractor.extract(data.encode(), name="people.csv", media_type="text/csv", chunking=STRUCTURE)
+    assert it.media_type == "text/csv"
+    assert all(chunk.context == header for chunk in it.chunks[1:])
+    assert sum(chunk.text.count("\n") + 1 for chunk in it.chunks) == 260_001
