@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from narthex.cli import collection_life
 from narthex.cli.adding import Adding, Became, Standing
 from narthex.cli.keys import DEFAULT_DATA, Data, reported
 from narthex.cli.scanning import files_in
@@ -69,7 +70,7 @@ def create(
 @app.command()
 def add(  # noqa: PLR0913 - a command's parameters are its options
     collection: Collection,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="Files, or folders with all that is in them.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Files, or folders with all that is in them.")],
     *,
     include: Annotated[list[str] | None, typer.Option(help="Of folders only these files, e.g. '*.md'.")] = None,
     exclude: Annotated[list[str] | None, typer.Option(help="Of folders not these, e.g. 'drafts/*'.")] = None,
@@ -78,7 +79,8 @@ def add(  # noqa: PLR0913 - a command's parameters are its options
         int | None, typer.Option(min=1, help="Most characters of a chunk.  [default: the model's]")
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="structure: cut at headings, paragraphs, sentences. windows: just so.")
+        Literal["structure", "windows"],
+        typer.Option(help="structure: cut at headings, paragraphs, sentences. windows: just so."),
     ] = "structure",
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -181,7 +183,7 @@ def show(
 @app.command("rm")
 def remove(
     collection: Collection,
-    documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT…", help="Their keys.")],
+    documents: Annotated[list[str], typer.Argument(metavar="DOCUMENT", help="Their keys.")],
     *,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -233,6 +235,11 @@ def jobs(
     rows = [job | {"percent": f"{job['percent']} %", "what": job["error"] or job["message"]} for job in found]
     fields = ("id", "kind", "documentKey", "state", "percent", "what")
     _print_table(("Job", "Kind", "Document", "State", "Done", ""), rows, fields)
+
+
+app.command()(collection_life.rebuild)
+app.command()(collection_life.export)
+app.command("import")(collection_life.take_in)
 
 
 # --- telling ---------------------------------------------------------------------------------------------------------

@@ -73,6 +73,24 @@ class Server:
         content = self.checked(response).content
         return msgspec.json.decode(content) if content else None
 
+    def fetch(self, path: str, into: IO[bytes]) -> int:
+        """Write an answer's body into a file as it comes; how many bytes it had.
+
+        Raises:
+            ServerRefused: its answer is an error, there is none, or it broke off.
+        """
+        size = 0
+        try:
+            with self.http.stream("GET", path) as response:
+                if response.status_code >= 300:
+                    response.read()
+                for piece in self.checked(response).iter_bytes():
+                    into.write(piece)
+                    size += len(piece)
+        except httpx2.HTTPError as error:
+            raise self.unreachable(error) from None
+        return size
+
     def send_form(self, path: str, fields: Mapping[str, str], *, file: tuple[str, IO[bytes], str]) -> Any:
         """The decoded answer to a form with one file in it: its name, its content and its media type.
 
