@@ -5,6 +5,7 @@ All of a worker's searches run in one thread, so that however many there are, th
 
 import asyncio
 import contextlib
+import os
 import shutil
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
@@ -51,6 +52,8 @@ class OpenDocuments(SqliteDocuments):
             ValueError: the query's vector has not the model's length.
         """
         if self._index is None:
+            # One search at a time takes one core; numpy's library would take all, and wait for them by spinning.
+            os.putenv("OPENBLAS_NUM_THREADS", "1")  # which it reads when it is loaded
             from narthex.retrieval.index import Index  # noqa: PLC0415 - a worker that never searches stays light
 
             self._index = Index(self.file.folder, dim=self.model.dim)
@@ -144,6 +147,8 @@ class OpenCollections:
 
         def dead(folder: Path) -> bool:
             collection_id, _, generation = folder.name.partition("_")
+            if generation and not generation.isdecimal():
+                return False  # not of our making
             return int(generation or 1) < oldest.get(collection_id, 1 << 62) and _last_written_s(folder) < before_s
 
         def swept() -> None:
