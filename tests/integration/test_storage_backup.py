@@ -10,9 +10,11 @@ import msgspec
 import pytest
 
 from narthex import __version__
+from narthex.core.documents import Collection, EmbeddingModel
 from narthex.core.errors import ConfigError, Conflict, InvalidRequest, StorageError
 from narthex.core.keys import Grants, NewKey
 from narthex.storage.sqlite.backup import Entry, Manifest, backup, restore
+from narthex.storage.sqlite.collection_file import SUPERSEDED, create_file
 from narthex.storage.sqlite.connection import immediate, open_connection
 from narthex.storage.sqlite.control import open_control
 
@@ -30,8 +32,13 @@ async def data(tmp_path):
     data.mkdir()
     store = await open_control(data / "control.db", clock=clock)
     await store.keys.ensure_admin()
-    (data / "collections" / "c1").mkdir(parents=True)
-    documents = open_connection(data / "collections" / "c1" / "c.db", synchronous="FULL", create=True)
+    [key] = await store.keys.list()
+    model = EmbeddingModel(name="m", dim=2)
+    made = Collection(id="c1", account_id=key.account_id, key="k", model=model, created_ms=1)
+    await store.collections.create(made)
+    for name in ("c1", "c1_2", "gone"):  # in service, half made, and of a collection that is deleted
+        create_file(data / "collections" / name, model, clock=clock)
+    documents = open_connection(data / "collections" / "c1" / "c.db", synchronous="FULL")
     documents.execute("create table t(x); insert into t values(1)").fetchall()
     (data / "collections" / "c1" / "seg-1.bin").write_bytes(b"codes")
     (data / "models").mkdir()
@@ -259,3 +266,16 @@ async def test_a_database_that_is_damaged_or_newer_replaces_nothing(data, archiv
     with pytest.raises(StorageError, match="damaged"):
         restore(pack(tmp_path / "d.tar.gz", {"control.db": bytes(damaged)}), empty, replace=False, clock=clock)
     assert [path.name for path in empty.iterdir()] == ["lock"]
+
+
+async def test_a_collection_that_is_just_being_replaced_takes_writes_again_once_restored(data, empty, tmp_path):
+    """Its row still names the former generation, whose file refuses writes already."""
+    live = apsw.Connection(str(data / "collections" / "c1" / "c.db"))
+    live.execute("insert into meta(k, v) values(?, '')", (SUPERSEDED,)).fetchall()
+    backup(data, tmp_path / "b.tar.gz", clock=clock)
+    assert live.execute("select count(*) from meta where k = ?", (SUPERSEDED,)).fetchall() == [(1,)]
+    live.close()
+    restore(tmp_path / "b.tar.gz", empty, replace=False, clock=clock)
+    copy = apsw.Connection(str(empty / "collections" / "c1" / "c.db"))
+    assert copy.execute("select count(*) from meta where k = ?", (SUPERSEDED,)).fetchall() == [(0,)]
+    copy.close()

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from narthex.core.documents import Collection, Collections, Embedding, EmbeddingModel, model_changed, no_collection
-from narthex.core.errors import InvalidRequest, PermissionDenied, Superseded
+from narthex.core.errors import PermissionDenied, Superseded
 from narthex.core.jobs import Job
 from narthex.core.keys import Clock, Keys, Principal
 from narthex.jobs.runner import Outcome, Progress, PutOff
@@ -93,8 +93,6 @@ class Ingesting:
         progress.noted = lambda: {"notes": msgspec.to_builtins(notes)}
         principal, collection = await site.principal(job), await site.collection(job)
         source = site.uploads.path(job.id)
-        if not await asyncio.to_thread(source.is_file):
-            raise InvalidRequest("The uploaded file is not here any more: upload it again.")
         embed = await site.embed(collection, principal)
         upload = msgspec.convert(job.payload, Upload)
         async with site.stores.open(collection) as documents:

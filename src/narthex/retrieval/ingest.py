@@ -108,6 +108,9 @@ class Ingestion:
         return self._notes.total > 0
 
     async def _stage(self, source: Path, upload: Upload, extractor: Extractor) -> None:
+        if not await asyncio.to_thread(source.is_file):  # after a backup was restored, for one
+            raise InvalidRequest("The uploaded file is not here any more: upload it again.")
+
         def told(done: int, total: int) -> None:
             self._tell(0, 0, f"reading the file: page {done} of {total}")
 

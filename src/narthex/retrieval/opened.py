@@ -13,13 +13,14 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import apsw
 import structlog
 
 from narthex.core.documents import Collection, Found, Query
 from narthex.core.errors import StorageError
 from narthex.core.keys import Clock
 from narthex.ipc.tasks import TaskSet
-from narthex.storage.sqlite.collection_file import CollectionFile, create_file
+from narthex.storage.sqlite.collection_file import CollectionFile, create_file, folder_name
 from narthex.storage.sqlite.documents import SqliteDocuments
 from narthex.storage.sqlite.errors import translate
 
@@ -51,14 +52,16 @@ class OpenDocuments(SqliteDocuments):
         Raises:
             ValueError: the query's vector has not the model's length.
         """
+        return await self.file.read(lambda connection: self._search(connection, query))
+
+    def _search(self, connection: apsw.Connection, query: Query) -> Found:
         if self._index is None:
             # One search at a time takes one core; numpy's library would take all, and wait for them by spinning.
             os.putenv("OPENBLAS_NUM_THREADS", "1")  # which it reads when it is loaded
             from narthex.retrieval.index import Index  # noqa: PLC0415 - a worker that never searches stays light
 
             self._index = Index(self.file.folder, dim=self.model.dim)
-        index = self._index
-        return await self.file.read(lambda connection: index.search(connection, query))
+        return self._index.search(connection, query)
 
 
 class _Entry:
@@ -105,7 +108,7 @@ class OpenCollections:
 
     def path(self, collection: Collection) -> Path:
         """The folder of a collection's generation."""
-        return self._folder / _name(collection.id, collection.generation)
+        return self._folder / folder_name(collection.id, collection.generation)
 
     def forget(self, collection_id: str) -> None:
         """Close a collection, every generation of it, once its last user is done."""
@@ -130,7 +133,7 @@ class OpenCollections:
         Raises:
             StorageError: a file can't be deleted; `sweep` never tries again while the collection lives.
         """
-        entry = self._entries.pop(_name(collection.id, collection.generation), None)
+        entry = self._entries.pop(folder_name(collection.id, collection.generation), None)
         if entry is not None:
             await entry.documents.file.aclose()
         await asyncio.to_thread(_delete, [self.path(collection)])
@@ -169,7 +172,7 @@ class OpenCollections:
     async def _entry(self, collection: Collection) -> _Entry:
         if self._closed:
             raise StorageError("The server is shutting down.")
-        name = _name(collection.id, collection.generation)
+        name = folder_name(collection.id, collection.generation)
         lock = self._opening.setdefault(name, asyncio.Lock())
         async with lock:
             if name not in self._entries:
@@ -199,10 +202,6 @@ class OpenCollections:
         task = self._closing.start(entry.documents.file.aclose())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-
-
-def _name(collection_id: str, generation: int) -> str:
-    return collection_id if generation == 1 else f"{collection_id}_{generation}"
 
 
 def _last_written_s(folder: Path) -> float:

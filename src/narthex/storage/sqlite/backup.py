@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import apsw
 import msgspec
@@ -25,6 +25,7 @@ from narthex import __version__
 from narthex.core.errors import Conflict, InvalidRequest, StorageError
 from narthex.core.keys import Clock
 from narthex.storage.sqlite import control
+from narthex.storage.sqlite.collection_file import SUPERSEDED, folder_name
 from narthex.storage.sqlite.connection import BUSY_TIMEOUT_MS, close
 from narthex.storage.sqlite.errors import translate
 from narthex.storage.sqlite.migrate import load, pending
@@ -33,7 +34,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 _STAMP = "version.json"
 _NAMES = re.compile(r"[a-z_]+\.db|collections/[A-Za-z0-9_-]+/c\.db|version\.json")
-_REPLACED = ("*.db", "*.db-wal", "*.db-shm", "*.bin", "collections", _STAMP)
+_REPLACED = ("*.db", "*.db-wal", "*.db-shm", "*.bin", "collections", "uploads", _STAMP)
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 _UNREADABLE = (tarfile.TarError, zlib.error, EOFError, msgspec.MsgspecError)
 
@@ -71,10 +72,12 @@ def backup(data_dir: Path, target: Path, *, clock: Clock) -> Manifest:
         raise InvalidRequest(f"There is no folder {target.parent}.")
     with _disk(), tempfile.TemporaryDirectory(dir=target.parent, prefix=".narthex-backup-") as folder:
         staging = Path(folder)
-        for source in sorted((*data_dir.glob("*.db"), *data_dir.glob("collections/*/c.db"))):
-            copy = staging / source.relative_to(data_dir)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            _copy(source, copy)
+        # First: it tells which of the collections' files are in service.
+        _copy(data_dir / control.FILE, staging / control.FILE)
+        for source in sorted(data_dir.glob("*.db")):
+            if source.name != control.FILE:
+                _copy(source, staging / source.name)
+        _copy_collections(data_dir, staging)
         if (data_dir / _STAMP).is_file():
             shutil.copyfile(data_dir / _STAMP, staging / _STAMP)
         manifest = Manifest(format=FORMAT, program=__version__, created_ms=clock(), files=tuple(_entries(staging)))
@@ -143,6 +146,38 @@ def _copy(source: Path, copy: Path) -> None:
     finally:
         close(writer)
         close(reader)
+
+
+def _copy_collections(data_dir: Path, staging: Path) -> None:
+    """Each in the generation that serves by the copied control database; what is made anew beside it is left out."""
+    for name in _in_service(staging / control.FILE):
+        source, copy = (folder / "collections" / name / "c.db" for folder in (data_dir, staging))
+        if source.is_file():  # nothing was ever stored in it, else
+            copy.parent.mkdir(parents=True)
+            _copy(source, copy)
+            _reinstate(copy)
+
+
+def _in_service(copy: Path) -> list[str]:
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        if not connection.execute("select 1 from sqlite_schema where name = 'collection'").fetchall():
+            return []  # it is older than collections are
+        rows: list[Any] = connection.execute("select id, generation from collection order by id").fetchall()
+        return [folder_name(collection_id, generation) for collection_id, generation in rows]
+    finally:
+        connection.close()
+
+
+def _reinstate(copy: Path) -> None:
+    """Its successor took over after the control database was copied, and is not in the archive."""
+    connection = apsw.Connection(str(copy), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.execute("delete from meta where k = ?", (SUPERSEDED,)).fetchall()
+    except apsw.Error as error:
+        raise translate(error, connection) from error
+    finally:
+        connection.close()
 
 
 def _entries(folder: Path) -> Iterator[Entry]:

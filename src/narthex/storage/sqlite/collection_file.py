@@ -28,13 +28,18 @@ T = TypeVar("T")
 
 FILE = "c.db"
 SCHEMA = "collection"
-_SUPERSEDED = "superseded"
+SUPERSEDED = "superseded"
 """In `meta`, where another generation has taken over."""
 READ_CACHE_KIB = 2048
 _PATIENCE = 6
 """How often a write is tried, each time for as long as a connection waits for a lock."""
 
 _migrations: Callable[[], tuple[Migration, ...]] = lru_cache(1)(lambda: load(SCHEMA))
+
+
+def folder_name(collection_id: str, generation: int) -> str:
+    """Of a collection's generation, among the folders of all collections."""
+    return collection_id if generation == 1 else f"{collection_id}_{generation}"
 
 
 def create_file(folder: Path, model: EmbeddingModel, *, clock: Clock) -> None:
@@ -75,7 +80,7 @@ def _require_model(connection: apsw.Connection, model: EmbeddingModel) -> None:
 
 
 def _unless_superseded(connection: apsw.Connection, change: Callable[[apsw.Connection], T]) -> T:
-    if connection.execute("select 1 from meta where k = ?", (_SUPERSEDED,)).fetchall():
+    if connection.execute("select 1 from meta where k = ?", (SUPERSEDED,)).fetchall():
         raise Superseded
     return change(connection)
 
@@ -143,7 +148,7 @@ class CollectionFile:
         def change(connection: apsw.Connection) -> T | None:
             reason = unless(connection)
             if reason is None:
-                connection.execute("insert into meta(k, v) values(?, '')", (_SUPERSEDED,))
+                connection.execute("insert into meta(k, v) values(?, '')", (SUPERSEDED,))
             return reason
 
         return await self.write(change)
@@ -155,7 +160,7 @@ class CollectionFile:
             StorageError: the file can't be written.
         """
         self._require_open()
-        await self._writer.run(lambda one: one.execute("delete from meta where k = ?", (_SUPERSEDED,)).fetchall())
+        await self._writer.run(lambda one: one.execute("delete from meta where k = ?", (SUPERSEDED,)).fetchall())
 
     def _require_open(self) -> None:
         if self._closed:
