@@ -72,11 +72,6 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     hits: tuple[Hit, ...]
     text: str
 
-    @property
-    def document_key(self) -> str:
-        """Whose chunks these are."""
-        return self.hits[0].document_key
-
 
 class Grounded(msgspec.Struct, frozen=True, kw_only=True):
     """What a chat got from documents. `hits`: what the model was given, best first; `left`: what it was not, and why.

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from narthex.core.chat import ChatRequest, ImagePart, Message, Sampling, TextPart
+from narthex.core.chat import ChatRequest, ImagePart, Message, Part, Sampling, TextPart
 from narthex.core.errors import UnsupportedParameter
 from narthex.core.grounding import CONTEXT, RAG_PROMPT, SYSTEM_PROMPT, USER_INPUT, Wanted
 from narthex.core.ports import Call, Decoded, Surface
@@ -176,10 +176,11 @@ def _wanted(fields: Mapping[str, Any]) -> Wanted | None:
 def _written(message: Message) -> dict[str, Any]:
     if not isinstance(message.content, tuple):
         return {"role": message.role, "content": message.content}
-    parts: list[dict[str, Any]] = []
-    for part in message.content:
-        if isinstance(part, TextPart):
-            parts.append({"type": "text", "text": part.text})
-        elif isinstance(part, ImagePart):
-            parts.append({"type": "image_url", "image_url": {"url": part.url}})
-    return {"role": message.role, "content": parts}
+    return {"role": message.role, "content": [_written_part(part) for part in message.content]}
+
+
+def _written_part(part: Part) -> dict[str, Any]:
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": part.url}}
+    assert isinstance(part, TextPart)  # noqa: S101 - this API has no others
+    return {"type": "text", "text": part.text}
