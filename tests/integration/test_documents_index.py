@@ -283,6 +283,15 @@ async def test_a_question_is_never_a_query_language(documents, question):
     assert len((await documents.search(Query(n=1, text=question, vector=vector("a", 0, 0)))).hits) == 1
 
 
+async def test_a_very_long_question_is_cut_to_its_rarest_words(documents, folder):
+    await fill(documents, "a", words=200)
+    for _ in range(2):
+        found = await documents.search(Query(n=1, text=" ".join(f"aw{place}" for place in range(1000))))
+        assert len(found.words) == 64
+        assert len(found.hits) == 1
+        assert built(folder)
+
+
 async def test_another_process_and_another_connection_see_a_put_at_once(tmp_path, documents):
     await fill(documents, "a")
     other = OpenCollections(tmp_path / "collections", clock=lambda: 1)

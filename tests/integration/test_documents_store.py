@@ -1,5 +1,7 @@
 import stat
+import time
 
+import anyio
 import apsw
 import pytest
 from tests.collection_parts import DIM, MODEL, collection, document, vector
@@ -7,6 +9,7 @@ from tests.collection_parts import DIM, MODEL, collection, document, vector
 from narthex.core.documents import Documents, EmbeddingModel, Query
 from narthex.core.errors import Conflict, NotFound, StorageError
 from narthex.retrieval.opened import OpenCollections, OpenDocuments
+from narthex.storage.sqlite import connection as connections
 
 pytestmark = pytest.mark.anyio
 
@@ -233,3 +236,18 @@ async def test_a_file_that_is_no_database(opened):
     with pytest.raises(StorageError):
         async with opened.open(collection()):
             pass
+
+
+async def test_a_write_waits_for_another_processs_long_one(opened, documents, monkeypatch):
+    monkeypatch.setattr(connections, "BUSY_TIMEOUT_MS", 50)
+    await documents.list()
+    other = apsw.Connection(str(opened.path(collection()) / "c.db"))
+    other.execute("begin immediate")
+    async with anyio.create_task_group() as group:
+        group.start_soon(anyio.to_thread.run_sync, lambda: (time.sleep(0.15), other.execute("commit")))
+        await documents.put(*document("d", "one"), tokens=1)
+    other.execute("begin immediate")
+    with pytest.raises(StorageError, match="busy"):
+        await documents.put(*document("d", "two"), tokens=1)
+    other.close()
+    assert await documents.text("d") == "one"

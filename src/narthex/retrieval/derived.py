@@ -94,7 +94,13 @@ class Derived:
             share = self._tail.rows / max(1, self._tail.rows + len(self._segment.ids))
         if self._tail.rows:
             asked = affordable(words, budget=BUDGET_WITHIN if self._newest else BUDGET, share=share)
-            newer = self._matches.best(asked, max(n, _SCORED), census=self._census, after=self._newest, among=among)
+            newer = self._matches.best(
+                asked,
+                max(n, _SCORED),
+                census=self._census,
+                after=self._newest,
+                among=None if among is None else among[among > self._newest],
+            )
             scores.update(newer)
         return scores
 

@@ -10,6 +10,7 @@ of a word's rows, also where only a few newer ones are asked for.
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import apsw
 import msgspec
@@ -22,6 +23,7 @@ from narthex.vectors.tail import Ids
 BUDGET, BUDGET_WITHIN = 20_000, 5000
 """Postings of all rows, of which each takes up to a microsecond; and of newer rows, some four."""
 MOST_WORDS = 64
+_MOST_LOOKED_UP = 512
 _FEWEST = 2
 
 Look = Callable[[str], "Word"]
@@ -51,7 +53,7 @@ def counted(connection: apsw.Connection, word: str) -> Word:
 
 def rarest(words: Sequence[str], look: Look) -> tuple[Word, ...]:
     """The distinct words of a question that are in the index at all, rarest first."""
-    there = [word for text in dict.fromkeys(words) if (word := look(text)).count]
+    there = [word for text in islice(dict.fromkeys(words), _MOST_LOOKED_UP) if (word := look(text)).count]
     return tuple(sorted(there, key=lambda word: word.count)[:MOST_WORDS])
 
 
@@ -93,7 +95,7 @@ class Matches:
         narrowed = ""
         values: list[object] = [" OR ".join(f'"{word.text}"' for word in words), after]
         if among is not None:
-            narrowed = "and rowid in (select value from json_each(?))"
+            narrowed = "and +rowid in (select value from json_each(?))"  # +: not a search for each of them
             values.append(json.dumps(among.tolist()))
         order = "worth(fts) desc" if after else "rank"
         rows = fetched(
