@@ -24,7 +24,7 @@ _MODIFIERS = (
 )
 _WORDS = (
     r"(?:class|interface|struct|enum|trait|impl|union|fn|func|function|def|fun|module|namespace|package|object|record|"
-    r"protocol|extension|type|macro_rules!|sub|procedure|defmodule|defp|defmacro)\b[^\n;]{1,120}+"
+    r"protocol|extension|type|macro_rules!|sub|procedure|defmodule|defp|defmacro)(?:<|[ \t]++[^\s:=])[^\n;]{0,120}+"
 )
 _TABLES = (
     r"(?i:create[ \t]++(?:or[ \t]++replace[ \t]++)?(?:table|view|function|procedure|index|trigger))\b[^\n]{1,120}+"

@@ -7,6 +7,8 @@ from narthex.retrieval.chunking.layout import Heading
 MAX_DEPTH = 8
 MAX_TITLE = 120
 """Code points of one title in a trail."""
+MAX_TRAIL = 300
+"""Of all of them: embedding models read but so much, and it is the text that should be read."""
 
 
 class Trail:
@@ -25,7 +27,7 @@ class Trail:
             self._enter(self._headings[self._next])
             depth = next((i for i, (a, b) in enumerate(zip(shared, self._open, strict=False)) if a is not b), None)
             shared = shared[: min(len(shared), len(self._open)) if depth is None else depth]
-        return [title for heading in shared[:MAX_DEPTH] if (title := heading.title[:MAX_TITLE])]
+        return _short([title for heading in shared[:MAX_DEPTH] if (title := heading.title[:MAX_TITLE])])
 
     def _enter_until(self, place: int) -> None:
         while self._next < len(self._headings) and self._headings[self._next].start < place:
@@ -36,3 +38,10 @@ class Trail:
             self._open.pop()
         self._open.append(heading)
         self._next += 1
+
+
+def _short(titles: list[str]) -> list[str]:
+    """Without some between the first and the last, if they are too long together."""
+    while len(titles) > 2 and sum(map(len, titles)) > MAX_TRAIL:
+        del titles[1]
+    return titles

@@ -108,6 +108,12 @@ def test_what_spans_sections_is_under_what_they_share() -> None:
     assert [chunk.context for chunk in chunks(text, 100, "markdown")] == [""]
 
 
+def test_a_long_way_down_is_told_by_its_ends() -> None:
+    text = "".join(f"{'#' * level} {str(level) * 150}\n\n" for level in range(1, 7)) + "Words."
+    context = chunks(text + " More words." * 200, 1200, "markdown")[-1].context
+    assert context == " \u203a ".join(["1" * 120, "6" * 120])
+
+
 def test_a_heading_is_a_better_place_than_a_paragraph_and_a_high_one_better_than_a_low_one() -> None:
     text = "# A\n\n" + "word " * 8 + "\n\n## B\n\nb\n\n# C\n\n" + "word " * 12
     assert [piece[:3] for piece in texts(text, 80, "markdown")] == ["# A", "# C"]
@@ -214,6 +220,10 @@ def test_python_that_can_not_be_parsed_is_cut_as_any_program(monkeypatch: pytest
         ("    call(a, b)", None),
         ("call(a, b);", None),
         ("typedef struct foo foo_t;", None),
+        ("type: object", None),
+        ("type = 5", None),
+        ("impl<T> Display for Error<T> {", "impl<T> Display for Error<T>"),
+        ("macro_rules! shout {", "macro_rules! shout"),
     ],
 )
 def test_definitions_of_other_languages(line: str, title: str | None) -> None:
