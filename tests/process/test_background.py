@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import yaml
 from tests.server_inside import children
 from tests.server_process import Server, serving
 
@@ -257,3 +258,35 @@ def test_a_collection_that_has_grown_gets_its_code_file(tmp_path: Path) -> None:
         made.unlink()
         upload(client, place, "short.txt", lines(2))
         until(lambda: list(folder.glob("seg-*.bin")))
+
+
+def test_a_killed_rebuild_goes_on_and_loses_nothing(tmp_path: Path) -> None:
+    counting = Counting(pause_s=0.1)
+    with listening(counting) as address, started(tmp_path, address) as server, collection(server) as (client, place):
+        for number in range(3):
+            job = upload(client, place, f"{number}.txt", lines(150, of=str(number)), mode="windows")
+            assert ended(client, place, job["id"])["state"] == "done"
+        job = client.post(f"{place}/rebuild", json={"chunkSize": 45}).json()
+        seen = counting.calls
+        until(lambda: counting.calls > seen + 5)
+        kill_background(server)
+        assert client.put(f"{place}/documents/meanwhile", json={"content": "Written meanwhile."}).status_code == 201
+        assert client.delete(f"{place}/documents/0.txt").status_code == 204
+        assert ended(client, place, job["id"])["state"] == "done"
+        listed = {each["key"]: each["chunkSize"] for each in client.get(f"{place}/documents").json()["documents"]}
+        assert listed == {"1.txt": 45, "2.txt": 45, "meanwhile": 45}
+
+
+def test_settings_that_change_are_followed(tmp_path: Path) -> None:
+    """A process by former settings ends, and its successor goes on with its jobs."""
+    counting = Counting(pause_s=0.2)
+    with listening(counting) as address, started(tmp_path, address) as server, collection(server) as (client, place):
+        first = upload(client, place, "a.txt", lines(400))
+        before = until(lambda: background_pid(server))
+        file = tmp_path / "narthex-test.yaml"
+        file.write_text(yaml.safe_dump(config(address) | {"http": {"total_s": 300}}))
+        assert client.post("/admin/reload").json()["changed"] == ["http.total_s"]
+        second = upload(client, place, "b.txt", lines(5, of="b"))
+        assert [ended(client, place, job["id"])["state"] for job in (first, second)] == ["done", "done"]
+        assert background_pid(server) != before
+        assert client.get(f"{place}/jobs/{first['id']}").json()["state"] == "done"

@@ -46,36 +46,38 @@ class Waker:
         self._waking: asyncio.Task[None] | None = None
         self._again = False
         self._collections: set[str] = set()
+        self._settings = ""
 
     def wake(self, settings: str = "", *, collection_id: str = "") -> None:
         """Let it look for jobs, and after the index of a collection; soon, and this returns at once."""
         self._collections.add(collection_id)
+        self._settings = settings or self._settings
         if self._waking is not None and not self._waking.done():
             self._again = True
             return
-        self._waking = self._tasks.start(self._wake(settings))
+        self._waking = self._tasks.start(self._wake())
 
     async def aclose(self) -> None:
         """Stop trying, and close the connection."""
         await self._tasks.aclose()
         await self._client.aclose()
 
-    async def _wake(self, settings: str) -> None:
+    async def _wake(self) -> None:
         for pause_s in _PAUSES_S:
             await asyncio.sleep(pause_s)
             try:
-                if await self._told(settings):
+                if await self._told():
                     return
             except NarthexError:
                 await self._started()
         log.warning("the background process can't be woken; jobs wait")
 
-    async def _told(self, settings: str) -> bool:
+    async def _told(self) -> bool:
         """Whether one that is here to stay has heard of everything."""
         while True:
             self._again = False
             for collection_id in sorted(self._collections) or [""]:
-                wake = Wake(settings=settings, collection_id=collection_id)
+                wake = Wake(settings=self._settings, collection_id=collection_id)
                 woken = await self._client.call("wake", wake, Woken, timeout_s=10)
                 if woken.outdated:
                     return False
