@@ -20,7 +20,7 @@ from narthex.core.documents import Collection, Found, Query
 from narthex.core.errors import StorageError
 from narthex.core.keys import Clock
 from narthex.ipc.tasks import TaskSet
-from narthex.storage.sqlite.collection_file import CollectionFile, create_file, folder_name
+from narthex.storage.sqlite.collection_file import CollectionFile, folder_name
 from narthex.storage.sqlite.documents import SqliteDocuments
 from narthex.storage.sqlite.errors import translate
 
@@ -184,8 +184,8 @@ class OpenCollections:
 
     async def _made(self, collection: Collection) -> OpenDocuments:
         folder = self.path(collection)
-        await asyncio.to_thread(create_file, folder, collection.model, clock=self._clock)
         file = CollectionFile(folder, reading=self._reading)
+        await file.open(collection.model, clock=self._clock)
         return OpenDocuments(file, model=collection.model, clock=self._clock)
 
     def _evict(self) -> None:

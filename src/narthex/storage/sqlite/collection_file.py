@@ -50,6 +50,10 @@ def create_file(folder: Path, model: EmbeddingModel, *, clock: Clock) -> None:
         ConfigError: a newer program made the file.
         StorageError: the file can't be read or written; StorageFull where the disk is full.
     """
+    close(_open_checked(folder, model, clock=clock))
+
+
+def _open_checked(folder: Path, model: EmbeddingModel, *, clock: Clock) -> apsw.Connection:
     connection = None
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -57,9 +61,13 @@ def create_file(folder: Path, model: EmbeddingModel, *, clock: Clock) -> None:
         migrate(connection, _migrations(), clock=clock)
         _require_model(connection, model)
     except (apsw.Error, OSError) as error:
-        raise translate(error, connection) from error
-    finally:
+        failure = translate(error, connection)
         close(connection)
+        raise failure from error
+    except BaseException:
+        close(connection)
+        raise
+    return connection
 
 
 def _require_model(connection: apsw.Connection, model: EmbeddingModel) -> None:
@@ -95,6 +103,16 @@ class CollectionFile:
         self._reading = reading
         self._reader: apsw.Connection | None = None
         self._closed = self._dropped = False
+
+    async def open(self, model: EmbeddingModel, *, clock: Clock) -> None:
+        """See `create_file`, with one connection for the check and for reading.
+
+        Raises:
+            Conflict, ConfigError, StorageError: as `create_file`.
+        """
+        if not self._path.exists():  # making one takes some ms, for which no search shall wait
+            await asyncio.to_thread(create_file, self.folder, model, clock=clock)
+        await asyncio.get_running_loop().run_in_executor(self._reading, self._open_checked, model, clock)
 
     async def write(self, change: Callable[[apsw.Connection], T]) -> T:
         """Run `change` in one transaction on the writer's thread; durable once this returns.
@@ -178,6 +196,9 @@ class CollectionFile:
                 self._drop()
             raise failure from error
 
+    def _open_checked(self, model: EmbeddingModel, clock: Clock) -> None:
+        self._reader = _reader(_open_checked(self.folder, model, clock=clock))
+
     def _open(self) -> apsw.Connection:
         self._reader = open_reader(self._path)
         return self._reader
@@ -193,11 +214,19 @@ def open_reader(path: Path) -> apsw.Connection:
     Raises:
         StorageError: the file can't be opened.
     """
-    reader = open_connection(path, synchronous="FULL")
-    reader.pragma("cache_size", -READ_CACHE_KIB)
-    reader.execute("create virtual table temp.vocabulary using fts5vocab('main', 'fts', 'row')").fetchall()
-    reader.pragma("query_only", 1)
-    return reader
+    return _reader(open_connection(path, synchronous="FULL"))
+
+
+def _reader(connection: apsw.Connection) -> apsw.Connection:
+    try:
+        connection.pragma("cache_size", -READ_CACHE_KIB)
+        connection.execute("create virtual table temp.vocabulary using fts5vocab('main', 'fts', 'row')").fetchall()
+        connection.pragma("query_only", 1)
+    except apsw.Error as error:
+        failure = translate(error, connection)
+        close(connection)
+        raise failure from error
+    return connection
 
 
 @contextmanager
