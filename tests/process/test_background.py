@@ -290,3 +290,13 @@ def test_settings_that_change_are_followed(tmp_path: Path) -> None:
         assert [ended(client, place, job["id"])["state"] for job in (first, second)] == ["done", "done"]
         assert background_pid(server) != before
         assert client.get(f"{place}/jobs/{first['id']}").json()["state"] == "done"
+
+
+def test_documents_that_are_given_as_text_get_a_code_file_too(tmp_path: Path) -> None:
+    counting = Counting()
+    with listening(counting) as address, started(tmp_path, address) as server, collection(server) as (client, place):
+        for number in range(4):
+            given = {"content": lines(900, of=str(number)).decode(), "chunkSize": 60}
+            assert client.put(f"{place}/documents/{number}", json=given).status_code == 201
+        [folder] = (server.data / "collections").iterdir()
+        until(lambda: list(folder.glob("seg-*.bin")))

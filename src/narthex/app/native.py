@@ -9,7 +9,7 @@ from narthex.core.keys import Clock
 from narthex.core.ports import Deployment
 from narthex.dialects.thyris import NativeChatDialect
 from narthex.http.collections import CollectionsEndpoints
-from narthex.http.documents import DocumentsEndpoints
+from narthex.http.documents import DocumentsEndpoints, Grown
 from narthex.http.native import SURFACE
 from narthex.http.native_models import NativeModels
 from narthex.http.routes import Endpoint, Route
@@ -53,10 +53,10 @@ def chat_routes(
     ]
 
 
-def native_routes(library: Library, *, body_limit_bytes: int, lenient: bool) -> list[Route]:
+def native_routes(library: Library, *, grown: Grown, body_limit_bytes: int, lenient: bool) -> list[Route]:
     """Those of collections, documents and searches."""
     collections = CollectionsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
-    documents = DocumentsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
+    documents = DocumentsEndpoints(library, grown=grown, body_limit_bytes=body_limit_bytes, lenient=lenient)
     return [
         native_route("/api/collections", GET=collections.list),
         native_route(

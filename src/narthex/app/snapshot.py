@@ -130,11 +130,14 @@ class Snapshot:
             body_limit_bytes=settings.body_limit_bytes,
             lenient=settings.lenient,
         )
-        served += native_routes(library, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient)
+        queue = JobQueue(common.control.jobs, common.waker, settings=settings.digest)
+        served += native_routes(
+            library, grown=queue.grown, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient
+        )
         served += file_routes(
             library,
             router,
-            queue=JobQueue(common.control.jobs, common.waker, settings=settings.digest),
+            queue=queue,
             stores=common.collections,
             uploads=common.uploads,
             settings=settings,

@@ -168,8 +168,8 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         stack.push_async_callback(supervisor.aclose)
         waker = Waker(run_dir, ensure=supervisor.ensure)
         stack.push_async_callback(waker.aclose)
-        if await control.jobs.open_ids():  # that a server which ended has left
-            waker.wake(settings.digest)
+        if await control.jobs.open_ids() or await control.collections.every():
+            waker.wake(settings.digest)  # for jobs that a server which ended has left, and for indexes
         templates = SandboxTemplates(run_dir / "sandbox.sock", ensure=supervisor.ensure)
         stack.push_async_callback(templates.aclose)
         grammars = SandboxGrammars(run_dir / "compiler.sock", ensure=supervisor.ensure)

@@ -3,8 +3,10 @@
 Lists, reading one and searching are extensions of ours. `?content=true` adds the text, so that quotes can be checked.
 """
 
+from collections.abc import Callable
 from typing import Any
 
+from narthex.core.documents import Collection
 from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Principal
 from narthex.dialects.thyris_documents import (
@@ -23,11 +25,16 @@ from narthex.wire.json import encode
 _FLAGS = {"true": True, "1": True, "false": False, "0": False, "": True}
 
 
+Grown = Callable[[Collection, int], None]
+"""Is told how many chunks were stored in a collection."""
+
+
 class DocumentsEndpoints:
     """The endpoints over one library."""
 
-    def __init__(self, library: Library, *, body_limit_bytes: int, lenient: bool) -> None:
+    def __init__(self, library: Library, *, grown: Grown, body_limit_bytes: int, lenient: bool) -> None:
         self._library = library
+        self._grown = grown
         self._body_limit_bytes = body_limit_bytes
         self._lenient = lenient
 
@@ -86,6 +93,8 @@ class DocumentsEndpoints:
         )
         async with while_wanted(exchange):
             stored = await self._library.put(principal, *_keys(exchange), given, replace=replace)
+        if not stored.unchanged:
+            self._grown(stored.collection, stored.document.chunks)
         await exchange.reply(201 if stored.new else 200, encode(_stored(principal, stored)))
 
 

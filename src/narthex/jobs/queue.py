@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 
 from narthex.core.documents import Collection
@@ -11,6 +12,7 @@ from narthex.jobs.waking import Waker
 
 LOOK_S = 0.1
 """How soon somebody who waits for a job sees that it has changed: a look takes microseconds."""
+LOOK_AFTER_CHUNKS = 1000
 
 
 class JobQueue:
@@ -20,6 +22,7 @@ class JobQueue:
         self._jobs = jobs
         self._waker = waker
         self._settings = settings
+        self._fresh: Counter[str] = Counter()
 
     async def add(self, new: NewJob, *, job_id: str | None = None) -> Job:
         """Queue a job, durably. Raises `QueueFull`."""
@@ -61,6 +64,13 @@ class JobQueue:
             if now != seen:
                 seen = now
                 yield seen
+
+    def grown(self, collection: Collection, chunks: int) -> None:
+        """Somebody stored so many chunks by himself: now and then its index is to be looked after."""
+        self._fresh[collection.id] += chunks
+        if self._fresh[collection.id] >= LOOK_AFTER_CHUNKS:
+            del self._fresh[collection.id]
+            self._waker.wake(self._settings, collection_id=collection.id)
 
     async def wait(self, jobs: Sequence[Job], *, within_s: float) -> list[Job]:
         """The jobs, once all are over or the time is."""
