@@ -47,7 +47,7 @@ def words_of(connection: apsw.Connection) -> Words:
 
     def words(text: str) -> list[str]:
         found: Any = tokenizer(
-            searchable(text).encode(),
+            searchable(text).encode(errors="replace"),
             apsw.FTS5_TOKENIZE_DOCUMENT,
             None,
             include_offsets=False,

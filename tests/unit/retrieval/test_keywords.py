@@ -1,0 +1,64 @@
+import apsw
+import numpy as np
+import pytest
+
+from narthex.retrieval.keywords import Census, Matches, Word, affordable, rarest
+from narthex.storage.sqlite.words import searchable, words_of
+
+TEXTS = ("one two three", "two three", "three three four", "", "nothing of it")
+
+
+@pytest.fixture
+def matches():
+    connection = apsw.Connection(":memory:")
+    connection.execute(
+        "create virtual table fts using fts5(text, content='', contentless_delete=1,"
+        " tokenize='unicode61 remove_diacritics 2')"
+    )
+    connection.executemany("insert into fts(rowid, text) values(?, ?)", enumerate(TEXTS, 1))
+    yield Matches(connection)
+    connection.close()
+
+
+def test_the_rarest_words_come_first_and_unknown_ones_not_at_all():
+    counts = {"a": 5, "b": 1, "c": 3}
+    found = rarest(["a", "x", "b", "c", "a"], lambda word: Word(word, counts.get(word, 0)))
+    assert [word.text for word in found] == ["b", "c", "a"]
+
+
+def test_words_are_taken_until_the_budget_is_spent_but_two_at_least():
+    words = [Word("a", 10), Word("b", 20), Word("c", 30)]
+    for budget, share, taken in ((100, 1, 3), (35, 1, 2), (1, 1, 2), (6, 0.1, 3), (5, 0.1, 2)):
+        assert len(affordable(words, budget=budget, share=share)) == taken
+
+
+def test_a_score_is_the_same_for_all_rows_and_for_newer_ones(matches):
+    census = matches.census()
+    assert census == Census(5, 11 / 5)
+    words = [Word("four", 1), Word("three", 3)]
+    everything = matches.best(words, 10, census=census)
+    assert next(iter(everything)) == 3
+    assert set(everything) == {1, 2, 3}
+    assert matches.best(words, 10, census=census, after=1) == {row: everything[row] for row in (3, 2)}
+    assert matches.best(words, 10, census=census, among=np.array([1, 5])) == {1: everything[1]}
+    assert len(matches.best(words, 1, census=census)) == 1
+    assert matches.best([], 10, census=census) == {}
+
+
+def test_an_empty_index_has_nothing_to_count(matches):
+    matches.connection.execute("delete from fts")
+    assert matches.census() == Census(0, 1.0)
+
+
+def test_the_words_of_a_text(matches):
+    words = words_of(matches.connection)
+    assert words("fooBar_baz ORA-00942 Größe") == ["foobar", "baz", "ora", "00942", "große"]
+    assert words("検索 a 字") == ["検索", "a", "字"]
+    assert words("東京都") == ["東京", "京都"]
+
+
+def test_only_scripts_without_spaces_are_cut():
+    for text in ("plain text", "Ärger über Größe", "Привет мир", "한국어 텍스트"):
+        assert searchable(text) == text
+    assert searchable("x東京y").split() == ["x", "東京", "y"]
+    assert searchable("都").split() == ["都"]
