@@ -34,7 +34,7 @@ def run_and_kill(folder: Path, *, seed: int, seconds: float) -> list[str]:
     processes = [start(role, folder, name=name, seed=seed, said=said[name]) for role, name in ROLES]
     chance = random.Random(seed)
     try:
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + 300
         while not all("ready\n" in path.read_text() for path in said.values()):
             assert time.monotonic() < deadline_s, [path.read_text() for path in said.values()]
             time.sleep(0.01)
