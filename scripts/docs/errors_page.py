@@ -39,6 +39,7 @@ SPECIFIC = {
     "invalid_type": "A value has the wrong JSON type.",
     "invalid_value": "A value has the right type and is not allowed.",
     "missing_required_parameter": "A required field is absent.",
+    "model_changed": "Another model bears the name of a collection's by now: rebuild the collection.",
     "object_above_max_properties": "An object has too many names.",
     "string_above_max_length": "A string is too long.",
     "unsupported_value": "The model honours the field, but not this value, or is not a model for this endpoint.",

@@ -11,7 +11,14 @@ import msgspec
 
 from narthex.app import open_worker
 from narthex.core.keys import Secret
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
+from narthex.dialects import (
+    openai_chat,
+    openai_completions,
+    openai_embeddings,
+    openai_images,
+    thyris,
+    thyris_documents,
+)
 from narthex.dialects.fields import Field
 from narthex.http.capabilities import KNOWN
 from narthex.http.worker import WorkerSettings
@@ -31,7 +38,8 @@ The running server has the same as a document for programs, with every schema, a
   After 15 seconds of silence a stream carries a comment line. Streams of images have named events and no `[DONE]`.
 * Images that are answered as `url` are kept on this server for 60 minutes, under an address that nobody can guess and
   that needs no key. Streams, and `gpt-image` models that were asked for neither, answer with `b64_json`.
-* Errors are listed on [their own page](errors.md)."""
+* Errors are listed on [their own page](errors.md). Below `/api/` they are `{"error": "text"}`, and streams end with an
+  event that has `"done": true`."""
 
 FIELDS_INTRO = """\
 Every field that a caller may send. What becomes of each, by the model that is to answer, is in the table of
@@ -50,6 +58,16 @@ def page() -> str:
         _fields("`POST /v1/completions`", KNOWN["completions"], openai_completions.REQUIRED),
         _fields("`POST /v1/embeddings`", KNOWN["embeddings"], openai_embeddings.REQUIRED),
         _fields("`POST /v1/images/generations`", KNOWN["images"], openai_images.REQUIRED),
+        _fields("`POST /api/chat`", thyris.FIELDS, thyris.REQUIRED),
+        _fields(
+            "`POST` and `PUT /api/collections/{key}`", thyris_documents.COLLECTION, thyris_documents.COLLECTION_REQUIRED
+        ),
+        _fields(
+            "`POST` and `PUT /api/collections/{key}/documents/{document}`",
+            thyris_documents.DOCUMENT,
+            thyris_documents.DOCUMENT_REQUIRED,
+        ),
+        _fields("`POST /api/collections/{key}/search`", thyris_documents.SEARCH, ()),
     )
 
 

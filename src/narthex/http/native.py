@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Principal
-from narthex.http.asgi import Headers, ended_by_hangup, read_body, refuse_foreign_media
+from narthex.http.asgi import Headers, ended_by_hangup, refuse_foreign_media
 from narthex.http.exchange import Exchange
 from narthex.policy.auth import authorize
 
@@ -35,8 +35,7 @@ async def json_body(exchange: Exchange, *, limit_bytes: int) -> bytes:
         Draining: the time to drain is over.
     """
     refuse_foreign_media(exchange.headers)
-    async with exchange.until_cut():
-        return await read_body(exchange.receive, exchange.headers, limit_bytes=limit_bytes)
+    return await exchange.body(limit_bytes=limit_bytes)
 
 
 @asynccontextmanager
