@@ -86,6 +86,8 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
     """
     for name, value in fields.items():
         rule = capabilities.get(name, State.REFUSED)
+        if rule is State.NATIVE:  # nearly all are
+            continue
         if isinstance(rule, Limited):
             try:
                 rule.check(value)
@@ -106,6 +108,8 @@ def without_effect(fields: Mapping[str, Any], capabilities: Capabilities) -> tup
     found = []
     for name in fields:
         rule = capabilities.get(name)
+        if rule is State.NATIVE:
+            continue
         if rule is State.NO_EFFECT or (isinstance(rule, Limited) and rule.state is State.NO_EFFECT):
             found.append(name)
     return tuple(found)

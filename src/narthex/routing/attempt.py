@@ -1,21 +1,19 @@
 """One attempt at a call: opened, held back until its first output, watched by its clocks, and accounted for."""
 
-import asyncio
 import math
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Any
+from types import TracebackType
+from typing import Self
 
-import msgspec
 import structlog
 from typing_extensions import override
 
 from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
 from narthex.core.errors import NarthexError, UpstreamTimeout
-from narthex.core.ports import Call, Clocks, Deployment, Opened, Stream
+from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Opened, Stream
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage, UsageReported
 from narthex.ipc.deadline import Deadline
-from narthex.routing.health import Health
+from narthex.routing.journey import Journey
 from narthex.routing.route import Rules
 
 log = structlog.get_logger(__name__)
@@ -28,36 +26,10 @@ class Filtered(Exception):
     """A content filter ended the answer before anything of it could be seen; somebody else may be asked."""
 
 
-class Spent:
-    """What an attempt has used so far; see `Attempt`."""
-
-    def __init__(self) -> None:
-        self.usage: Usage | None = None
-        self.pieces = 0
-
-    def add(self, frame: Frame) -> None:
-        """It sent this frame of output."""
-        if frame.usage is not None:
-            self.usage = frame.billed or frame.usage
-        elif not frame.finishes:
-            self.pieces += 1
-
-
-class Answering(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt whose first output is here, or which ended without any: what was held back, and what follows.
-
-    Whoever takes a frame of `rest` adds it to `spent`.
-    """
-
-    held: list[Frame]
-    rest: Stream
-    spent: Spent
-
-
 class Attempting:
     """Asks one deployment; the block begins with its first output, and leaving it stops its work. Use it once.
 
-    Errors that the block raises count as the deployment's.
+    Whoever takes a frame of `rest` tells `sent` of it. Errors that the block raises count as the deployment's.
 
     Raises:
         Filtered: see there.
@@ -66,98 +38,160 @@ class Attempting:
     """
 
     __slots__ = (
-        "_account", "_asked", "_clocks", "_deployment", "_loop", "_opened", "_past_filters", "_spent",
-        "_timer",
+        "_asked", "_before", "_began_s", "_call", "_clocks", "_deployment", "_journey", "_opened", "_pieces", "_timer",
+        "_turn", "_usage", "held", "rest",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        call: Call,
-        deployment: Deployment,
-        *,
-        asked: Call,
-        rules: Rules,
-        health: Health,
-        deadline_s: float,
-        past_filters: Callable[[], bool],
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        """`asked`: what it is asked, which is accounted for on `call`. `deadline_s`: the end of the total clock, which
-        is the caller's to keep. `past_filters`: whether an answer that consists of nothing but a filter's verdict is
-        not to be passed on.
-        """
+    def __init__(self, call: Call, deployment: Deployment, *, asked: Call, journey: Journey) -> None:
+        """`asked`: what it is asked, which is accounted for on `call`."""
+        self._call = call
         self._deployment = deployment
         self._asked = asked
-        self._past_filters = past_filters
-        self._loop = loop
-        self._clocks = _Clocks(rules, deployment.clocks, loop.time)
-        self._spent = Spent()
-        self._account = _Account(
-            call, deployment, self._spent, rules=rules, health=health, deadline_s=deadline_s, now=loop.time
-        )
+        self._journey = journey
+        self._clocks: _Clocks | None = None
         self._timer: Deadline | None = None
         self._opened: Opened | None = None
+        self._usage: Usage | None = None
+        self._pieces = 0
+        self.held: list[Frame] = []
+        """The frames up to its first output, or all that there are."""
+        self.rest: Stream
+        """What follows."""
 
-    async def __aenter__(self) -> Answering:
-        self._account.begin()
+    async def __aenter__(self) -> Self:
+        call, name, journey = self._call, self._deployment.name, self._journey
+        self._began_s = journey.now()
+        if self._asked is not call:
+            self._tell_what_goes_on()
+        call.deployment, call.fingerprint = name, self._deployment.fingerprint
+        self._before = call.attempts
+        call.attempts = (*self._before, Attempt(deployment=name))
+        self._turn = journey.health.begin(name)
         try:
-            return await self._answering()
+            await self._first_output()
         except BaseException as error:
-            raised = await self._unwound(error)
+            raised = await self._ended(error)
             if raised is error:
                 raise
             raise raised or error from None
+        return self
 
     async def __aexit__(self, _: type[BaseException] | None, error: BaseException | None, __: object) -> None:
-        raised = await self._unwound(error)
+        raised = await self._ended(error)
         if raised is not None and raised is not error:
             raise raised from None
 
-    async def _answering(self) -> Answering:
-        clocks = self._clocks
-        if clocks.run:
-            timer = Deadline(clocks.first_s(), loop=self._loop)
-            self._timer = await timer.__aenter__()
+    async def _first_output(self) -> None:
+        journey, clocks = self._journey, self._deployment.clocks
+        if journey.rules.ticks or clocks != NO_CLOCKS:
+            self._clocks = _Clocks(journey.rules, clocks, journey.now)
+            self._timer = Deadline(self._clocks.first_s(), loop=journey.loop, alarms=journey.alarms)
+            self._timer.begin()
         opened = self._deployment.open(self._asked)
         frames = await opened.__aenter__()
         self._opened = opened
-        held = await _first_output(frames, self._spent)
+        held = self.held
+        async for frame in frames:  # before the first that a caller would see the attempt can still be replaced
+            held.append(frame)
+            if frame.has_output:
+                self.sent(frame)
+                break
+            if frame.usage is not None:
+                self.sent(frame)
         if self._timer is not None:
             self._timer.set(None)
-        self._account.answered()
+        self._turn.answered()
         last = held[-1] if held else None
-        if last is not None and last.finishes and self._past_filters() and _is_filtered(held):
+        if last is not None and last.finishes and journey.asks_past_filters() and _is_filtered(held):
             raise Filtered
         complete = last is not None and last.finishes and last.usage is not None  # no more to wait for
-        return Answering(held=held, rest=frames if complete else clocks.over(frames, self._timer), spent=self._spent)
+        if self._clocks is not None and self._timer is not None and not complete:
+            frames = self._clocks.over(frames, self._timer)
+        self.rest = frames
 
-    async def _unwound(self, error: BaseException | None) -> BaseException | None:
-        """Leave what was entered, the last first. What the block ends with, if anything."""
+    async def whole(self) -> list[Frame]:
+        """All that it sends, once it is here to the end."""
+        async for frame in self.rest:
+            self.sent(frame)
+            self.held.append(frame)
+        return self.held
+
+    def sent(self, frame: Frame) -> None:
+        """It sent this frame of output."""
+        if frame.usage is not None:
+            self._usage = frame.billed or frame.usage
+        elif not frame.finishes:
+            self._pieces += 1
+
+    async def _ended(self, error: BaseException | None) -> BaseException | None:
+        """Leave what was entered, the last first, and account for it. What the block ends with, if anything."""
         if self._opened is not None:
-            error = await _left(self._opened, error)
+            try:
+                await self._opened.__aexit__(None if error is None else type(error), error, _trace(error))
+            except BaseException as other:  # noqa: BLE001 - handed on to whoever leaves next
+                error = other
         if self._timer is not None:
-            error = await _left(self._timer, error)
+            try:
+                self._timer.end(error)
+            except TimeoutError as timeout:
+                error = timeout
             if self._timer.expired and isinstance(error, TimeoutError):
                 error = UpstreamTimeout()
-        self._account.end(error)
+        outcome = self._outcome(error)
+        self._call.attempts = (
+            *self._before,
+            Attempt(
+                deployment=self._deployment.name,
+                outcome=outcome,
+                seconds=self._journey.now() - self._began_s,
+                usage=self._usage,
+                pieces=self._pieces,
+            ),
+        )
         return error
 
+    def _outcome(self, error: BaseException | None) -> str:
+        turn, journey = self._turn, self._journey
+        if error is None or isinstance(error, Filtered):
+            turn.done()
+            return ANSWERED if error is None else FILTERED
+        if isinstance(error, NarthexError):
+            turn.failed(error, cooldown_s=journey.rules.cooldown_s)
+            self._tell(error)
+            return type(error).__name__
+        if journey.now() >= journey.deadline_s and not turn.has_answered:
+            # who let the total clock run out is at fault
+            turn.failed(UpstreamTimeout(), cooldown_s=journey.rules.cooldown_s)
+            return UpstreamTimeout.__name__
+        turn.left()
+        return LEFT
 
-async def _left(block: AbstractAsyncContextManager[Any], error: BaseException | None) -> BaseException | None:
-    """Leave a block that ended with `error`, if any; what it ends with now."""
-    try:
-        await block.__aexit__(
-            None if error is None else type(error), error, None if error is None else error.__traceback__
+    def _tell_what_goes_on(self) -> None:
+        characters = len(getattr(self._asked.request, "begun", ""))
+        log.info(
+            "an answer goes on", after=self._call.deployment, deployment=self._deployment.name, characters=characters
         )
-    except BaseException as other:  # noqa: BLE001 - handed on to whoever leaves next
-        return other
-    return error
+
+    def _tell(self, error: NarthexError) -> None:
+        log.warning(
+            "an attempt failed",
+            deployment=self._deployment.name,
+            attempt=len(self._call.attempts),
+            error=type(error).__name__,
+            code=error.code,
+            retry_after_s=error.retry_after_s,
+            seconds=round(self._journey.now() - self._began_s, 4),
+        )
+
+
+def _trace(error: BaseException | None) -> TracebackType | None:
+    return None if error is None else error.__traceback__
 
 
 class _Clocks:
     """The limits of one attempt: those of the model's rules and of the deployment's provider, whichever is earlier."""
 
-    __slots__ = ("_ends_s", "_first_token_s", "_idle_s", "_pieces_per_s", "now", "run")
+    __slots__ = ("_ends_s", "_first_token_s", "_idle_s", "_pieces_per_s", "now")
 
     def __init__(self, rules: Rules, provider: Clocks, now: Callable[[], float]) -> None:
         self._first_token_s = _earlier(rules.first_token_s, provider.first_token_s)
@@ -165,13 +199,9 @@ class _Clocks:
         self._pieces_per_s = rules.min_pieces_per_s
         self.now = now
         self._ends_s = None if rules.attempt_s is None else now() + rules.attempt_s
-        limits = (self._first_token_s, self._idle_s, self._ends_s, self._pieces_per_s)
-        self.run = limits != (None, None, None, None)
 
-    def over(self, frames: Stream, timer: Deadline | None) -> Stream:
+    def over(self, frames: Stream, timer: Deadline) -> Stream:
         """What follows the first output, under the clocks that there are."""
-        if timer is None:
-            return frames
         if self._pieces_per_s is not None:
             return _Paced(frames, timer, self, pieces_per_s=self._pieces_per_s)
         return _Clocked(frames, timer, self)
@@ -235,100 +265,6 @@ def _earlier(one: float | None, other: float | None) -> float | None:
     if one is None or other is None:
         return other if one is None else one
     return min(one, other)
-
-
-class _Account:
-    """Counts an attempt in the deployment's health and on the call. `begin` it once, and `end` it whatever happens."""
-
-    __slots__ = (
-        "_before", "_began_s", "_call", "_deadline_s", "_deployment", "_health", "_name", "_now", "_rules", "_spent",
-        "_turn",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        call: Call,
-        deployment: Deployment,
-        spent: Spent,
-        *,
-        rules: Rules,
-        health: Health,
-        deadline_s: float,
-        now: Callable[[], float],
-    ) -> None:
-        self._call = call
-        self._deployment = deployment
-        self._name = deployment.name
-        self._spent = spent
-        self._rules = rules
-        self._health = health
-        self._deadline_s = deadline_s
-        self._now = now
-
-    def begin(self) -> None:
-        """The attempt is under way."""
-        call = self._call
-        self._began_s = self._now()
-        call.deployment, call.fingerprint = self._name, self._deployment.fingerprint
-        self._before = call.attempts
-        call.attempts = (*self._before, Attempt(deployment=self._name))
-        self._turn = self._health.begin(self._name)
-
-    def answered(self) -> None:
-        """Its first output is here."""
-        self._turn.answered()
-
-    def end(self, error: BaseException | None) -> None:
-        """It has ended, with this error if any."""
-        self._call.attempts = (
-            *self._before,
-            Attempt(
-                deployment=self._name,
-                outcome=self._outcome(error),
-                seconds=self._now() - self._began_s,
-                usage=self._spent.usage,
-                pieces=self._spent.pieces,
-            ),
-        )
-
-    def _outcome(self, error: BaseException | None) -> str:
-        if error is None or isinstance(error, Filtered):
-            self._turn.done()
-            return ANSWERED if error is None else FILTERED
-        if isinstance(error, NarthexError):
-            self._turn.failed(error, cooldown_s=self._rules.cooldown_s)
-            self._tell(error)
-            return type(error).__name__
-        if self._now() >= self._deadline_s and not self._turn.has_answered:
-            # who let the total clock run out is at fault
-            self._turn.failed(UpstreamTimeout(), cooldown_s=self._rules.cooldown_s)
-            return UpstreamTimeout.__name__
-        self._turn.left()
-        return LEFT
-
-    def _tell(self, error: NarthexError) -> None:
-        log.warning(
-            "an attempt failed",
-            deployment=self._name,
-            attempt=len(self._call.attempts),
-            error=type(error).__name__,
-            code=error.code,
-            retry_after_s=error.retry_after_s,
-            seconds=round(self._now() - self._began_s, 4),
-        )
-
-
-async def _first_output(frames: Stream, spent: Spent) -> list[Frame]:
-    """The frames up to the first that a caller would see; before it the attempt can still be replaced."""
-    held: list[Frame] = []
-    async for frame in frames:
-        held.append(frame)
-        if frame.has_output:
-            spent.add(frame)
-            break
-        if frame.usage is not None:
-            spent.add(frame)
-    return held
 
 
 def _is_filtered(held: list[Frame]) -> bool:

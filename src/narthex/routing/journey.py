@@ -1,14 +1,14 @@
 """One request's way through the deployments of its model: whom to ask next, where to turn, when to give up."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import NoReturn
 
 from narthex.core import capabilities
-from narthex.core.capabilities import Capabilities
-from narthex.core.errors import InvalidRequest, NarthexError, UnsupportedParameter
+from narthex.core.errors import InvalidRequest, NarthexError
 from narthex.core.ports import Call, Deployment
+from narthex.ipc.alarms import Alarms
 from narthex.routing.choice import ordered
 from narthex.routing.health import Health
 from narthex.routing.retry import Itinerary, filtered, moves_on, too_long
@@ -19,8 +19,21 @@ from narthex.routing.validated import NotAsAsked
 class Journey:
     """Made for one call, used by one task. `deadline_s`: the end of the total clock, as a time of the loop."""
 
+    __slots__ = (
+        "_call", "_goes_on", "_ignored", "_itinerary", "_last", "_made_anew", "_rng", "_route", "_turned", "alarms",
+        "deadline_s", "health", "loop", "now", "rules",
+    )  # fmt: skip
+
     def __init__(
-        self, call: Call, route: Route, *, health: Health, rng: Random, deadline_s: float, now: Callable[[], float]
+        self,
+        call: Call,
+        route: Route,
+        *,
+        health: Health,
+        rng: Random,
+        deadline_s: float,
+        loop: asyncio.AbstractEventLoop,
+        alarms: Alarms,
     ) -> None:
         """Choose who may answer.
 
@@ -30,10 +43,12 @@ class Journey:
         """
         self.rules = route.rules
         self.deadline_s = deadline_s
-        self._now = now
+        self.loop = loop
+        self.now = loop.time
+        self.alarms = alarms
+        self.health = health
         self._call = call
         self._route = route
-        self._health = health
         self._rng = rng
         self._ignored = tuple(call.ignored)
         self._last: NarthexError | None = None
@@ -53,7 +68,9 @@ class Journey:
         """Whether there is somebody else to ask when a content filter ends an answer before it began."""
         if self._goes_on:
             return False
-        return self._itinerary.untried if self._turned else bool(self._able(self._route.content_filter))
+        if self._turned:
+            return self._itinerary.untried
+        return bool(self._route.content_filter and self._able(self._route.content_filter))
 
     async def next(self) -> Deployment:
         """Whom to ask, after the wait that is due.
@@ -61,14 +78,15 @@ class Journey:
         Raises:
             NarthexError: nobody is left, or not in time; what the last attempt ended with.
         """
-        step = self._itinerary.next(self._now())
+        step = self._itinerary.next(self.now())
         if step is None:
             self._give_up()
         deployment, wait_s = step
         if wait_s:
             await asyncio.sleep(wait_s)
-        honoured = deployment.capabilities(self._call.surface) or {}
-        self._call.ignored[:] = [*self._ignored, *capabilities.without_effect(self._call.request.fields, honoured)]
+        call = self._call
+        honoured = deployment.capabilities(call.surface) or {}
+        call.ignored[:] = (*self._ignored, *capabilities.without_effect(call.request.fields, honoured))
         return deployment
 
     def failed(self, deployment: Deployment, error: NarthexError) -> None:
@@ -78,7 +96,7 @@ class Journey:
             NarthexError: the same error, where another attempt could end no better.
         """
         if self._goes_on:  # whoever refuses to is not asked again; the caller is told what broke the answer off
-            self._itinerary.failed(deployment, error, now_s=self._now())
+            self._itinerary.failed(deployment, error, now_s=self.now())
             return
         self._last = error
         if isinstance(error, NotAsAsked):
@@ -94,7 +112,7 @@ class Journey:
         if not turned:
             if not moves_on(error) and not self._fallback_left(error):
                 raise error
-            self._itinerary.failed(deployment, error, now_s=self._now())
+            self._itinerary.failed(deployment, error, now_s=self.now())
 
     def could_go_on(self, asked: Call) -> bool:
         """Whether there is anybody who could go on as `asked` says."""
@@ -109,7 +127,7 @@ class Journey:
         if not moves_on(error):
             raise error
         self._last, self._goes_on = error, True
-        self._itinerary.failed(deployment, error, now_s=self._now())
+        self._itinerary.failed(deployment, error, now_s=self.now())
         self._itinerary.keep(lambda each: each.continues(asked))
 
     def filtered(self, deployment: Deployment) -> None:
@@ -126,7 +144,7 @@ class Journey:
         return bool(able)
 
     def _way(self, deployments: Sequence[Deployment]) -> Itinerary:
-        return Itinerary(deployments, rules=self.rules, health=self._health, rng=self._rng, deadline_s=self.deadline_s)
+        return Itinerary(deployments, rules=self.rules, health=self.health, rng=self._rng, deadline_s=self.deadline_s)
 
     def _fallback_left(self, error: NarthexError) -> bool:
         """Among fallbacks, what made us turn to them may be mended by the next of them."""
@@ -134,29 +152,26 @@ class Journey:
 
     def _give_up(self) -> NoReturn:
         assert self._last is not None  # noqa: S101 - an itinerary begins with somebody to ask
-        raise self._itinerary.explained(self._last, now_s=self._now())
+        raise self._itinerary.explained(self._last, now_s=self.now())
 
     # --- who can honour the request
 
     def _able(self, deployments: Sequence[Deployment]) -> list[Deployment]:
-        return [
-            deployment
-            for deployment in deployments
-            if (honoured := self._honoured(deployment)) is not None and self._stands_in_the_way(honoured) is None
-        ]
+        surface, request = self._call.surface, self._call.request
+        able = []
+        for deployment in deployments:
+            honoured = deployment.capabilities(surface)
+            if honoured is not None and capabilities.refusal(request.fields, honoured, model=request.model) is None:
+                able.append(deployment)
+        return able
 
     def _refusal(self) -> NarthexError:
+        surface, request = self._call.surface, self._call.request
         for deployment in self._route.deployments:
-            honoured = self._honoured(deployment)
-            if honoured is not None and (refusal := self._stands_in_the_way(honoured)) is not None:
-                return refusal
-        model, surface = self._call.request.model, self._call.surface
-        message = f"The model '{model}' is not a model for {surface}."
+            honoured = deployment.capabilities(surface)
+            if honoured is not None:
+                refusal = capabilities.refusal(request.fields, honoured, model=request.model)
+                if refusal is not None:
+                    return refusal
+        message = f"The model '{request.model}' is not a model for {surface}."
         return InvalidRequest(message, param="model", code="unsupported_value")
-
-    def _honoured(self, deployment: Deployment) -> Capabilities | None:
-        return deployment.capabilities(self._call.surface)
-
-    def _stands_in_the_way(self, honoured: Capabilities) -> UnsupportedParameter | None:
-        request = self._call.request
-        return capabilities.refusal(request.fields, honoured, model=request.model)

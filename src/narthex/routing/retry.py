@@ -46,6 +46,8 @@ def filtered(error: NarthexError) -> bool:
 class _Stop:
     """A deployment on the way, and what this request has met there."""
 
+    __slots__ = ("deployment", "gone", "place", "ready_s", "tries")
+
     def __init__(self, deployment: Deployment, place: int) -> None:
         self.deployment = deployment
         self.place = place

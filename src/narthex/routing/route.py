@@ -43,6 +43,11 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a clock runs on single pieces of an answer."""
         return self.first_token_s is not None or self.idle_s is not None or self.min_pieces_per_s is not None
 
+    @property
+    def ticks(self) -> bool:
+        """Whether any clock runs on an attempt."""
+        return self.paces or self.attempt_s is not None
+
 
 class Named(msgspec.Struct, frozen=True, kw_only=True):
     """A public model as it is configured; deployments by their `provider/model` names.

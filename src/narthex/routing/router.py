@@ -11,14 +11,13 @@ from random import Random
 import msgspec
 import structlog
 
-from narthex.core.chat import ChatRequest
-from narthex.core.completions import CompletionRequest
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
-from narthex.core.ports import Call, Deployment, Opened, Stream
+from narthex.core.ports import Call, Opened, Stream
 from narthex.core.stream import Frame
+from narthex.ipc.alarms import Alarms
 from narthex.ipc.deadline import Deadline
-from narthex.routing.attempt import Answering, Attempting, Filtered
+from narthex.routing.attempt import Attempting, Filtered
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
 from narthex.routing.rescue import Told, can_be_rescued
@@ -50,8 +49,15 @@ class Router:
         self.routes = routes
         self._total_s = total_s
         self.health = health or Health(clock=_loop_time)
-        self.loop: asyncio.AbstractEventLoop | None = None
+        self._on_loop: tuple[asyncio.AbstractEventLoop, Alarms] | None = None
         self.rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
+
+    def on_loop(self) -> tuple[asyncio.AbstractEventLoop, Alarms]:
+        """The loop that it serves, which takes a system call to find, and the clocks there."""
+        if self._on_loop is None:
+            loop = asyncio.get_running_loop()
+            self._on_loop = loop, Alarms(loop)
+        return self._on_loop
 
     def route(self, model: str) -> Route:
         """The row of a name.
@@ -75,27 +81,25 @@ class Router:
         """
         return _Answer(self, call, total_s=self._total_s)
 
-    async def frames(
-        self, call: Call, journey: Journey, loop: asyncio.AbstractEventLoop
-    ) -> AsyncGenerator[Frame, None]:
+    async def frames(self, call: Call, journey: Journey) -> AsyncGenerator[Frame, None]:
         """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`."""
         request = call.request
-        told = _told(call, journey)
+        told = _told(call, journey) if journey.rules.rescue else None
         streams = not isinstance(request, EmbeddingsRequest) and request.stream
         asked = call
         while True:
             deployment = await journey.next()
             committed = False
             try:
-                async with self._attempt(call, deployment, journey, asked=asked, loop=loop) as answering:
-                    held = await _seen(answering, told, whole=not streams)
+                async with Attempting(call, deployment, asked=asked, journey=journey) as attempt:
+                    held = _as_told(attempt.held if streams else await attempt.whole(), told)
                     committed = True
                     if asked is call:
                         yield _COMMITTED
                     for frame in held:
                         yield frame
-                    async for frame in answering.rest:
-                        answering.spent.add(frame)
+                    async for frame in attempt.rest:
+                        attempt.sent(frame)
                         yield frame if told is None else told.next(frame)
                 return
             except Filtered:
@@ -110,24 +114,6 @@ class Router:
                     asked = _goes_on(call, told, error)
                     journey.broke_off(deployment, error, asked=asked)
 
-    def _attempt(
-        self, call: Call, deployment: Deployment, journey: Journey, *, asked: Call, loop: asyncio.AbstractEventLoop
-    ) -> Attempting:
-        request = asked.request
-        if isinstance(request, ChatRequest | CompletionRequest) and request.begun:
-            characters = len(request.begun)
-            log.info("an answer goes on", after=call.deployment, deployment=deployment.name, characters=characters)
-        return Attempting(
-            call,
-            deployment,
-            asked=asked,
-            rules=journey.rules,
-            health=self.health,
-            deadline_s=journey.deadline_s,
-            past_filters=journey.asks_past_filters,
-            loop=loop,
-        )
-
 
 class _Answer:
     """One call on its way: the block begins at the commit point of its answer, under the total clock."""
@@ -141,14 +127,17 @@ class _Answer:
 
     async def __aenter__(self) -> Stream:
         router, call = self._router, self._call
-        loop = router.loop = router.loop or asyncio.get_running_loop()  # kept: finding it takes a system call
+        loop, alarms = router.on_loop()
         route = router.route(call.request.model)
         self._total_s = route.rules.total_s or self._total_s
         deadline_s = loop.time() + self._total_s
-        journey = Journey(call, route, health=router.health, rng=router.rng, deadline_s=deadline_s, now=loop.time)
+        journey = Journey(
+            call, route, health=router.health, rng=router.rng, deadline_s=deadline_s, loop=loop, alarms=alarms
+        )
         call.paced = route.rules.paces
-        self._total = await Deadline(deadline_s, loop=loop).__aenter__()
-        self._frames = router.frames(call, journey, loop)
+        self._total = Deadline(deadline_s, loop=loop, alarms=alarms)
+        self._total.begin()
+        self._frames = router.frames(call, journey)
         try:
             await anext(self._frames)
         except BaseException as error:
@@ -166,11 +155,11 @@ class _Answer:
             error = other
             raise
         finally:
-            await self._stopped(error)
+            self._stopped(error)
 
-    async def _stopped(self, error: BaseException | None) -> None:
+    def _stopped(self, error: BaseException | None) -> None:
         try:
-            await self._total.__aexit__(None if error is None else type(error), error, None)
+            self._total.end(error)
         except TimeoutError:
             raise UpstreamTimeout(f"The request took longer than {self._total_s:g} s.") from None
 
@@ -178,20 +167,14 @@ class _Answer:
 def _told(call: Call, journey: Journey) -> Told | None:
     """What remembers an answer that could be gone on with; None where nobody could."""
     request = call.request
-    if not (journey.rules.rescue and can_be_rescued(request)):
+    if not can_be_rescued(request):
         return None
     asked = call.asking(msgspec.structs.replace(request, begun="a"))
     return Told(request) if journey.could_go_on(asked) else None
 
 
-async def _seen(answering: Answering, told: Told | None, *, whole: bool) -> list[Frame]:
-    """What the caller sees of an attempt at once: its first output, or all of an answer that is sent whole."""
-    held = answering.held
-    if whole:
-        async for frame in answering.rest:
-            answering.spent.add(frame)
-            held.append(frame)
-    return held if told is None else [told.next(frame) for frame in held]
+def _as_told(frames: list[Frame], told: Told | None) -> list[Frame]:
+    return frames if told is None else [told.next(frame) for frame in frames]
 
 
 def _goes_on(call: Call, told: Told | None, error: NarthexError) -> Call:

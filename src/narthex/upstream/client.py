@@ -10,9 +10,10 @@ looks exactly so. A POST is included: had the server begun to work on it, this r
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
+from typing import Any
 
 import msgspec
 from typing_extensions import override
@@ -25,6 +26,7 @@ from narthex.upstream.pool import Pool
 from narthex.upstream.tls import Tls, context
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+_MOST_STARTS = 100
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+").fullmatch
 _VALUE = re.compile(r"[\t -~\x80-\xff]*").fullmatch
@@ -70,7 +72,7 @@ class UpstreamResponse:
         """The first value of a header, by its lower-case name."""
         return next((value for key, value in self.headers if key == name), None)
 
-    async def receive(self) -> bytes:
+    def receive(self) -> Coroutine[Any, Any, bytes]:
         """The body's next bytes, everything that is here; b"" at its end.
 
         Raises:
@@ -78,9 +80,9 @@ class UpstreamResponse:
         """
         if self._connection is None:
             raise RuntimeError("this response's block was left")
-        data = await self._connection.receive(self._idle_s if self._begun else None)
+        idle_s = self._idle_s if self._begun else None
         self._begun = True
-        return data
+        return self._connection.receive(idle_s)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces as they come. A slow reader slows the peer down: no more than about 256 KiB is held.
@@ -140,7 +142,8 @@ class UpstreamClient:
         for name, value in (headers or {}).items():
             fixed[_checked_name(name)] = value
         self._fixed = {name: _line(name, value) for name, value in fixed.items()}
-        self._all_fixed = b"".join(self._fixed.values())
+        self._starts: dict[tuple[str, str, bool], bytes] = {}
+        """What requests without headers of their own begin with, by method, path and whether they have no body."""
         self._pool = Pool(
             address,
             max_connections=max_connections,
@@ -181,20 +184,26 @@ class UpstreamClient:
         await self._pool.aclose()
 
     def _head(self, method: str, path: str, body: bytes | None, headers: Sequence[tuple[str, str]]) -> bytes:
+        own = {_checked_name(name): _line(name, value) for name, value in headers} if headers else {}
+        kind = (method, path, body is None)
+        start = None if own else self._starts.get(kind)
+        if start is None:
+            start = self._start(*kind, own)
+            if not own and len(self._starts) < _MOST_STARTS:
+                self._starts[kind] = start
+        if body is None:
+            return start
+        return b"%bcontent-length: %d\r\n\r\n" % (start, len(body))
+
+    def _start(self, method: str, path: str, without_body: bool, own: dict[str, bytes]) -> bytes:  # noqa: FBT001
+        """All of a head that does not depend on the body's length."""
         if not _NAME(method) or not _TARGET(path):
             raise ValueError("not a method and a path of an HTTP request")
-        fixed = self._all_fixed
-        if headers:
-            lines = {_checked_name(name): _line(name, value) for name, value in headers}
-            fixed = b"".join((self._fixed | lines).values())
-            typed = "content-type" in lines or "content-type" in self._fixed
-        else:
-            typed = "content-type" in self._fixed
-        start = f"{method} {self._address.base}{path} HTTP/1.1\r\n".encode("ascii")
-        if body is None:
-            return b"%b%b%b\r\n" % (start, fixed, b"" if method in {"GET", "HEAD"} else b"content-length: 0\r\n")
-        kind = b"" if typed else b"content-type: application/json\r\n"
-        return b"%b%b%bcontent-length: %d\r\n\r\n" % (start, fixed, kind, len(body))
+        lines = self._fixed | own
+        start = f"{method} {self._address.base}{path} HTTP/1.1\r\n".encode("ascii") + b"".join(lines.values())
+        if without_body:
+            return start + (b"\r\n" if method in {"GET", "HEAD"} else b"content-length: 0\r\n\r\n")
+        return start if "content-type" in lines else start + b"content-type: application/json\r\n"
 
 
 class _Exchange:
@@ -217,7 +226,8 @@ class _Exchange:
             self._deadline_s = asyncio.get_running_loop().time() + first_byte_s
         connection = self._pool.take() or await self._acquire()
         try:
-            await self._answer(connection)
+            self._ask(connection)
+            await connection.head()
         except BaseException as error:
             if not isinstance(error, UpstreamError) or not connection.lost_unanswered or connection.exchanges == 1:
                 self._pool.release(connection)
@@ -242,18 +252,18 @@ class _Exchange:
     async def _again(self, stale: Connection) -> Connection:
         connection = await self._pool.replace(stale, self._clocks.connect_s)
         try:
-            await self._answer(connection)
+            self._ask(connection)
+            await connection.head()
         except BaseException:
             self._pool.release(connection)
             raise
         return connection
 
-    async def _answer(self, connection: Connection) -> None:
+    def _ask(self, connection: Connection) -> None:
         left_s = None
         if self._deadline_s is not None:
             left_s = max(0.0, self._deadline_s - asyncio.get_running_loop().time())
         connection.begin(self._head, self._body, no_body=self._no_body, first_byte_s=left_s)
-        await connection.head()
 
 
 def _checked_name(name: str) -> str:

@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
         while not self._head_done:
             if self._failure is not None:
                 self._raise(self._failure)
-            await self._wait()
+            await self._news()
 
     async def receive(self, idle_s: float | None) -> bytes:
         """The body's next bytes, all that are held; b"" at its end.
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
                 self._raise(self._failure)
             if idle_s != self._limit_s:
                 self._arm(idle_s)
-            await self._wait()
+            await self._news()
         chunks = self._chunks
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         chunks.clear()
@@ -279,8 +279,7 @@ class Connection(asyncio.Protocol):
         if self._held > HIGH_WATER_BYTES and not self._read_paused and (transport := self._usable()) is not None:
             self._read_paused = True
             transport.pause_reading()
-        if self._waiter is not None:
-            self._wake()
+        self._wake()
 
     def on_message_complete(self) -> None:
         """The end of a response; of an interim one too, which is none."""
@@ -323,17 +322,16 @@ class Connection(asyncio.Protocol):
             raise failure
         raise translate(failure) from failure
 
-    async def _wait(self) -> None:
-        self._waiter = self._loop.create_future()
+    def _news(self) -> "asyncio.Future[None]":
+        """To wait for whatever comes next."""
         self._waiting_since_s = self._loop.time()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # --- the clock: one timer, set anew only when it rings early, so that it costs nothing per piece of a body
 
@@ -350,7 +348,8 @@ class Connection(asyncio.Protocol):
         self._limit_s = None
 
     def _ring(self, limit_s: float) -> None:
-        waited_s = 0.0 if self._waiter is None else self._loop.time() - self._waiting_since_s
+        waiter = self._waiter
+        waited_s = 0.0 if waiter is None or waiter.done() else self._loop.time() - self._waiting_since_s
         # the head's clock runs from the request on, whoever waits; the body's only while somebody waits for bytes
         if not self._head_done or waited_s >= limit_s:
             self._fail(UpstreamTimeout(f"The model's server sent nothing for {limit_s:.3g} s."))

@@ -1,10 +1,10 @@
 """A deployment on somebody else's server: its codec and its connections. Source: ARCHITECTURE D4."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -96,19 +96,27 @@ class RemoteDeployment:
 
 
 class _Answer:
-    """One request to the server: the block has its answer's frames."""
+    """One request to the server: the block has its answer's frames, as its bytes come.
 
-    __slots__ = ("_codec", "_exchange", "_request")
+    Once the only choice has finished, nothing but usage and an end mark is to come. Whoever says nothing then, breaks
+    off or goes on for ever has answered all the same.
+    """
+
+    __slots__ = ("_answer", "_codec", "_decoder", "_ended", "_exchange", "_here", "_request", "_until_s")
 
     def __init__(self, codec: Codec, request: Request, exchange: AbstractAsyncContextManager[Exchange]) -> None:
         self._codec = codec
         self._request = request
         self._exchange = exchange
+        self._here: Iterator[Frame] = iter(())
+        self._ended = False
+        self._until_s: float | None = None
 
     async def __aenter__(self) -> Stream:
-        answer = await self._exchange.__aenter__()
+        answer = self._answer = await self._exchange.__aenter__()
         if answer.status == 200:
-            return _Frames(answer, self._codec.decoder(self._request), choices=_choices(self._request))
+            self._decoder = self._codec.decoder(self._request)
+            return self
         try:
             error: BaseException = self._codec.parse_error(answer.status, answer.headers, await answer.read())
         except BaseException as other:  # noqa: BLE001 - raised below
@@ -116,28 +124,10 @@ class _Answer:
         await self._exchange.__aexit__(type(error), error, error.__traceback__)
         raise error
 
-    async def __aexit__(
+    def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._exchange.__aexit__(kind, error, trace)
-
-
-class _Frames:
-    """The frames of a body, as its bytes come.
-
-    Once the only choice has finished, nothing but usage and an end mark is to come. Whoever says nothing then, breaks
-    off or goes on for ever has answered all the same.
-    """
-
-    __slots__ = ("_answer", "_choices", "_decoder", "_ended", "_here", "_until_s")
-
-    def __init__(self, answer: Exchange, decoder: Decoder, *, choices: int) -> None:
-        self._answer = answer
-        self._decoder = decoder
-        self._choices = choices
-        self._here: Iterator[Frame] = iter(())
-        self._ended = False
-        self._until_s: float | None = None
+    ) -> Coroutine[Any, Any, bool | None]:
+        return self._exchange.__aexit__(kind, error, trace)
 
     def __aiter__(self) -> AsyncIterator[Frame]:
         return self
@@ -145,7 +135,7 @@ class _Frames:
     async def __anext__(self) -> Frame:
         while True:
             for frame in self._here:
-                if frame.finishes and self._choices == 1 and not self._ended:
+                if frame.finishes and not self._ended and _choices(self._request) == 1:
                     self._until_s = asyncio.get_running_loop().time() + LAST_S
                 return frame
             if self._ended:
