@@ -1,18 +1,49 @@
 """Tools that a model may call. Source: contract section 1.2.3."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
+from typing_extensions import override
+
+NO_PARAMETERS = b'{"type":"object","properties":{},"additionalProperties":false}'
 
 
-class Tool(msgspec.Struct, frozen=True, kw_only=True):
-    """A function that the caller would run. `parameters` is the JSON text of its schema.
+class Tool:
+    """A function that the caller would run. Never changed."""
 
-    `path` tells where that schema stands in the request, for errors.
-    """
+    __slots__ = ("_parameters", "description", "name", "path")
 
-    name: str
-    description: str = ""
-    parameters: bytes = b'{"type":"object","properties":{},"additionalProperties":false}'
-    path: str
+    def __init__(
+        self, *, name: str, description: str = "", parameters: bytes | Mapping[str, Any] = NO_PARAMETERS, path: str
+    ) -> None:
+        """`path` tells where the schema of its parameters stands in the request, for errors."""
+        self.name = name
+        self.description = description
+        self.path = path
+        self._parameters = parameters
+
+    @property
+    def parameters(self) -> bytes:
+        """The JSON text of that schema. Written when first asked for: who passes a request on never does."""
+        if not isinstance(self._parameters, bytes):
+            self._parameters = msgspec.json.encode(self._parameters)
+        return self._parameters
+
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tool) and self._facts() == other._facts()
+
+    @override
+    def __hash__(self) -> int:
+        return hash(self._facts())
+
+    @override
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r})"
+
+    def _facts(self) -> tuple[str, str, bytes, str]:
+        return self.name, self.description, self.parameters, self.path
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from narthex.core.ports import Call
 from narthex.core.stream import Frame, Usage
@@ -55,6 +56,36 @@ class _CustomCall(msgspec.Struct, tag_field="type", tag="custom"):
 _sound_calls = msgspec.json.Decoder(list[_FunctionCall | _CustomCall]).decode
 
 
+class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True):
+    content: msgspec.Raw
+    role: msgspec.Raw = _ROLE
+    refusal: msgspec.Raw = _NULL
+    annotations: msgspec.Raw = _NO_ANNOTATIONS
+
+
+class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True):
+    message: _PlainMessage
+    finish_reason: msgspec.Raw
+    index: msgspec.Raw = _FIRST
+    logprobs: msgspec.Raw = _NULL
+
+
+class _PlainAnswer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One text, and what the contract names: nearly all are such. What is ours to say may be anything."""
+
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    model: Any = None
+    choices: Annotated[list[_PlainChoice], msgspec.Meta(min_length=1, max_length=1)]
+    usage: msgspec.Raw = _NULL
+    service_tier: Any = None
+    system_fingerprint: msgspec.Raw | UnsetType = UNSET
+
+
+_plain_answer = msgspec.json.Decoder(_PlainAnswer).decode
+
+
 def is_passed_on(call: Call, frames: Sequence[Frame]) -> bool:
     """Whether an answer can be. With `functions` in the request calls are told in the older form."""
     return len(frames) == 1 and frames[0].format == FORMAT and "functions" not in call.request.fields
@@ -62,28 +93,56 @@ def is_passed_on(call: Call, frames: Sequence[Frame]) -> bool:
 
 def passed_on(call: Call, frame: Frame, *, created: int) -> bytes:
     """The same answer with our identity in it, and with all that the contract promises."""
-    answer = _raw_map(frame.data)
-    told = _any(answer.get("service_tier", _NULL))
-    tier = service_tier(call, told=str(told or DEFAULT_TIER))
-    for name in _OURS:
-        answer.pop(name, None)
-    choices = _raw_maps(answer["choices"])
-    messages = [_message(choice) for choice in choices]
-    written: Sequence[dict[str, Any]]
-    if len(choices) == 1 and "logprobs" not in call.request.fields and _is_plain(choices[0], messages[0]):
-        written = [{**choices[0], "message": messages[0]}]
+    answer: dict[str, Any]
+    choices: Sequence[Any]
+    plain = _plain(frame.data) if "logprobs" not in call.request.fields else None
+    if plain is not None:
+        told, choices = plain.service_tier, plain.choices
+        answer = {} if plain.system_fingerprint is UNSET else {"system_fingerprint": plain.system_fingerprint}
     else:
-        written = _told_anew(choices, messages, answer_object(call, (frame,), created=created)["choices"])
-    identity: dict[str, Any] = {
+        answer = _raw_map(frame.data)
+        told = _any(answer.get("service_tier", _NULL))
+        for name in _OURS:
+            answer.pop(name, None)
+        choices = _written(call, frame, _raw_maps(answer["choices"]))
+    ours: dict[str, Any] = {
         "id": f"chatcmpl-{call.id}",
         "object": "chat.completion",
         "created": created,
         "model": call.request.model,
+        "choices": choices,
+        "usage": usage_object(frame.usage or Usage(prompt_tokens=0)),
     }
-    rest: dict[str, Any] = {"choices": written, "usage": usage_object(frame.usage or Usage(prompt_tokens=0))}
+    tier = service_tier(call, told=str(told or DEFAULT_TIER))
     if tier is not None:
-        rest["service_tier"] = tier
-    return encode({**answer, **identity, **rest})
+        ours["service_tier"] = tier
+    return encode({**answer, **ours})
+
+
+def _plain(data: bytes) -> _PlainAnswer | None:
+    """An answer that is read at once, with its message as `_message` makes it; None: it has to be looked at closely."""
+    try:
+        answer = _plain_answer(data)
+    except UNREADABLE:
+        return None
+    (choice,) = answer.choices
+    message = choice.message
+    if not _is_text(message.content) or not _is_nothing(choice.logprobs):
+        return None
+    message.role = _ROLE
+    if _is_nothing(message.refusal):
+        message.refusal = _NULL
+    if _is_nothing(message.annotations):
+        message.annotations = _NO_ANNOTATIONS
+    return answer
+
+
+def _written(call: Call, frame: Frame, choices: Sequence[dict[str, msgspec.Raw]]) -> Sequence[dict[str, Any]]:
+    """Choices as they are told."""
+    messages = [_message(choice) for choice in choices]
+    if len(choices) == 1 and "logprobs" not in call.request.fields and _is_plain(choices[0], messages[0]):
+        return [{**choices[0], "message": messages[0]}]
+    return _told_anew(choices, messages, answer_object(call, (frame,), created=0)["choices"])
 
 
 def _message(choice: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
@@ -107,12 +166,15 @@ def _is_nothing(raw: msgspec.Raw) -> bool:
     return bytes(raw) in _NOTHING
 
 
+def _is_text(content: msgspec.Raw) -> bool:
+    written = bytes(content)
+    return written.startswith(b'"') and len(written) > 2
+
+
 def _is_plain(choice: dict[str, msgspec.Raw], message: dict[str, msgspec.Raw]) -> bool:
-    """Text and nothing else, as nearly all are: there is nothing to tell otherwise than they do."""
-    content = bytes(message.get("content", _NULL))
+    """Text and nothing else: there is nothing to tell otherwise than they do."""
     return (
-        content.startswith(b'"')
-        and len(content) > 2
+        _is_text(message.get("content", _NULL))
         and not any(name in message for name in _OPTIONAL[1:])
         and _is_nothing(choice["logprobs"])
     )

@@ -1,12 +1,13 @@
 """Tools, their older form "functions", and the shape of the answer. Source: contract sections 1.2.2 and 1.2.3."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from narthex.core.constrained import ANY_OBJECT, JsonFormat
-from narthex.core.tools import Tool, Tools
+from narthex.core.tools import NO_PARAMETERS, Tool, Tools
 from narthex.dialects.fields import (
     BOOLEAN,
     JSON,
@@ -20,7 +21,7 @@ from narthex.dialects.fields import (
     record,
     tagged,
 )
-from narthex.wire.json import encode
+from narthex.wire.json import UNREADABLE, encode
 
 _OBJECT = mapping(JSON)
 
@@ -34,7 +35,8 @@ _CUSTOM_FORMAT = tagged(
 )
 _CUSTOM = record({"name": NAME, "description": STRING, "format": _CUSTOM_FORMAT}, required=("name",))
 _CACHE_CONTROL = record({"type": choice("ephemeral")}, required=("type",))
-TOOLS = array(
+_MOST_TOOLS = 128
+_TOOLS = array(
     tagged(
         {
             "function": record(
@@ -45,8 +47,33 @@ TOOLS = array(
         }
     ),
     1,
-    128,
+    _MOST_TOOLS,
 )
+_KINDS = {"name": str, "description": str, "parameters": dict, "strict": bool}
+_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
+_is_name = re.compile("[a-zA-Z0-9_-]{1,64}").fullmatch
+
+
+def _functions(raw: msgspec.Raw) -> tuple[dict[str, Any], ...] | None:
+    """Functions and nothing else, as nearly all tools are; parsed they are what they were."""
+    try:
+        tools = _objects(raw)
+    except UNREADABLE:
+        return None
+    return tuple(tools) if 1 <= len(tools) <= _MOST_TOOLS and all(map(_is_plain, tools)) else None
+
+
+def _is_plain(tool: dict[str, Any]) -> bool:
+    function = tool.get("function")
+    if tool.get("type") != "function" or len(tool) != 2 or not isinstance(function, dict):
+        return False
+    for name, value in function.items():
+        if type(value) is not _KINDS.get(name):
+            return False
+    return "name" in function and _is_name(function["name"]) is not None
+
+
+TOOLS = msgspec.structs.replace(_TOOLS, quick=_functions)
 _NAMED = record({"name": NAME}, required=("name",))
 _ONE = {
     "function": record({"type": choice("function"), "function": _NAMED}, required=("type", "function")),
@@ -165,10 +192,12 @@ def tools_of(fields: dict[str, Any]) -> Tools | None:
 
 
 def _tool(function: dict[str, Any], path: str) -> Tool:
-    tool = Tool(name=function["name"], description=function.get("description", ""), path=f"{path}.parameters")
-    if "parameters" not in function:
-        return tool
-    return msgspec.structs.replace(tool, parameters=encode(function["parameters"]))
+    return Tool(
+        name=function["name"],
+        description=function.get("description", ""),
+        parameters=function.get("parameters", NO_PARAMETERS),
+        path=f"{path}.parameters",
+    )
 
 
 def _allowed(known: list[Tool], chosen: Any, *, parallel: bool) -> Tools | None:

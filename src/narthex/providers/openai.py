@@ -137,6 +137,8 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
 
 
+_NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS = _PromptDetails(), _CompletionDetails()
+
 _glance = msgspec.json.Decoder(_Glance).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 _any = msgspec.json.Decoder().decode
@@ -239,8 +241,8 @@ def with_our_reasons(data: bytes) -> bytes:
 
 def usage_of(usage: WireUsage) -> Usage:
     """The same as the core knows it."""
-    prompt = usage.prompt_tokens_details or _PromptDetails()
-    completion = usage.completion_tokens_details or _CompletionDetails()
+    prompt = usage.prompt_tokens_details or _NO_PROMPT_DETAILS
+    completion = usage.completion_tokens_details or _NO_COMPLETION_DETAILS
     return Usage(
         prompt_tokens=usage.prompt_tokens or 0,
         completion_tokens=usage.completion_tokens or 0,

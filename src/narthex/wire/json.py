@@ -18,6 +18,8 @@ _SEED_SLACK = 1000
 _DIGITS = bytes(0x30 if byte in b"0123456789" else 0x20 for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 """The shortest run of digits that may pass 64 bits, in a body that went through `_DIGITS`."""
+_STRIDE, _SEEN = 6, b"000"
+"""Of each run that long three bytes in a row are among every sixth of the body: these are looked at first."""
 
 _NAME = re.compile(rb'[{,][ \t\n\r]*("(?:[^"\\]+|\\.)*+")[ \t\n\r]*:[ \t\n\r]*').match
 _VALUE_END = re.compile(rb"[ \t\n\r]*(?=[,}])").match
@@ -46,7 +48,7 @@ def top_level(body: bytes) -> dict[str, msgspec.Raw]:
         fields = _raw_map.decode(body)
         if not _is_compact(body, fields):
             _refuse_duplicates(body, fields)
-        if _LONG_NUMBER in body.translate(_DIGITS):
+        if _SEEN in body[::_STRIDE].translate(_DIGITS) and _LONG_NUMBER in body.translate(_DIGITS):
             _refuse_huge(fields)
     except (UnicodeDecodeError, msgspec.DecodeError):
         raise InvalidRequest(NOT_JSON) from None
@@ -79,11 +81,9 @@ def _is_compact(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
 
     Nothing was overwritten then: one name more would be longer. Most clients write so, and it is quickly seen.
     """
-    length = 1 + 4 * len(fields)
-    for name, raw in fields.items():
-        length += len(name) if name.isascii() else len(name.encode())
-        length += len(memoryview(raw))
-    return len(body) == length
+    names = "".join(fields)
+    length = len(names) if names.isascii() else len(names.encode())
+    return len(body) == 1 + 4 * len(fields) + length + sum([len(memoryview(raw)) for raw in fields.values()])
 
 
 def _refuse_duplicates(body: bytes, fields: dict[str, msgspec.Raw]) -> None:

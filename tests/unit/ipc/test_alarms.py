@@ -80,6 +80,12 @@ async def test_thousands_that_are_cancelled_set_one_timer(alarms: Alarms, monkey
     assert len(timers) == 1
 
 
+async def until_moved(deadline: Deadline, to_s: float) -> None:
+    async with deadline:
+        deadline.set(to_s)
+        await asyncio.Event().wait()
+
+
 async def test_a_deadline_rings_by_them_as_by_a_timer_of_its_own(alarms: Alarms) -> None:
     loop, began_s = asyncio.get_running_loop(), now()
     outer = Deadline(began_s + 50, loop=loop, alarms=alarms)
@@ -88,11 +94,8 @@ async def test_a_deadline_rings_by_them_as_by_a_timer_of_its_own(alarms: Alarms)
             async with Deadline(began_s + 5, loop=loop, alarms=alarms):
                 await asyncio.Event().wait()
         assert now() - began_s == 5
-        moved = Deadline(began_s + 7, loop=loop, alarms=alarms)
         with pytest.raises(TimeoutError):
-            async with moved:
-                moved.set(began_s + 20)
-                await asyncio.Event().wait()
+            await until_moved(Deadline(began_s + 7, loop=loop, alarms=alarms), began_s + 20)
         assert now() - began_s == 20
     await asyncio.sleep(100)
     assert not outer.expired
