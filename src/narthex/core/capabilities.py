@@ -84,10 +84,10 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
 
     Its code is `unsupported_parameter` for a whole field and `unsupported_value` for a value (contract 1.9).
     """
+    if _are_honoured(fields, capabilities):
+        return None
     for name, value in fields.items():
         rule = capabilities.get(name, State.REFUSED)
-        if rule is State.NATIVE:  # nearly all are
-            continue
         if isinstance(rule, Limited):
             try:
                 rule.check(value)
@@ -99,17 +99,23 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
     return None
 
 
+def _are_honoured(fields: Mapping[str, Any], capabilities: Capabilities) -> bool:
+    """Whether whole fields are, so that there is nothing to look at: as with nearly all requests."""
+    rules = list(map(capabilities.get, fields))
+    return rules.count(State.NATIVE) + rules.count(State.EMULATED) == len(rules)
+
+
 def _asks_for_nothing(name: str, value: Any) -> bool:
     return any(type(value) is type(neutral) and value == neutral for neutral in NEUTRAL.get(name, ()))
 
 
 def without_effect(fields: Mapping[str, Any], capabilities: Capabilities) -> tuple[str, ...]:
     """The fields that are accepted but change nothing; they are named in `x-narthex-ignored`."""
+    if _are_honoured(fields, capabilities):
+        return ()
     found = []
     for name in fields:
         rule = capabilities.get(name)
-        if rule is State.NATIVE:
-            continue
         if rule is State.NO_EFFECT or (isinstance(rule, Limited) and rule.state is State.NO_EFFECT):
             found.append(name)
     return tuple(found)

@@ -13,6 +13,7 @@ from narthex.core.ports import Surface
 from narthex.dialects import profiles
 from narthex.dialects.fields import Field, missing, refuse_unknown
 from narthex.wire import json
+from narthex.wire.json import UNREADABLE
 
 
 class Body(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +42,7 @@ class Form:
         self.known: Mapping[str, Field] = {**fields, **further}
         self._surface = surface
         self._required = required
+        self._required_names = frozenset(required)
 
     def read(self, body: bytes, *, profile: str, strict: bool) -> Body:
         """Check each field for itself.
@@ -50,13 +52,12 @@ class Form:
         """
         raw = json.top_level(body)
         ignored = refuse_unknown(raw, self.known, strict=strict)
-        for name in self._required:
-            if name not in raw:
-                raise missing(name)
+        if not self._required_names <= raw.keys():
+            raise missing(next(name for name in self._required if name not in raw))
         narrow = profiles.row(profile, self._surface)
         values, fields = self._parsed(raw, quickly=narrow is None)
         defaults = {} if narrow is None else profiles.tighten(narrow, fields, values, profile=profile)
-        sent = {name: raw[name] for name in fields}
+        sent = raw if len(fields) == len(raw) else {name: raw[name] for name in fields}
         if defaults:
             fields |= defaults
             sent |= {name: msgspec.Raw(json.encode(value)) for name, value in defaults.items()}
@@ -69,9 +70,14 @@ class Form:
             field = self.known.get(name)
             if field is None:
                 continue
-            if quickly and field.quick is not None and (found := field.quick(each)) is not None:
-                fields[name] = found
-                continue
+            if quickly and field.quick is not None:
+                try:
+                    found = field.quick(each)
+                except UNREADABLE:  # it takes the long way, which says what is wrong with it
+                    found = None
+                if found is not None:
+                    fields[name] = found
+                    continue
             value = values[name] = json.value(each)
             # Null counts as absent unless the field is required and takes it.
             if (value is not None or name in self._required) and (found := field.parse(value, name)) is not UNSET:

@@ -1,5 +1,6 @@
 """The messages of a chat call. Source: contract section 1.2.1, and 4.3 for forms that other vendors send."""
 
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,7 +22,6 @@ from narthex.dialects.fields import (
     string,
     tagged,
 )
-from narthex.wire.json import UNREADABLE
 
 # --- content parts -------------------------------------------------------------------------------------------------
 
@@ -205,20 +205,19 @@ class _Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _plain_messages = msgspec.json.Decoder(Annotated[list[_Plain], msgspec.Meta(min_length=1)]).decode
 
 
-def _texts(raw: msgspec.Raw) -> tuple[Message, ...] | None:
+def _texts(raw: msgspec.Raw) -> tuple[Message, ...]:
     """Messages that are nothing but text, as nearly all are: some twenty times as fast as field by field."""
-    try:
-        messages = _plain_messages(raw)
-    except UNREADABLE:
-        return None
-    return tuple([Message(role=message.role, content=message.content) for message in messages])
+    return tuple([Message(role=message.role, content=message.content) for message in _plain_messages(raw)])
 
 
+_role = attrgetter("role")
 MESSAGES = msgspec.structs.replace(array(MESSAGE, 1), quick=_texts)
 
 
 def unanswered_tool_result(messages: tuple[Message, ...]) -> InvalidRequest | None:
     """The error for a tool message that answers no call before it."""
+    if "tool" not in map(_role, messages):  # nearly always
+        return None
     called: set[str] = set()
     for index, message in enumerate(messages):
         if message.tool_calls:

@@ -21,7 +21,7 @@ from narthex.dialects.fields import (
     record,
     tagged,
 )
-from narthex.wire.json import UNREADABLE, encode
+from narthex.wire.json import encode
 
 _OBJECT = mapping(JSON)
 
@@ -56,10 +56,7 @@ _is_name = re.compile("[a-zA-Z0-9_-]{1,64}").fullmatch
 
 def _functions(raw: msgspec.Raw) -> tuple[dict[str, Any], ...] | None:
     """Functions and nothing else, as nearly all tools are; parsed they are what they were."""
-    try:
-        tools = _objects(raw)
-    except UNREADABLE:
-        return None
+    tools = _objects(raw)
     return tuple(tools) if 1 <= len(tools) <= _MOST_TOOLS and all(map(_is_plain, tools)) else None
 
 

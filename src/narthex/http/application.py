@@ -151,7 +151,7 @@ class Application:
         """Against DNS rebinding: a page of another site must not reach us under its own name (ARCHITECTURE D10)."""
         if self._hosts is None:
             return
-        sent = exchange.header(b"host") or b"localhost"
+        sent = exchange.named.get(b"host") or b"localhost"
         if sent in self._answered_to:
             return
         host = sent.decode("latin-1").lower()
@@ -168,21 +168,23 @@ class Application:
         elapsed_s = time.monotonic() - exchange.started_s
         status = exchange.status or 499
         self._metrics.answered(exchange.route or "unknown", exchange.method, status, elapsed_s)
-        if "prompt_tokens" in exchange.facts:
+        facts = exchange.facts
+        if "prompt_tokens" in facts:
             self._metrics.used(
-                exchange.facts.get("deployment", ""),
-                prompt_tokens=exchange.facts["prompt_tokens"],
-                completion_tokens=exchange.facts["completion_tokens"],
+                facts.get("deployment", ""),
+                prompt_tokens=facts["prompt_tokens"],
+                completion_tokens=facts["completion_tokens"],
             )
-        line = {
-            "request_id": exchange.request_id,
-            "method": exchange.method,
-            "path": _logged(exchange.scope["path"]),
-            "status": status,
-            "seconds": round(elapsed_s, 4),
-        }
-        line |= {name: value for name, value in exchange.facts.items() if value is not None}
-        self._access(line)
+        self._access(
+            {
+                "request_id": exchange.request_id,
+                "method": exchange.method,
+                "path": _logged(exchange.scope["path"]),
+                "status": status,
+                "seconds": round(elapsed_s, 4),
+                **facts,
+            }
+        )
 
 
 def _logged(path: str) -> str:

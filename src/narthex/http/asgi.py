@@ -24,6 +24,9 @@ DIRECT = "narthex.direct"
 class Direct(Protocol):
     """The caller's end of a request without messages: what `receive` and `send` do, at a fraction of the cost."""
 
+    named: dict[bytes, bytes]
+    """The first header of each name (lower case)."""
+
     def whole(self) -> bytes | None:
         """The body, if all of it is here; None: it has to be received."""
         ...
@@ -63,7 +66,7 @@ def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     return None
 
 
-def refuse_foreign_media(headers: Headers) -> None:
+def refuse_foreign_media(headers: Iterable[tuple[bytes, bytes]]) -> None:
     """Refuse a body that says it is not JSON in UTF-8. A body that says nothing is taken at its word.
 
     Raises:

@@ -30,6 +30,7 @@ from narthex.http.asgi import (
 RETRY_WHILE_DRAINING_S = 5
 NATIVE = "/api/"
 """Below this path errors are texts (contract 3.1)."""
+_VERSION = (b"openai-version", b"2020-10-01")
 _NONE: dict[str, Any] = {}
 
 
@@ -40,7 +41,8 @@ class Exchange:
     """
 
     __slots__ = (
-        "_cuttable", "_direct", "_first", "_is_cut", "_send", "_task", "ended", "facts", "headers", "method", "on_lost",
+        "_cuttable", "_direct", "_is_cut", "_send", "_task", "ended", "facts", "headers", "method", "named",
+        "on_lost",
         "parameters", "principal", "receive", "request_id", "route", "scope", "started_s", "status", "told",
     )  # fmt: skip
 
@@ -73,7 +75,8 @@ class Exchange:
         self.on_lost: OnLost | None = extensions.get(ON_LOST)
         """Tells of the caller's leaving, where the server can."""
         self._direct: Direct | None = extensions.get(DIRECT)
-        self._first: dict[bytes, bytes] | None = None
+        self.named = dict(reversed(self.headers)) if self._direct is None else self._direct.named
+        """The first header of each name."""
         self._send = send
         self._is_cut = False
         self._cuttable: _UntilCut | None = None
@@ -86,13 +89,6 @@ class Exchange:
             self._task = asyncio.current_task()
         assert self._task is not None  # noqa: S101 - an endpoint always runs in one
         return self._task
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first header of a name (lower case), or None."""
-        first = self._first
-        if first is None:
-            first = self._first = dict(reversed(self.headers))
-        return first.get(name)
 
     async def body(self, *, limit_bytes: int) -> bytes:
         """The whole body of the request.
@@ -141,12 +137,13 @@ class Exchange:
         """Send the head of the answer."""
         self.status = status
         elapsed_ms = int((time.monotonic() - self.started_s) * 1000)
-        own = [
+        headers = [
+            *headers,
+            *self.told(),
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", b"%d" % elapsed_ms),
-            (b"openai-version", b"2020-10-01"),
+            _VERSION,
         ]
-        headers = [*headers, *self.told(), *own]
         if self._direct is not None:
             self._direct.begin(status, headers)
         else:
@@ -166,8 +163,13 @@ class Exchange:
     async def reply(self, status: int, body: bytes, headers: Headers | None = None) -> None:
         """Send a whole answer."""
         length = (b"content-length", b"%d" % len(body))
-        await self.begin(status, [*([JSON] if headers is None else headers), length])
+        await self.begin(status, [JSON, length] if headers is None else [*headers, length])
         await self.send(body, more=False)
+
+    def note(self, error: NarthexError) -> None:
+        """Have the access log tell of an error."""
+        told = {"error": type(error).__name__, "code": error.code, "param": error.param}
+        self.facts |= {name: value for name, value in told.items() if value is not None}
 
     async def fail(self, error: NarthexError, *, profile: str = "openai", close: bool = False) -> None:
         """Answer with an error's status, body and headers."""
@@ -180,7 +182,7 @@ class Exchange:
             headers.append((b"www-authenticate", b"Bearer"))
         if close:
             headers.append((b"connection", b"close"))
-        self.facts |= {"error": type(error).__name__, "code": error.code, "param": error.param}
+        self.note(error)
         if self.scope["path"].startswith(NATIVE):
             body = thyris_errors.error_body(error)
         else:

@@ -18,7 +18,10 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from narthex.http.asgi import DIRECT, ON_LOST, Headers, Message
 
+_STATUS = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
 _WITHOUT_BODY = frozenset((204, 304))
+_END_OF_HEAD = (b"", b"")
+_as_line = b": ".join
 _JOINED_BYTES = 64 * 1024
 """A body up to this long is copied behind its head, so that both leave in one write."""
 
@@ -41,14 +44,17 @@ class Cycle(RequestResponseCycle):
     _waiting: asyncio.Event | None = None
     _lost: Callable[[], None] | None = None
 
-    def __init__(self, connection: "Protocol", scope: dict[str, Any], *, keep_alive: bool) -> None:
+    def __init__(
+        self, connection: "Protocol", scope: dict[str, Any], named: dict[bytes, bytes], *, keep_alive: bool
+    ) -> None:
         self.scope = scope  # type: ignore[assignment]
+        self.named = named
         self.transport = connection.transport
         self.flow = connection.flow
         self.logger = connection.logger
         self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
-        self.waiting_for_100_continue = connection.expect_100_continue
+        self.waiting_for_100_continue = b"expect" in named and named[b"expect"].lower() == b"100-continue"
         self.keep_alive = keep_alive
 
     # --- the request
@@ -147,22 +153,21 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError("http.response.start came out of order")
         self.response_started = True
         self.waiting_for_100_continue = False
-        lines = [STATUS_LINE[status]]
-        lines += [b"%b: %b\r\n" % header for header in self.default_headers]
-        lines += [b"%b: %b\r\n" % header for header in headers]
+        lines = [_STATUS[status], *map(_as_line, self.default_headers), *map(_as_line, headers)]
         named = dict(headers)
         if (length := named.get(b"content-length")) is not None:
             self.chunked_encoding, self.expected_content_length = False, int(length)
         if b"connection" in named:
             self.keep_alive = False
         elif not self.keep_alive:
-            lines.append(b"connection: close\r\n")
+            lines.append(b"connection: close")
         if self.chunked_encoding is None and self.scope["method"] != "HEAD" and status not in _WITHOUT_BODY:
             self.chunked_encoding = True
-            lines.append(b"transfer-encoding: chunked\r\n")
-        lines.append(b"\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines) or head.count(b"\r") != len(lines):
+            lines.append(b"transfer-encoding: chunked")
+        lines += _END_OF_HEAD
+        head = b"\r\n".join(lines)
+        ends = len(lines) - 1
+        if head.count(b"\n") != ends or head.count(b"\r") != ends:
             raise RuntimeError("a header has a line end within")
         self._head = head
 
@@ -246,11 +251,9 @@ class Protocol(HttpToolsProtocol):
         scope["method"] = parser.get_method().decode("ascii")
         scope["http_version"] = version
         scope["path"], scope["raw_path"], scope["query_string"] = _parsed(self.url)
-        for name, value in self.headers:
-            if name == b"expect":
-                self.expect_100_continue |= value.lower() == b"100-continue"
+        named = dict(reversed(self.headers))
         before = self.cycle
-        self.cycle = cycle = Cycle(self, scope, keep_alive=version != "1.0" and parser.should_keep_alive())
+        self.cycle = cycle = Cycle(self, scope, named, keep_alive=version != "1.0" and parser.should_keep_alive())
         scope["extensions"] = {ON_LOST: cycle.on_lost, DIRECT: cycle}
         if before is None or before.response_complete:
             self._start_asgi_task(cycle, self.app)

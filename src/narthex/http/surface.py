@@ -50,7 +50,8 @@ class ModelSurface:
         principal = exchange.principal
         assert principal is not None  # noqa: S101 - the application authenticates before it calls us
         authorize(principal, surface=self._dialect.surface)
-        refuse_foreign_media(exchange.headers)
+        if exchange.named.get(b"content-type") != JSON[1] or b"content-encoding" in exchange.named:
+            refuse_foreign_media(exchange.headers)
         body = await exchange.body(limit_bytes=self._body_limit_bytes)
         strict = principal.key.strict and not self._lenient
         decoded = self._dialect.decode(body, profile=principal.key.profile, strict=strict)
@@ -85,7 +86,7 @@ class ModelSurface:
             body = self._dialect.encode_answer(call, held, created=int(self._clock()))
         except OutOfOrder as error:
             raise UpstreamProtocolError from error
-        await exchange.reply(200, body, [JSON])
+        await exchange.reply(200, body)
 
     async def _stream(self, exchange: Exchange, call: Call) -> None:
         encoder: StreamEncoder | None = None
@@ -126,7 +127,7 @@ class ModelSurface:
         """End a stream with an error: as a status while that is possible, else in band."""
         if encoder is None or not exchange.begun:
             raise error from cause
-        exchange.facts |= {"error": type(error).__name__, "code": error.code}
+        exchange.note(error)
         log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
         if not exchange.ended:
             await exchange.send(encoder.error(error), more=False)

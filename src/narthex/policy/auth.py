@@ -4,7 +4,7 @@ Rules: a database that can't answer is a 503 and never a 401; what a key may not
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from narthex.core.errors import AuthenticationFailed, ModelNotFound, PermissionDenied
 from narthex.core.keys import Clock, Keys, Principal, Profile
@@ -31,7 +31,7 @@ class Authenticator:
         self._keys = keys
         self._clock = clock
 
-    async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Principal:
+    async def authenticate(self, headers: Collection[tuple[bytes, bytes]]) -> Principal:
         """The principal of a request with these headers (names in lower case, as ASGI gives them).
 
         Raises:
@@ -83,24 +83,27 @@ def authorize_admin(principal: Principal) -> None:
         raise PermissionDenied
 
 
-def _token(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    token = b""
-    for name, value in headers:
-        if name == b"authorization":
-            scheme, _, sent = value.strip().partition(b" ")
-            sent = sent.strip() if scheme.lower() == b"bearer" else b""
-        elif name == b"x-api-key":
-            sent = value.strip()
-        else:
-            continue
-        if token and sent and sent != token:
+def _token(headers: Collection[tuple[bytes, bytes]]) -> bytes:
+    named = dict(headers)
+    if len(named) == len(headers) and b"x-api-key" not in named:  # nearly always
+        token = _of_bearer(named.get(b"authorization", b""))
+    else:
+        sent = {_of_bearer(value) for name, value in headers if name == b"authorization"}
+        sent |= {value.strip() for name, value in headers if name == b"x-api-key"}
+        sent.discard(b"")
+        if len(sent) > 1:
             raise KeyRefused("Two different API keys were sent: send one.")
-        token = sent or token
+        token = sent.pop() if sent else b""
     if not token:
         raise AuthenticationFailed
     if len(token) > MAX_VALUE_BYTES or not token.isascii() or not token.decode("ascii").isprintable():
         raise KeyRefused
     return token
+
+
+def _of_bearer(value: bytes) -> bytes:
+    scheme, _, token = value.strip().partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 def _incorrect(token: bytes) -> str:

@@ -5,6 +5,7 @@ Source: contract sections 1.2.1, 1.2.3 and 11. Whatever need not be touched stay
 
 import re
 from collections.abc import Iterator, Mapping
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _map = msgspec.json.Decoder(_Members).decode
 _OF_ANSWERS = ("reasoning_content", "annotations")
 _OWN = re.compile("|".join(f'"{name}"' for name in _OF_ANSWERS).encode()).search
+_role, _content = attrgetter("role"), attrgetter("content")
 _ALONE = re.compile(rb'"content"\s*:\s*\{').search
 
 
@@ -53,12 +55,12 @@ class Rewriting:
 
     def _touches(self, request: ChatRequest, sent: msgspec.Raw) -> bool:
         """Whether anything has to be rewritten: this is asked of every request."""
-        parted = False
-        for message in request.messages:
-            if message.role in self._unknown_roles or (message.function_call is not None and not self._functions):
-                return True
-            parted |= isinstance(message.content, tuple)
-        if parted and _ALONE(memoryview(sent)) is not None:
+        messages = request.messages
+        if not self._unknown_roles.isdisjoint(map(_role, messages)):
+            return True
+        if not self._functions and any(message.function_call is not None for message in messages):
+            return True
+        if tuple in map(type, map(_content, messages)) and _ALONE(memoryview(sent)) is not None:
             return True
         return not self._own_members and _OWN(memoryview(sent)) is not None
 
