@@ -260,7 +260,7 @@ class Exchange(Protocol):
         """With names in lower case."""
         ...
 
-    async def receive(self) -> bytes:
+    def receive(self) -> Awaitable[bytes]:
         """The body's next bytes; b"" at its end. Raises `UpstreamError`."""
         ...
 

@@ -45,6 +45,7 @@ _THEIRS = ("usage", "service_tier", "obfuscation", "x_groq")
 """Fields of a provider's chunks that are left out, or replaced by ours. Usage stands in the last one too."""
 
 _CHOICES = b'"choices":'
+_TEXT = b'"content":"'
 _IN_CHOICES = re.compile(rb'"(?:role|reasoning|usage)"').search
 """Those that are told anew, or left out."""
 
@@ -193,7 +194,8 @@ class ChatStream:
         self._edits: dict[str, msgspec.Raw] | None = None
         self._begun: set[int] = set()
         self._choices = request.sampling.n
-        self._their_head = self._their_tail = self._our_head = b""
+        self._their_head = self._their_tail = self._our_head = self._our_start = self._our_end = b""
+        self._around = _Around(b"", b"")
         self._our_tail = b',"usage":null}\n\n' if self._with_usage else b"}\n\n"
         self._head = self._written_head({"system_fingerprint": call.fingerprint}, tier=service_tier(call))
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
@@ -205,7 +207,8 @@ class ChatStream:
         """The chunks of a frame; a frame of this very format is passed on with our identity in it."""
         self._usage = frame.usage or self._usage
         if frame.format == FORMAT:
-            return self._relay(frame)
+            text = self._around.text_of(frame.data)
+            return self._relay(frame) if text is None else b"%b%b%b" % (self._our_start, text, self._our_end)
         if self._edits is None:  # what follows frames that were passed on is checked by whoever made it follow
             self._order.feed(frame.events)
         return b"".join(map(self._chunks, frame.events))
@@ -260,6 +263,16 @@ class ChatStream:
         if b"\n" not in ours and b"\r" not in ours:
             self._their_head, self._their_tail = head + mark + before, after
             self._our_head = b"data: " + ours[:-1] + b"," + _CHOICES
+            self._remember_text(choices)
+
+    def _remember_text(self, choices: bytes) -> None:
+        """What stands around the text of their chunks, and is to stand around it in ours."""
+        start, mark, rest = choices.partition(_TEXT)
+        text, quote, end = rest.partition(b'"')
+        if mark and quote and not text.endswith(b"\\") and _is_plain(choices):
+            end = quote + end
+            self._around = _Around(self._their_head + start + mark, end + self._their_tail)
+            self._our_start, self._our_end = self._our_head + start + mark, end + self._our_tail
 
     def _edits_after(self, first: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
         """What replaces a provider's fields in every chunk; the usage chunk is written alike."""
@@ -323,6 +336,29 @@ class ChatStream:
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}%b' % (
             self._head, choice, delta, logprobs, finish, self._tail,
         )  # fmt: skip
+
+
+class _Around:
+    """What stands around the text of nearly all chunks. A chunk that has just this around anything without a quote, and
+    is JSON, has the same members with another text.
+    """
+
+    __slots__ = ("_end", "_least", "_start")
+
+    def __init__(self, start: bytes, end: bytes) -> None:
+        """Both empty: nothing is known yet."""
+        self._start = start
+        self._end = end
+        self._least = len(start) + len(end)
+
+    def text_of(self, data: bytes) -> bytes | None:
+        """The text of such a chunk, as it is written; None for any other chunk."""
+        if not self._least or not data.startswith(self._start) or not data.endswith(self._end):
+            return None
+        text = data[len(self._start) : -len(self._end)]
+        # A backslash at its end would take the quote behind it into the text.
+        known = len(data) >= self._least and b'"' not in text and not text.endswith(b"\\")
+        return text if known else None
 
 
 def _is_plain(choices: bytes) -> bool:

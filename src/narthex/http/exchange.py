@@ -149,6 +149,14 @@ class Exchange:
         else:
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
+    def pass_on(self, body: bytes) -> bool:
+        """Send more of a stream, if nobody has to wait for that. Whether it was sent."""
+        direct = self._direct
+        if direct is None or direct.clogged or not self.status:
+            return False
+        direct.write(body, more=True)
+        return True
+
     async def send(self, body: bytes, *, more: bool = True) -> None:
         """Send more of the body. Waits while the caller reads too slowly."""
         self.ended = not more

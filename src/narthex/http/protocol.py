@@ -40,6 +40,8 @@ class Cycle(RequestResponseCycle):
     before: "Cycle | None" = None
     """The request before this one on the same connection, if it was not answered when this one came."""
     _head = b""
+    _flows = False
+    """A stream is under way: what comes is written as it comes."""
     _news = False
     _waiting: asyncio.Event | None = None
     _lost: Callable[[], None] | None = None
@@ -115,7 +117,7 @@ class Cycle(RequestResponseCycle):
             self.before.lost()
         if self.response_complete:
             return
-        self.disconnected = True
+        self.disconnected, self._flows = True, False
         self.tell()
         if self._lost is not None:
             self._lost()
@@ -173,6 +175,9 @@ class Cycle(RequestResponseCycle):
 
     def write(self, body: bytes, *, more: bool) -> None:
         """See `Direct`."""
+        if self._flows and more and body:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+            return
         if self.disconnected:
             return
         if not self.response_started or self.response_complete:
@@ -191,6 +196,7 @@ class Cycle(RequestResponseCycle):
             self.transport.write(self._head)
             self._head = b""
         self.transport.write(body)
+        self._flows = more and self.chunked_encoding is True and self.scope["method"] != "HEAD"
         if not more:
             self._end()
 

@@ -119,7 +119,8 @@ class ModelSurface:
                         exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
                         await exchange.begin(200, _STREAM_HEADERS)
                     pings.due = False
-                    await exchange.send(data)
+                    if not exchange.pass_on(data):
+                        await exchange.send(data)
 
     async def _broken(
         self, exchange: Exchange, encoder: StreamEncoder | None, error: NarthexError, *, cause: Exception

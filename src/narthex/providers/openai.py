@@ -32,8 +32,8 @@ from narthex.core.stream import (
     UsageReported,
 )
 from narthex.providers.openai_errors import stream_error
+from narthex.wire import sse
 from narthex.wire.json import UNREADABLE
-from narthex.wire.sse import SseDecoder
 
 FORMAT = "openai.chat"
 PATH = "/chat/completions"
@@ -151,7 +151,7 @@ class ChatDecoder:
     """Decodes one answer. `choices`: how many were asked for, and so have to finish."""
 
     def __init__(self, *, choices: int = 1) -> None:
-        self._sse = SseDecoder()
+        self._sse = sse.SseDecoder()
         self._choices = choices
         self._started: set[int] = set()
         self._finished: set[int] = set()
@@ -165,12 +165,17 @@ class ChatDecoder:
             UpstreamError: the server reported an error, after the frames that came before it.
             UpstreamProtocolError: what it sent can't be read.
         """
-        for event in self._sse.feed(data):
+        events = self._sse.feed(data)
+        if len(events) != 1 or self._done:
+            return self._frames(events)
+        frame = self._next(events[0].data)  # nearly all come one by one
+        return iter(()) if frame is None else iter((frame,))
+
+    def _frames(self, events: Iterable[sse.Event]) -> Iterator[Frame]:
+        for event in events:
             if self._done:
                 return
-            if event.data == b"[DONE]":
-                self._done = True
-            elif (frame := self._frame(event.data)) is not None:
+            if (frame := self._next(event.data)) is not None:
                 yield frame
 
     def end(self) -> Iterator[Frame]:
@@ -184,18 +189,25 @@ class ChatDecoder:
         if self._usage is not None:
             yield Frame.of(UsageReported(self._usage))
 
-    def _frame(self, data: bytes) -> Frame | None:
+    def _next(self, data: bytes) -> Frame | None:
+        if data == b"[DONE]":
+            self._done = True
+            return None
         try:
             if not data.isascii():
                 data.decode()  # a frame may be passed on without being decoded: it must be sound
             glance = _glance(data)
         except UNREADABLE as error:
             raise UpstreamProtocolError from error
+        live = glance.choices or []
+        if glance.error is None and glance.usage is None and len(live) == 1:
+            index = live[0].index
+            if not live[0].finish_reason and index in self._started and index not in self._finished:
+                return Frame(FORMAT, data, decode=_going_on(index))  # nearly all are such
         if glance.error:
             raise stream_error(glance.error)
         if glance.usage is not None:
             self._usage = usage_of(glance.usage)
-        live = glance.choices or []
         if self._finished:
             live = [choice for choice in live if choice.index not in self._finished]
         if not live:  # usage alone, a keep-alive, or an afterthought to a finished choice
@@ -203,8 +215,6 @@ class ChatDecoder:
         return self._frame_of(data, live)
 
     def _frame_of(self, data: bytes, live: list[ChoiceGlance]) -> Frame:
-        if len(live) == 1 and not live[0].finish_reason and live[0].index in self._started:  # nearly all are such
-            return Frame(FORMAT, data, decode=_going_on(live[0].index))
         starts: list[int] = []
         ends = False
         foreign = False

@@ -10,10 +10,9 @@ looks exactly so. A POST is included: had the server begun to work on it, this r
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any
 
 import msgspec
 from typing_extensions import override
@@ -72,7 +71,7 @@ class UpstreamResponse:
         """The first value of a header, by its lower-case name."""
         return next((value for key, value in self.headers if key == name), None)
 
-    def receive(self) -> Coroutine[Any, Any, bytes]:
+    def receive(self) -> Awaitable[bytes]:
         """The body's next bytes, everything that is here; b"" at its end.
 
         Raises:

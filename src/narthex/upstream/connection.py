@@ -7,7 +7,7 @@ Source: RFC 9112. The parser has no call for the end of the connection, so what 
 import asyncio
 import itertools
 from collections.abc import Callable
-from typing import NoReturn, cast
+from typing import cast
 
 import httptools
 from typing_extensions import override
@@ -36,6 +36,7 @@ class Connection(asyncio.Protocol):
         "_complete",
         "_failure",
         "_head_done",
+        "_head_waiter",
         "_held",
         "_keep",
         "_limit_s",
@@ -69,7 +70,8 @@ class Connection(asyncio.Protocol):
         is looked at unless something went wrong."""
         self.on_header = self.fields.setdefault
         self._parser = httptools.HttpResponseParser(self)
-        self._waiter: asyncio.Future[None] | None = None
+        self._head_waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._write_paused = False
         self._read_paused = False
@@ -136,30 +138,40 @@ class Connection(asyncio.Protocol):
         """
         while not self._head_done:
             if self._failure is not None:
-                self._raise(self._failure)
-            await self._news()
+                raise _ours(self._failure)
+            self._head_waiter = self._loop.create_future()
+            await self._head_waiter
 
-    async def receive(self, idle_s: float | None) -> bytes:
-        """The body's next bytes, all that are held; b"" at its end.
+    def receive(self, idle_s: float | None) -> "asyncio.Future[bytes]":
+        """To wait for the body's next bytes: all that are held, or what comes next; b"" at its end.
 
-        Raises:
-            UpstreamError: the body broke off, or nothing came for `idle_s`. What came before is returned first.
+        What it ends with is an UpstreamError if the body broke off, or nothing came for `idle_s`. What came before is
+        told first.
         """
-        while not self._chunks:
-            if self._complete:
-                return b""
-            if self._failure is not None:
-                self._raise(self._failure)
+        if not self._chunks and not self._complete and self._failure is None:
             if idle_s != self._limit_s:
                 self._arm(idle_s)
-            await self._news()
+            self._waiting_since_s = self._loop.time()
+            self._waiter = self._loop.create_future()
+            return self._waiter
+        told: asyncio.Future[bytes] = self._loop.create_future()
+        self._tell(told)
+        return told
+
+    def _tell(self, waiter: "asyncio.Future[bytes]") -> None:
+        """What there is to tell of the body."""
         chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        chunks.clear()
-        self._held = 0
-        if self._read_paused:
-            self._resume_reading()
-        return data
+        if chunks:
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            chunks.clear()
+            self._held = 0
+            waiter.set_result(data)
+            if self._read_paused:
+                self._resume_reading()
+        elif self._failure is not None:
+            waiter.set_exception(_ours(self._failure))
+        else:
+            waiter.set_result(b"")
 
     def end(self) -> bool:
         """End the exchange. True if the connection can carry another one; otherwise it is closed at once."""
@@ -274,12 +286,16 @@ class Connection(asyncio.Protocol):
             self._spoiled = True
             return
         self._since_body = 0
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            self._waiter = None
+            waiter.set_result(data)
+            return
         self._chunks.append(data)
         self._held += len(data)
         if self._held > HIGH_WATER_BYTES and not self._read_paused and (transport := self._usable()) is not None:
             self._read_paused = True
             transport.pause_reading()
-        self._wake()
 
     def on_message_complete(self) -> None:
         """The end of a response; of an interim one too, which is none."""
@@ -316,22 +332,14 @@ class Connection(asyncio.Protocol):
             self._wake()
         self._spoiled = True
 
-    @staticmethod
-    def _raise(failure: Exception) -> NoReturn:
-        if isinstance(failure, UpstreamError):
-            raise failure
-        raise translate(failure) from failure
-
-    def _news(self) -> "asyncio.Future[None]":
-        """To wait for whatever comes next."""
-        self._waiting_since_s = self._loop.time()
-        waiter = self._waiter = self._loop.create_future()
-        return waiter
-
     def _wake(self) -> None:
+        """Whoever waits for the head is to look again; whoever waits for the body is told of it."""
+        head, self._head_waiter = self._head_waiter, None
+        if head is not None and not head.done():
+            head.set_result(None)
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            self._tell(waiter)
 
     # --- the clock: one timer, set anew only when it rings early, so that it costs nothing per piece of a body
 
@@ -356,3 +364,11 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._timer = self._loop.call_later(limit_s - waited_s, self._ring, limit_s)
+
+
+def _ours(failure: Exception) -> UpstreamError:
+    if isinstance(failure, UpstreamError):
+        return failure
+    error = translate(failure)
+    error.__cause__ = failure
+    return error

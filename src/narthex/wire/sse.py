@@ -52,7 +52,7 @@ class SseDecoder:
         """
         if self._after_cr or b"\r" in data:
             data = self._normalise(data)
-        if data[:6] == b"data: " and not self._pieces and data.find(b"\n") == len(data) - 2 and data[-1] == _LF:
+        if data[-2:] == b"\n\n" and data[:6] == b"data: " and not self._pieces and data.count(b"\n") == 2:
             self._at_start = False  # one event in one line, as nearly all come
             self._check(len(data) - 2)
             return [Event(data[6:-2])]

@@ -118,6 +118,37 @@ def test_either_way_says_the_same(
     compare(make_call("chat", asked), chunks)
 
 
+def _saying(text: str, **more: Any) -> bytes:
+    return written(USUAL, [SAID | {"delta": {"content": text, **more}}], {})
+
+
+@given(st.lists(_TEXTS, min_size=1, max_size=8), st.booleans())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example(["a", '","x":"', "a\\", '\\"', '"},"finish_reason":null}]}', "b"], False)
+@example(["", "a", ""], True)
+@example(["a\\", "b"], False)
+def test_any_text_is_told_as_it_was(make_call: MakeCall, texts: list[str], others: bool) -> None:
+    chunks = []
+    for text in texts:
+        chunks.append(_saying(text))
+        if others:
+            chunks += [_saying(text, x=text), written(USUAL, [SAID, SAID | {"index": 1}], {}), _saying("")]
+    compare(make_call("chat", ASKED[0]), [_saying("Hi"), _saying("Hi"), *chunks])
+
+
+def test_a_chunk_that_is_shorter_than_what_stands_around_texts_is_looked_at(make_call: MakeCall) -> None:
+    """Its beginning and its end are what they were, but they share bytes."""
+    around = written({}, [{"delta": {"content": "TEXT"}}], {"a": {"content": '"}}]', "b": [{"c": {"d": 1}}]}})
+    start, end = around.split(b"TEXT")
+    shared = next(size for size in range(len(end), 0, -1) if start.endswith(end[:size]))
+    short = start + end[shared:]
+    stream = ChatStream(make_call("chat", ASKED[0]), created=7)
+    for _ in range(3):
+        stream.encode(Frame(FORMAT, around))
+    assert stream._around.text_of(around) == b"TEXT"
+    assert stream._around.text_of(short) is None
+
+
 # --- the usual ones --------------------------------------------------------------------------------------------------
 
 _ROLE = {"index": 0, "delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
