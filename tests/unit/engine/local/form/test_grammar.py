@@ -1,10 +1,9 @@
 """Every grammar compiles, takes what it should, and nothing else."""
 
-import msgspec
 import pytest
 from tests.answer_forms import BOTH, CONTROL, CONTROL_ID, TIME, WEATHER, CompactRules, accepts, written
 
-from narthex.core.tools import Tools
+from narthex.core.tools import Tool, Tools
 from narthex.engine.local.form.formats import FORMATS, HERMES, CallFormat
 from narthex.engine.local.form.grammar import Calls, Shape, compose
 from narthex.engine.local.form.thinking import Marks, Thinking
@@ -168,7 +167,7 @@ async def test_schemas_that_are_the_same_have_one_rule() -> None:
 
 
 async def test_a_hundred_tools() -> None:
-    tools = tuple(msgspec.structs.replace(WEATHER, name=f"tool_{number}") for number in range(128))
+    tools = tuple(Tool(name=f"tool_{number}", parameters=WEATHER.parameters, path="") for number in range(128))
     held = await grammar(HERMES, tools=choose(callable_=tools))
     assert accepts(held, written(HERMES, ("tool_99", '{"city":"x"}'), ("tool_9", '{"city":"y"}'))) is True
     assert accepts(held, written(HERMES, ("tool_999", '{"city":"x"}'))) is False
