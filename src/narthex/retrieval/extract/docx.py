@@ -6,6 +6,7 @@ to the disk; a declaration of entities, which no Word file has, is refused.
 
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,11 @@ _TITLE: Final = "http://purl.org/dc/elements/1.1/ title"
 _FALLBACK: Final = "http://schemas.openxmlformats.org/markup-compatibility/2006 Fallback"
 _HEADING = re.compile(r"heading ([1-9])", re.IGNORECASE)
 _MAX_TITLE = 300
+_DAMAGES: Final = (
+    *(zipfile.BadZipFile, zlib.error, expat.ExpatError, NotImplementedError, EOFError, RuntimeError, ValueError),
+    KeyError,
+)
+"""What `zipfile` and `expat` raise of files that are none of theirs."""
 
 Start = Callable[[str, dict[str, str]], None]
 End = Callable[[str], None]
@@ -51,9 +57,7 @@ def docx(path: Path, bounds: Bounds) -> Extracted:
                     body = _Body(blocks, levels.found)
                     _parse(archive, part, body.start, body.end, body.text)
                     blocks.end_block()
-    except (zipfile.BadZipFile, expat.ExpatError, NotImplementedError, EOFError, RuntimeError, ValueError, KeyError):
-        raise InvalidRequest("The DOCX file is damaged.", param=PARAM) from None
-    except zipfile.zlib.error:  # type: ignore[attr-defined]
+    except _DAMAGES:
         raise InvalidRequest("The DOCX file is damaged.", param=PARAM) from None
     return Extracted(
         text=blocks.text(), kind=KINDS["docx"], media_type=MEDIA_TYPES["docx"], title=title.found[:_MAX_TITLE]

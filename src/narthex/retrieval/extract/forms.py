@@ -10,9 +10,11 @@ from narthex.retrieval.chunking.layout import Kind
 from narthex.retrieval.extract.charset import is_binary, marked
 from narthex.retrieval.extract.extracted import PARAM
 
-Form = Literal["pdf", "docx", "html", "markdown", "rst", "table", "json", "lines", "python", "code", "text"]
+Form = Literal["pdf", "docx", "html", "markdown", "rst", "table", "json", "notebook", "lines", "python", "code", "text"]
 
-TAKEN: Final = "PDF, DOCX, HTML, Markdown, reStructuredText, CSV, TSV, JSON, JSON Lines, source code and plain text"
+TAKEN: Final = (
+    "PDF, DOCX, HTML, Markdown, reStructuredText, CSV, TSV, JSON, JSON Lines, notebooks, source code and plain text"
+)
 DOCX_TYPE: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 HEAD_BYTES: Final = 64 * 1024
 
@@ -24,6 +26,7 @@ MEDIA_TYPES: Final[dict[Form, str]] = {
     "rst": "text/x-rst",
     "table": "text/csv",
     "json": "application/json",
+    "notebook": "application/x-ipynb+json",
     "lines": "application/jsonl",
     "python": "text/x-python",
     "code": "text/x-source",
@@ -37,6 +40,7 @@ KINDS: Final[dict[Form, Kind]] = {
     "rst": "rst",
     "table": "table",
     "json": "code",
+    "notebook": "markdown",
     "lines": "records",
     "python": "python",
     "code": "code",
@@ -49,7 +53,8 @@ _BY_SUFFIX: Final[dict[str, Form]] = {
     **dict.fromkeys((".md", ".markdown", ".mkd", ".mdown", ".mdx", ".qmd", ".rmd"), "markdown"),
     **dict.fromkeys((".rst", ".rest"), "rst"),
     **dict.fromkeys((".csv", ".tsv", ".tab"), "table"),
-    **dict.fromkeys((".json", ".geojson", ".ipynb", ".webmanifest"), "json"),
+    **dict.fromkeys((".json", ".geojson", ".webmanifest"), "json"),
+    ".ipynb": "notebook",
     **dict.fromkeys((".jsonl", ".ndjson"), "lines"),
     **dict.fromkeys((".py", ".pyi", ".pyw"), "python"),
     **dict.fromkeys(
@@ -133,6 +138,7 @@ _BY_TYPE: Final[dict[str, Form]] = {
     "text/csv": "table",
     "text/tab-separated-values": "table",
     "application/json": "json",
+    "application/x-ipynb+json": "notebook",
     "application/jsonl": "lines",
     "application/x-ndjson": "lines",
     "application/x-jsonlines": "lines",

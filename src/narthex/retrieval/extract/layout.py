@@ -9,6 +9,13 @@ _LOOKED_AT_EVERY = 4096
 _FENCE = re.compile(r"^ {0,3}(`{3,})", re.MULTILINE)
 
 
+def fenced(text: str, language: str = "") -> str:
+    """A listing, in a fence that is longer than those in it."""
+    fence = "`" * max(3, 1 + max((len(found) for found in _FENCE.findall(text)), default=0))
+    listing = text.strip("\n")
+    return f"{fence}{language}\n{listing}\n{fence}"
+
+
 class Blocks:
     """Takes pieces of text in order and keeps one blank line between blocks. Runs of blanks count as one."""
 
@@ -44,8 +51,7 @@ class Blocks:
         """A block that stays as it is, in a fence."""
         self.end_block()
         if text.strip():
-            fence = "`" * max(3, 1 + max((len(found) for found in _FENCE.findall(text)), default=0))
-            self._add(f"{fence}\n{text.strip(chr(10))}\n{fence}")
+            self._add(fenced(text))
             self._gap = "\n\n"
 
     def text(self) -> str:

@@ -8,6 +8,7 @@ from narthex.retrieval.chunking.records import delimiter
 from narthex.retrieval.extract.charset import decode
 from narthex.retrieval.extract.extracted import Bounds, Extracted, tidied
 from narthex.retrieval.extract.forms import KINDS, MEDIA_TYPES, Form
+from narthex.retrieval.extract.notebook import notebook
 
 _LONG_LINE_CHARS = 2000
 _FIRST_HEADING = re.compile(r"^# +([^\n]{1,300})|^([^\s#>`~|-][^\n]{0,200})\n=+[ \t]*$", re.MULTILINE)
@@ -19,6 +20,10 @@ def plain(data: bytes, form: Form, bounds: Bounds) -> Extracted:
     bounds.check(len(text))
     text = tidied(text)
     kind, media_type, title = KINDS[form], MEDIA_TYPES[form], ""
+    if form == "notebook" and (cells := notebook(text, bounds)) is None:
+        form, kind, media_type = "json", KINDS["json"], MEDIA_TYPES["json"]
+    elif form == "notebook":
+        text = str(cells)
     if form == "json":
         text = _laid_out(text)
         bounds.check(len(text))

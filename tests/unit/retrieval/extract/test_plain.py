@@ -134,6 +134,21 @@ def test_json_in_one_line_is_laid_out(tmp_path: Path) -> None:
     assert extracted(deep, tmp_path, "a.json").text == deep.decode()
 
 
+NOTEBOOK = (
+    b'{"cells": [{"cell_type": "markdown", "source": ["# Study\\n", "Words."]}, {"cell_type": "code", "source": ""},'
+    b'{"cell_type": "code", "source": "print(1)\\n", "outputs": [{"data": {"image/png": "AAAA"}}]}],'
+    b'"metadata": {"kernelspec": {"language": "python", "name": "python3"}}}'
+)
+
+
+def test_a_notebook_is_its_cells_without_what_came_of_them(tmp_path: Path) -> None:
+    it = extracted(NOTEBOOK, tmp_path, "a.ipynb")
+    assert it.text == "# Study\nWords.\n\n```python\nprint(1)\n```"
+    assert (it.kind, it.media_type) == ("markdown", "application/x-ipynb+json")
+    it = extracted(b'{"no": "notebook"}', tmp_path, "a.ipynb")
+    assert (it.text, it.kind, it.media_type) == ('{"no": "notebook"}', "code", "application/json")
+
+
 @pytest.mark.parametrize(
     ("data", "title"), [(b"words\n# The *title* #\n", "The *title*"), (b"Title\n=====\n", "Title"), (b"words", "")]
 )
