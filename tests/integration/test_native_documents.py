@@ -285,6 +285,12 @@ def test_one_document_does_not_crowd_out_the_others(shelf: Shelf) -> None:
     assert alone == ["apples"] * 6
 
 
+@pytest.mark.parametrize("question", ["Summarise this document.", "What is this about?", "tl;dr", "Worum geht es?"])
+def test_a_question_about_the_whole_has_context_too(full: Shelf, question: str) -> None:
+    """C1, C2: the nearest chunks are given, however near they are; nothing ends in "no context"."""
+    assert len(full.keys(question, n=3)) == 3
+
+
 def test_explain_tells_what_was_left_and_why(full: Shelf) -> None:
     explained = full.search("Why is the sky blue?", n=1, explain=True)["explain"]
     assert (explained["retrieval"], explained["weight"]) == ("hybrid", 0.5)

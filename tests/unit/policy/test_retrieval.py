@@ -1,3 +1,4 @@
+import itertools
 import json
 from contextlib import asynccontextmanager
 
@@ -94,6 +95,18 @@ async def test_what_was_found_stands_in_the_last_message():
     assert (library.questions[0].text, library.questions[0].documents) == ("Why?", ("d0",))
     assert grounded.sources == ("d0", "d1")
     assert grounded.budget is None
+
+
+async def test_what_was_said_before_stays_as_it_was():
+    """C38: every turn begins with the whole of the last one's history, so that an engine reads only what is new."""
+    said = [["a", "b"], ["c", "d"], ["e", "f"]]
+    turns = []
+    for at in range(len(said) + 1):
+        call = over(chat_history=said[:at])
+        await run(call, Model(), Shelves(f"other context {at}"))
+        turns.append(json.loads(bytes(call.request.sent["messages"])))
+    for before, after in itertools.pairwise(turns):
+        assert after[: len(before) - 1] == before[:-1]
 
 
 async def test_an_image_stays_beside_the_prompt():
