@@ -25,7 +25,12 @@ MAX_CONTENT_BYTES = 1_048_576
 
 def is_key(key: str, *, longest: int) -> bool:
     """Whether this can be the key of a collection or document: no control character, no slash, not empty."""
-    return 0 < len(key) <= longest and "/" not in key and not any(ord(char) < 32 or ord(char) == 127 for char in key)
+    return 0 < len(key) <= longest and "/" not in key and not any(map(is_control, key))
+
+
+def is_control(char: str) -> bool:
+    """Whether this is one of Unicode's 65 control characters."""
+    return ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0
 
 
 class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True):

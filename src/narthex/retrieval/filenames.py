@@ -6,7 +6,7 @@ So a file that comes again takes the place of its former version, and no other f
 import hashlib
 import unicodedata
 
-from narthex.core.documents import MAX_DOCUMENT_KEY
+from narthex.core.documents import MAX_DOCUMENT_KEY, is_control
 
 _MARK_CHARS = 9
 _MOST_ENDING = 12
@@ -19,8 +19,8 @@ def key_of(name: str) -> str:
     its digest before its ending.
     """
     whole = unicodedata.normalize("NFC", name.replace("\\", "/").strip("/ "))
-    key = "".join("_" if _is_control(char) else char for char in whole).replace("/", ":")
-    if 0 < len(key) <= MAX_DOCUMENT_KEY and ":" not in whole and not any(map(_is_control, whole)):
+    key = "".join("_" if _is_misplaced(char) else char for char in whole).replace("/", ":")
+    if 0 < len(key) <= MAX_DOCUMENT_KEY and ":" not in whole and not any(map(_is_misplaced, whole)):
         return key
     stem, dot, ending = key.rpartition(".")
     if not stem or len(ending) > _MOST_ENDING:
@@ -29,5 +29,5 @@ def key_of(name: str) -> str:
     return stem[: MAX_DOCUMENT_KEY - _MARK_CHARS - len(dot + ending)] + mark + dot + ending
 
 
-def _is_control(char: str) -> bool:
-    return ord(char) < 32 or ord(char) == 127 or 0xD800 <= ord(char) <= 0xDFFF
+def _is_misplaced(char: str) -> bool:
+    return is_control(char) or 0xD800 <= ord(char) <= 0xDFFF

@@ -14,8 +14,8 @@ from narthex.core.documents import (
 @pytest.mark.parametrize(
     ("key", "is_one"),
     [
-        *((key, True) for key in ("a", "a" * 32, "中" * 32, " ", "..", "🙂")),
-        *((key, False) for key in ("", "a" * 33, "a/b", "a\n", "\x7f", "\x00")),
+        *((key, True) for key in ("a", "a" * 32, "中" * 32, " ", "\xa0", "..", "🙂")),
+        *((key, False) for key in ("", "a" * 33, "a/b", "a\n", "\x7f", "\x80", "a\x9f", "\x00")),
     ],
 )
 def test_what_can_be_a_key(key, is_one):
