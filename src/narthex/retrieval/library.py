@@ -243,6 +243,7 @@ class Library:
             Conflict: there is one of this key and `replace` is off; or the collection's model is another one by now.
             Superseded: the collection is rebuilt again and again.
         """
+        _check_new_key(key, name="collectionKey", longest=MAX_COLLECTION_KEY)
         _check_new_key(document_key, name="documentKey", longest=MAX_DOCUMENT_KEY)
         return await _anew(lambda: self._put(principal, key, document_key, given, replace=replace))
 
@@ -265,11 +266,18 @@ class Library:
         embedded = await self._embedded(collection, [chunk.indexed for chunk in chunks], principal)
         collection = await self._still(collection)
         async with self._stores.open(collection) as documents:
-            stored = await documents.put(new, chunks, embedded.vectors, tokens=embedded.tokens, replace=replace)
+            is_new = former is None
+            try:
+                stored = await documents.put(new, chunks, embedded.vectors, tokens=embedded.tokens, replace=not is_new)
+            except Conflict as error:
+                if isinstance(error, Superseded) or not replace:
+                    raise
+                is_new = False  # somebody else made one meanwhile, and only one is told that it is new
+                stored = await documents.put(new, chunks, embedded.vectors, tokens=embedded.tokens, replace=True)
         return Stored(
             collection=collection,
             document=stored,
-            new=former is None,
+            new=is_new,
             tokens=embedded.tokens,
             characters=sum(len(chunk.text) for chunk in chunks),
             duration_ms=_since_ms(began),
