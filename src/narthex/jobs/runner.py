@@ -18,8 +18,8 @@ from narthex.ipc.tasks import TaskSet
 
 log = structlog.get_logger(__name__)
 
-AT_ONCE = 3
-"""While one job waits for the disk or the extractor, the others keep the embedding model busy."""
+AT_ONCE = 5
+"""While some wait for the disk or the extractor, the others keep the embedding model busy."""
 BEAT_S = LEASE_MS / 4000
 _TELL_S = 0.5
 """How soon what a job tells is written: sooner would be a disk flush for each batch."""

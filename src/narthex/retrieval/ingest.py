@@ -1,11 +1,12 @@
 """From a file, or a text, to a stored document, one embedded batch after the other.
 
 Rules: what is embedded is kept at once, so that whoever goes on after a crash embeds no more than the last batch again;
-nothing of a document is seen before all of it is there; the next batch is embedded while the last is written.
+nothing of a document is seen before all of it is there; the next batches are embedded while the last is written.
 """
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,8 +25,10 @@ Embed = Callable[[Sequence[str]], Awaitable[Embedded]]
 Tell = Callable[[int, int, str], None]
 """(done, total, what it is at)."""
 
-FIRST_BATCH, LARGEST_BATCH = 16, 128
-_QUICK_S, _SLOW_S = 0.5, 4.0
+FIRST_BATCH, LARGEST_BATCH = 16, 64
+_QUICK_S, _SLOW_S = 1.0, 8.0
+AHEAD = 2
+"""Batches that are asked for at a time: with one the model would wait while we take in its answer."""
 _PAGE = 1024
 TRIES = 6
 _LONGEST_PAUSE_S = 30.0
@@ -146,21 +149,36 @@ class Ingestion:
     async def _vectors(self) -> None:
         size = FIRST_BATCH
         while missing := await self._documents.staged_missing(self._job_id, n=_PAGE):
-            writing: asyncio.Future[None] | None = None
-            try:
-                while missing:
+            size = await self._page(missing, size)
+
+    async def _page(self, missing: Sequence[Missing], size: int) -> int:
+        """Embed these, some batches at a time; the size that batches should have from here on."""
+        asked: deque[tuple[Sequence[Missing], asyncio.Future[tuple[Embedded, float]]]] = deque()
+        writing: asyncio.Future[None] | None = None
+        try:
+            while missing or asked:
+                while missing and len(asked) < AHEAD:
                     batch, missing = missing[:size], missing[size:]
-                    began_s = time.monotonic()
-                    embedded = await patiently(lambda batch=batch: self._embed([one.chunk.indexed for one in batch]))  # type: ignore[misc]
-                    size = _next_size(size, time.monotonic() - began_s)
-                    if writing is not None:
-                        await writing
-                    writing = asyncio.ensure_future(self._keep(batch, embedded))
+                    asked.append((batch, asyncio.ensure_future(self._asked(batch))))
+                embedded, elapsed_s = await asked[0][1]
+                batch, _ = asked.popleft()
+                size = _next_size(size, elapsed_s)
                 if writing is not None:
                     await writing
-            finally:
-                if writing is not None:
-                    await asyncio.wait({writing})
+                writing = asyncio.ensure_future(self._keep(batch, embedded))
+            if writing is not None:
+                await writing
+        finally:
+            for _, task in asked:
+                task.cancel()
+            if left := {task for _, task in asked} | ({writing} if writing is not None else set()):
+                await asyncio.wait(left)
+        return size
+
+    async def _asked(self, batch: Sequence[Missing]) -> tuple[Embedded, float]:
+        began_s = time.monotonic()
+        embedded = await patiently(lambda: self._embed([one.chunk.indexed for one in batch]))
+        return embedded, time.monotonic() - began_s
 
     async def _keep(self, batch: Sequence[Missing], embedded: Embedded) -> None:
         await self._documents.stage_vectors(
