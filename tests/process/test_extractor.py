@@ -1,6 +1,7 @@
 """The extractor as a process: ordinary files, files that mean harm, and what they cost."""
 
 import asyncio
+import os
 import signal
 import sysconfig
 import time
@@ -241,6 +242,18 @@ async def test_giving_up_leaves_nothing(process: ExtractorProcess, extractor: Ex
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert files_of(process) == {"extractor.sock", "extractor.job", "log"}
+
+
+async def test_what_killed_askers_left_behind_goes(
+    process: ExtractorProcess, extractor: Extractor, tmp_path: Path
+) -> None:
+    old, new = tmp_path / "extract-old", tmp_path / "extract-new"
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    await text_of(extractor, b"a")
+    assert not old.exists()
+    assert new.exists()
 
 
 async def test_what_nobody_waits_for_is_not_kept(

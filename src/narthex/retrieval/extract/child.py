@@ -6,6 +6,7 @@ other way.
 """
 
 import asyncio
+import contextlib
 import functools
 import os
 import resource
@@ -25,6 +26,7 @@ from narthex.retrieval.chunking.cut import cut
 from narthex.retrieval.extract.extracted import PARAM, Bounds
 from narthex.retrieval.extract.protocol import (
     NAME,
+    SCRATCH,
     Cut,
     Extract,
     Extraction,
@@ -40,6 +42,8 @@ log = structlog.get_logger(__name__)
 GRACE_S = 3.0
 """What a file may take beyond its limit before the process gives up on itself."""
 _NOTED_EVERY_S = 0.2
+LEFT_BEHIND_S = 3600.0
+"""Nobody waits for so long."""
 LARGE_BYTES = 384 * 1024 * 1024
 """Of resident memory after a file."""
 
@@ -53,6 +57,8 @@ class Jobs:
         self._stop = stop
         self._note = os.open(job_file(Path(settings.socket)), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         self._noted_s = 0.0
+        self._say("none", 0, 0)
+        self._sweep()
         self.asked_s = time.monotonic()
 
     def operations(self) -> dict[str, Operation]:
@@ -77,6 +83,14 @@ class Jobs:
             self.asked_s = time.monotonic()
             if _resident_bytes() > LARGE_BYTES:
                 self._stop.set()
+
+    def _sweep(self) -> None:
+        """Remove what those left behind who were killed while they asked."""
+        now_s = os.fstat(self._note).st_mtime  # it has just been written
+        for path in Path(self._settings.socket).parent.glob(f"{SCRATCH}*"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < now_s - LEFT_BEHIND_S:
+                    path.unlink()
 
     def _write(self, ask: Extract | Cut, job: Callable[[], Extraction]) -> None:
         try:

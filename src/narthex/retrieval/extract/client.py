@@ -18,7 +18,7 @@ from narthex.ipc.client import Client
 from narthex.ipc.tasks import TaskSet
 from narthex.retrieval.chunking.cut import cut
 from narthex.retrieval.chunking.layout import Kind
-from narthex.retrieval.extract.protocol import NAME, Cut, Extract, Extraction, Packed, job_file, unpacked
+from narthex.retrieval.extract.protocol import NAME, SCRATCH, Cut, Extract, Extraction, Packed, job_file, unpacked
 
 Progress = Callable[[int, int], None]
 """Is told (pages done, pages in all), now and then; called on the loop."""
@@ -167,7 +167,7 @@ class Extractor:
 
 
 def _written(folder: Path, data: bytes) -> Path:
-    fd, name = tempfile.mkstemp(prefix="extract-", dir=folder)
+    fd, name = tempfile.mkstemp(prefix=SCRATCH, dir=folder)
     with os.fdopen(fd, "wb") as file:
         file.write(data)
     return Path(name)

@@ -15,6 +15,9 @@ from narthex.retrieval.chunking.layout import Kind
 NAME: Final = "extractor"
 """The child, by its name with the supervisor."""
 
+SCRATCH: Final = "extract-"
+"""How the names of the files begin by which texts go."""
+
 
 class ExtractorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Time is for one file; the memory is the whole process's address space. It ends when nobody asks for `idle_s`."""
