@@ -4,12 +4,14 @@ Source: contract sections 3.2, 3.3, 3.7 and 11.
 """
 
 import re
+import string
 
 import msgspec
 
 from narthex.core.documents import Collection, Hit, Left
 
 CONTEXT, USER_INPUT = "{{Context}}", "{{UserInput}}"
+_SIGNS = string.digits + string.punctuation
 _PLACEHOLDER = re.compile(r"\{\{(Context|UserInput)\}\}")
 
 SYSTEM_PROMPT = (
@@ -100,11 +102,13 @@ class Grounded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def approximate_tokens(text: str) -> int:
-    """About how many tokens a text has, erring on the side of more: a quarter of what is ASCII, and each other letter.
+    """About how many tokens a text has, erring on the side of more: a quarter of the letters and spaces of ASCII, and
+    each digit, sign and other letter.
 
     Models differ; what is measured is told beside it wherever it is known.
     """
     if not text:
         return 0
-    others = 0 if text.isascii() else sum(1 for char in text if ord(char) > 0x7F)
-    return max(1, (len(text) - others + 3) // 4 + others)
+    signs = sum(map(text.count, _SIGNS))
+    others = 0 if text.isascii() else sum(char > "\x7f" for char in text)
+    return signs + others + (len(text) - signs - others + 3) // 4

@@ -34,7 +34,8 @@ def test_the_default_prompts_are_whole():
 
 
 @pytest.mark.parametrize(
-    ("text", "tokens"), [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("äöü", 3), ("aä", 2), ("中文字", 3)]
+    ("text", "tokens"),
+    [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("äöü", 3), ("aä", 2), ("中文字", 3), ("12 + 3", 5)],
 )
 def test_about_how_many_tokens_a_text_has(text, tokens):
     assert approximate_tokens(text) == tokens

@@ -8,7 +8,7 @@ from tests.scripted_deployment import principal
 from narthex.core.chat import ImagePart, TextPart
 from narthex.core.documents import Chunk, Collection, EmbeddingModel, Hit, Left, Scores
 from narthex.core.errors import EngineCrashed, InvalidRequest, UnknownParameter, UnsupportedParameter
-from narthex.core.grounding import RAG_PROMPT, SYSTEM_PROMPT, Block, Grounded, Wanted
+from narthex.core.grounding import RAG_PROMPT, SYSTEM_PROMPT, Block, Grounded, Wanted, approximate_tokens
 from narthex.core.ports import Call
 from narthex.core.stream import (
     ChoiceFinished,
@@ -205,10 +205,10 @@ def test_a_whole_answer():
             "chatModel": "local/m",
             "embeddingModel": None,
             "inference": {
-                "approxTextInputTokens": 1,
+                "approxTextInputTokens": 2,
                 "approxImageInputTokens": 0,
                 "approxContextTokens": 0,
-                "approxSystemTokens": (len(SYSTEM_PROMPT) + 3) // 4,
+                "approxSystemTokens": approximate_tokens(SYSTEM_PROMPT),
                 "inputTokens": 7,
                 "outputTokens": 2,
             },
@@ -239,7 +239,7 @@ def test_an_answer_over_documents():
     usage = answer["usage"]
     assert usage["embeddingModel"] == "e"
     assert usage["inference"]["approxContextTokens"] == 5
-    assert usage["inference"]["approxTextInputTokens"] == 3
+    assert usage["inference"]["approxTextInputTokens"] == 4
     assert usage["documentStore"] == {"embeddingTokens": 3, "chunks": 1, "chunkSizeSum": 4, "duration": 8}
     assert answer["explain"] == {
         "retrieval": "hybrid",

@@ -142,7 +142,7 @@ async def test_other_errors_are_not_tried_again():
 
 async def test_the_window_sets_the_budget():
     grounded = await run(over(system_prompt=""), Model(), Shelves(*["word " * 40] * 5), window=200)
-    assert grounded.budget == 200 - 50 - 2 - 8
+    assert grounded.budget == 200 - 50 - 4 - 8
     assert len(grounded.hits) == 2
 
 
