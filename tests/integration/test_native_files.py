@@ -128,7 +128,7 @@ def test_many_files_at_once_each_become_a_document(http, collection):
 
 def test_a_file_that_nothing_reads_fails_with_a_reason_and_leaves_nothing(server, http, collection):
     answer = upload(http, collection, ("x.bin", bytes(range(256)) * 50))
-    assert answer.status_code == 400
+    assert answer.status_code == 415
     body = answer.json()
     assert isinstance(body["error"], str)
     assert body["jobs"][0]["error"] == body["error"]

@@ -49,7 +49,7 @@ class Job(NewJob, frozen=True, kw_only=True):
     """Why it failed, for people."""
     warnings: tuple[str, ...] = ()
     result: dict[str, Any] = {}
-    """What it made, once it is done; before that, what who goes on with it has to know."""
+    """What it made, once it is done; the `status` that fits its error; before that, what who goes on has to know."""
     attempts: int = 0
     created_ms: int
     updated_ms: int

@@ -161,8 +161,9 @@ async def _reply(exchange: Exchange, collection: Collection, taken: list[Taken],
     if states & {"queued", "running"}:
         status = 202
     elif states - {"done"}:
-        status = 400
-        answer["error"] = next(job.error or "The job was cancelled." for job in jobs.values() if job.state != "done")
+        failed = next(job for job in jobs.values() if job.state != "done")
+        status = failed.result.get("status", 400)
+        answer["error"] = failed.error or "The job was cancelled."
     else:
         status = 201 if any(each.new for each in taken) else 200
     headers: Headers = [(b"content-type", b"application/json")]

@@ -175,7 +175,7 @@ class Runner:
             await self._jobs.release(job.id, self._owner)
             return
         except NarthexError as failure:
-            error = failure.public_message
+            error, outcome = failure.public_message, Outcome(result={"status": failure.status})
             log.warning("job failed", job=job.id, kind=job.kind, error=type(failure).__name__)
         except Exception:  # the edge: a fault of ours ends one job, with a reason, and no others
             error = "Internal error."
