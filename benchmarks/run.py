@@ -76,7 +76,7 @@ def script(name: str, *arguments: str) -> None:
 
 
 def main() -> None:
-    if sys.argv[1:2] in (["gateways"], ["retrieval"]):
+    if sys.argv[1:2] in (["gateways"], ["quality"], ["retrieval"]):
         raise SystemExit(subprocess.call([sys.executable, "-m", *sys.argv[1:]], cwd=HERE))
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="generation, constrained, embeddings, determinism; all when left out")
