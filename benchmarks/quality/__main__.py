@@ -13,9 +13,11 @@ from pathlib import Path
 
 from quality.corpus import pages
 from quality.questions import questions
-from run import server
+from run import MODELS, server
 
 from narthex.cli.server import Server, path
+from narthex.engine.models.catalogue import CATALOGUE
+from narthex.engine.models.pull import pull
 from narthex.retrieval.evaluation import Judged
 
 COLLECTION = "python manual"
@@ -27,6 +29,8 @@ def main() -> None:
     parser.add_argument("--chunk-size", type=int, default=1000, help="code points")
     parser.add_argument("--only", default="*", help="pages whose path has this pattern, e.g. 'library/a*'")
     wanted = parser.parse_args()
+    for row in CATALOGUE.values():
+        pull(row, MODELS)
     with server() as (data, url):
 
         def narthex(*arguments: str) -> str:
