@@ -39,13 +39,18 @@ def chat_routes(
 ) -> list[Route]:
     """Those of chats and models."""
     retrieving = Retrieving(library, handler=router.open, window=lambda name: router.route(name).card.window)
+    max_image_bytes = body_limit_bytes // 2
     chat = ModelSurface(
-        NativeChatDialect(), retrieving.open, clock=now_s, body_limit_bytes=body_limit_bytes, lenient=lenient
+        NativeChatDialect(max_image_bytes=max_image_bytes),
+        retrieving.open,
+        clock=now_s,
+        body_limit_bytes=body_limit_bytes,
+        lenient=lenient,
     )
     models = NativeModels(
         lambda: cards(router.routes),
         sees=lambda name: any(map(_sees, router.route(name).deployments)),
-        max_image_bytes=body_limit_bytes // 2,
+        max_image_bytes=max_image_bytes,
     )
     return [
         *(Route(path=path, endpoints={"POST": chat}, surface="chat") for path in ("/api/chat", "/api/text")),

@@ -90,15 +90,20 @@ _SAMPLING = ("frequency_penalty", "presence_penalty", "temperature", "top_p")
 
 
 class NativeChatDialect:
-    """The native chat surface."""
+    """The native chat surface. `max_image_bytes`: of an image once it is decoded; None: as many as a body holds."""
 
     surface: Surface = "chat"
+
+    def __init__(self, *, max_image_bytes: int | None = None) -> None:
+        self._max_image_bytes = max_image_bytes
 
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
         """Read and check a request; see `Dialect.decode`. No profile narrows this API."""
         read = FORM.read(body, profile="openai", strict=strict)
         fields = read.fields
         _check(fields)
+        if self._max_image_bytes is not None and _image_bytes(fields) > self._max_image_bytes:
+            raise invalid("image", f"it is larger than {self._max_image_bytes} bytes.")
         messages = tuple(_messages(fields))
         request = with_messages(
             ChatRequest(
@@ -144,6 +149,13 @@ def _check(fields: Mapping[str, Any]) -> None:
     for name in ("rag_prompt", "documents"):
         if name in fields:
             raise invalid(name, "it is only allowed with 'use_documents_from'.")
+
+
+def _image_bytes(fields: Mapping[str, Any]) -> int:
+    """What the image's base64 stands for."""
+    url: str = fields.get("image", "")
+    data = url.partition(",")[2]
+    return 3 * len(data) // 4 - data[-2:].count("=")
 
 
 def _messages(fields: Mapping[str, Any]) -> list[Message]:

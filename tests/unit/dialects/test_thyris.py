@@ -127,6 +127,16 @@ def test_what_is_no_image_is_refused(image):
     assert caught.value.param == "image"
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_an_image_is_as_large_as_it_may_be_and_no_larger(size):
+    url = "data:image/png;base64," + base64.b64encode(bytes(size)).decode()
+    body = json.dumps(BODY | {"image": url}).encode()
+    NativeChatDialect(max_image_bytes=size).decode(body, profile="openai", strict=True)
+    with pytest.raises(InvalidRequest) as caught:
+        NativeChatDialect(max_image_bytes=size - 1).decode(body, profile="openai", strict=True)
+    assert caught.value.param == "image"
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
