@@ -67,7 +67,9 @@ async def _read(exchange: Exchange, form: "_Form", *, limit_bytes: int) -> None:
     decoder = MultipartDecoder(boundary_of(media))
     length = header(exchange.headers, b"content-length") or b"0"
     too_large = RequestTooLarge(f"The upload is larger than {limit_bytes} bytes.")
-    if not length.isdigit() or len(length) > 18 or int(length) > limit_bytes:
+    if not length.isdigit():
+        raise InvalidRequest("The Content-Length header is not a number.")
+    if len(length) > 18 or int(length) > limit_bytes:
         raise too_large
     size = 0
     while True:
