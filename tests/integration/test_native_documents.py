@@ -339,6 +339,17 @@ def test_searches_at_once_hold_nobody_up(server: Server, full: Shelf) -> None:
     assert {answer.status_code for answer in asyncio.run(all_at_once())} == {200}
 
 
+def test_no_log_holds_what_documents_and_questions_say(server: Server, shelf: Shelf) -> None:
+    secret = f"plum{uuid.uuid4().hex}"
+    shelf.put("d", f"The word is {secret}.", description=secret).raise_for_status()
+    shelf.put("e", secret, chunkSize=9999)
+    assert shelf.search(f"What is {secret}?", explain=True)["sources"]
+    shelf.search("x", documents=[f"unknown {secret}"])
+    body = {"model": "nobody", "input": secret, "use_documents_from": shelf.key, "system_prompt": secret}
+    assert shelf.http.post("/api/chat", json=body).status_code == 404
+    assert secret not in server.log_file.read_text(errors="replace")
+
+
 @pytest.mark.parametrize(("value", "status"), [("true", 200), ("false", 200), ("yes", 400), ("", 200)])
 def test_content_is_asked_for_in_few_words(full: Shelf, value: str, status: int) -> None:
     assert full.http.get(full.at("world"), params={"content": value}).status_code == status
