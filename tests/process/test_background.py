@@ -240,10 +240,10 @@ def test_a_collection_that_is_deleted_meanwhile_ends_its_jobs(tmp_path: Path) ->
 
 
 @contextmanager
-def started(folder: Path, address: str) -> Iterator[Server]:
+def started(folder: Path, address: str, settings: dict[str, Any] | None = None) -> Iterator[Server]:
     data = folder / "data"
     data.mkdir(mode=0o700, exist_ok=True)
-    with serving(data, config=config(address)) as server:
+    with serving(data, config=config(address) | (settings or {})) as server:
         yield server
 
 
@@ -300,3 +300,33 @@ def test_documents_that_are_given_as_text_get_a_code_file_too(tmp_path: Path) ->
             assert client.put(f"{place}/documents/{number}", json=given).status_code == 201
         [folder] = (server.data / "collections").iterdir()
         until(lambda: list(folder.glob("seg-*.bin")))
+
+
+def test_who_waits_while_the_server_stops_is_told_of_the_job(tmp_path: Path) -> None:
+    counting = Counting(pause_s=0.3)
+    settings = {"http": {"drain_s": 1}}
+    answers: list[httpx2.Response] = []
+    told: list[httpx2.Response] = []
+    with (
+        listening(counting) as address,
+        started(tmp_path, address, settings) as server,
+        collection(server) as (client, place),
+    ):
+
+        def wait() -> None:
+            sent = {"file": ("a.txt", lines(500))}
+            answers.append(client.post(f"{place}/files?wait=60", files=sent, data={"chunkSize": "60"}))
+
+        def follow() -> None:
+            [job] = until(lambda: client.get(f"{place}/jobs").json()["jobs"])
+            told.append(client.get(f"{place}/jobs/{job['id']}/events"))
+
+        threads = [threading.Thread(target=each) for each in (wait, follow)]
+        for thread in threads:
+            thread.start()
+        until(lambda: counting.calls > 2)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join()
+    assert (answers[0].status_code, answers[0].json()["jobs"][0]["documentKey"]) == (202, "a.txt")
+    assert told[0].text.strip().endswith('{"error":"This server is shutting down."}')

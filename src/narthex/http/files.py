@@ -12,7 +12,8 @@ from narthex.core.keys import Principal
 from narthex.dialects.thyris_files import UploadFields, job_object, seconds, unchanged_object, upload_fields
 from narthex.http.asgi import Headers
 from narthex.http.exchange import Exchange
-from narthex.http.native import granted, query_value, tell_ignored, while_wanted
+from narthex.http.jobs import waited
+from narthex.http.native import granted, query_value, tell_ignored
 from narthex.http.uploading import UploadedFile, UploadForm, received
 from narthex.jobs.queue import JobQueue
 from narthex.retrieval.filenames import key_of
@@ -81,9 +82,8 @@ class FilesEndpoint:
                 for key, file in zip(keys, form.files, strict=True)
             ]
         jobs = {each.job.id: each.job for each in taken if each.job is not None}
-        if wait_s and jobs:
-            async with while_wanted(exchange):
-                jobs = {job.id: job for job in await self._queue.wait(list(jobs.values()), within_s=wait_s)}
+        now = await waited(exchange, self._queue, list(jobs.values()), within_s=wait_s)
+        jobs = {job.id: job for job in now}
         await _reply(exchange, collection, taken, jobs)
 
     async def _taken(self, principal: Principal, collection: Collection, upload: Upload, file: "_Keeps") -> Taken:

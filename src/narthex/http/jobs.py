@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 from narthex.core.documents import Collection
+from narthex.core.errors import Draining
 from narthex.core.jobs import Job
 from narthex.dialects.thyris_files import job_object
-from narthex.http.asgi import EVENTS, CallerLeft, Headers, header
+from narthex.http.asgi import EVENTS, Headers, header
 from narthex.http.exchange import Exchange
 from narthex.http.native import granted, query_value, while_wanted
 from narthex.jobs.queue import JobQueue
@@ -47,21 +48,40 @@ class JobsEndpoints:
     async def cancel(self, exchange: Exchange) -> None:
         """`DELETE /api/collections/{key}/jobs/{job}`: cancel it, if it is not over."""
         await self._queue.cancel(await self._collection(exchange), exchange.parameters["job"])
-        await exchange.reply(204, b"", [])
+        await exchange.done()
 
     async def _follow(self, exchange: Exchange, job: Job) -> None:
-        with contextlib.suppress(CallerLeft):
+        try:
             async with while_wanted(exchange), contextlib.aclosing(_paced(self._queue.follow(job))) as changes:
                 await exchange.begin(200, _EVENT_HEADERS)
                 async for now in changes:
                     await exchange.send(sse.PING if now is None else sse.encode(encode(job_object(now))))
-                await exchange.send(b"", more=False)
+            await exchange.send(b"", more=False)
+        except Draining as error:
+            if not exchange.begun:
+                raise
+            await exchange.send(sse.encode(encode({"error": error.message})), more=False)
 
     async def _collection(self, exchange: Exchange) -> Collection:
         return await self._library.collection(granted(exchange), exchange.parameters["key"])
 
     async def _job(self, exchange: Exchange) -> Job:
         return await self._queue.get(await self._collection(exchange), exchange.parameters["job"])
+
+
+async def waited(exchange: Exchange, queue: JobQueue, jobs: Sequence[Job], *, within_s: float) -> list[Job]:
+    """The jobs, once all are over or the time is; as they are where the server stops: they are done by the next one.
+
+    Raises:
+        CallerLeft: nobody waits any more.
+    """
+    if not within_s or not jobs:
+        return list(jobs)
+    try:
+        async with while_wanted(exchange):
+            return await queue.wait(jobs, within_s=within_s)
+    except Draining:
+        return list(jobs)
 
 
 async def _paced(changes: AsyncIterator[Job]) -> AsyncGenerator[Job | None, None]:

@@ -17,6 +17,7 @@ from narthex.core.keys import Principal
 from narthex.dialects.thyris_files import RebuildBody, import_fields, job_object, rebuild_body, seconds
 from narthex.http.asgi import Headers
 from narthex.http.exchange import Exchange
+from narthex.http.jobs import waited
 from narthex.http.native import granted, json_body, query_value, tell_ignored, while_wanted
 from narthex.http.uploading import received
 from narthex.jobs.queue import JobQueue
@@ -111,15 +112,14 @@ class LifeEndpoints:
         await self._reply(exchange, job, wait_s=wait_s, done=201)
 
     async def _reply(self, exchange: Exchange, job: Job, *, wait_s: float, done: int) -> None:
-        if wait_s:
-            async with while_wanted(exchange):
-                [job] = await self._queue.wait([job], within_s=wait_s)
+        [job] = await waited(exchange, self._queue, [job], within_s=wait_s)
         if job.is_open:
             await exchange.reply(202, encode(job_object(job)))
         elif job.state == "done":
             await exchange.reply(done, encode(job_object(job)))
         else:
-            raise InvalidRequest(job.error or "The job was cancelled.")
+            error = {"error": job.error or "The job was cancelled."}
+            await exchange.reply(job.result.get("status", 400), encode(error))
 
     async def _refuse_if_busy(self, collection: Collection) -> None:
         if (job := await self._queue.last_open(collection, "")) is not None:
