@@ -51,6 +51,7 @@ def test_the_life_of_a_collection(http: httpx2.Client, key: str) -> None:
     assert described in http.get("/api/collections").json()["collections"]
     deleted = http.delete(at(key))
     assert (deleted.status_code, deleted.content) == (204, b"")
+    assert not {"content-length", "content-type", "transfer-encoding"} & set(deleted.headers)
     assert http.get(at(key)).status_code == 404
     assert http.delete(at(key)).status_code == 404
 

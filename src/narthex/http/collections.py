@@ -42,7 +42,7 @@ class CollectionsEndpoints:
     async def delete(self, exchange: Exchange) -> None:
         """`DELETE /api/collections/{key}`, with all that is in it."""
         await self._library.delete(granted(exchange), exchange.parameters["key"])
-        await exchange.reply(204, b"", [])
+        await exchange.done()
 
     async def _body(self, exchange: Exchange) -> CollectionBody:
         sent = await json_body(exchange, limit_bytes=self._body_limit_bytes)

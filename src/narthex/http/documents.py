@@ -62,7 +62,7 @@ class DocumentsEndpoints:
     async def delete(self, exchange: Exchange) -> None:
         """`DELETE /api/collections/{key}/documents/{document}`."""
         await self._library.remove(granted(exchange), *_keys(exchange))
-        await exchange.reply(204, b"", [])
+        await exchange.done()
 
     async def search(self, exchange: Exchange) -> None:
         """`POST /api/collections/{key}/search`: what a chat would be given, without a chat."""

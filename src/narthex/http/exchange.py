@@ -174,6 +174,11 @@ class Exchange:
         await self.begin(status, [JSON, length] if headers is None else [*headers, length])
         await self.send(body, more=False)
 
+    async def done(self) -> None:
+        """Answer 204: what was asked for is done, and there is nothing to say. Such an answer tells no length."""
+        await self.begin(204, [])
+        await self.send(b"", more=False)
+
     def note(self, error: NarthexError) -> None:
         """Have the access log tell of an error."""
         told = {"error": type(error).__name__, "code": error.code, "param": error.param}
