@@ -204,3 +204,33 @@ def test_another_accounts_collection_is_no_source(native, api):
         answer = other.request(method, path, json=body)
         said_no(answer, 404, shelf)
         assert secret_word not in json.dumps(answer.json())
+
+
+# --- files and their jobs --------------------------------------------------------------------------------------------
+
+
+def test_files_and_jobs_are_their_accounts_own(native, api):
+    shelf = made(api)
+    place = collection_path(shelf)
+    sent = api.post(
+        f"{place}/files", params={"wait": 60}, files=[("file", ("a.txt", b"The ferry leaves.", "text/plain"))]
+    )
+    assert sent.status_code == 201, sent.text
+    job = sent.json()["jobs"][0]["id"]
+    assert api.get(f"{place}/jobs/{job}").status_code == 200
+    asked = (("GET", f"{place}/jobs"), ("GET", f"{place}/jobs/{job}"), ("DELETE", f"{place}/jobs/{job}"))
+    with keyed(native, account=fresh("account")) as other:
+        for method, path in asked:
+            said_no(other.request(method, path), 404)
+        assert other.post(place, json=BODY).status_code == 201
+        assert other.get(f"{place}/jobs").json() == {"jobs": []}
+        assert other.get(f"{place}/documents").json() == {"documents": []}
+        for method, path in asked[1:]:
+            said_no(other.request(method, path), 404)
+    with keyed(native, Grants()) as nobody:
+        for method, path in asked:
+            said_no(nobody.request(method, path), 403)
+        said_no(nobody.post(f"{place}/files", files=[("file", ("b.txt", b"words", "text/plain"))]), 403)
+    neighbour = made(api)
+    said_no(api.get(f"{collection_path(neighbour)}/jobs/{job}"), 404)
+    assert api.get(f"{place}/jobs/{job}").json()["state"] == "done"

@@ -166,6 +166,8 @@ ALLOWED = {
     "/api/collections/{shelf}/documents": {"GET"},
     "/api/collections/{shelf}/documents/d": {"GET", "POST", "PUT", "DELETE"},
     "/api/collections/{shelf}/search": {"POST"},
+    "/api/collections/{shelf}/files": {"POST"},
+    "/api/collections/{shelf}/jobs": {"GET"},
 }
 
 
@@ -189,6 +191,8 @@ EVERY = (
     *((method, "/api/collections/{shelf}/documents/d") for method in ("GET", "POST", "PUT", "DELETE")),
     ("GET", "/api/collections/{shelf}/documents"),
     ("POST", "/api/collections/{shelf}/search"),
+    ("POST", "/api/collections/{shelf}/files"),
+    ("GET", "/api/collections/{shelf}/jobs"),
 )
 BAD_KEYS = {
     "none": {},
