@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,7 @@ def measure(data: Path, size: Size, *, asked: int) -> dict[str, Figures | str]:
                 memory_mb=there[side].memory_mb(),
                 recall=recall(answers["vector"], exact) if size.recall else None,
                 ms={kind: answer["ms"] for kind, answer in answers.items()},
+                cpu_ms={kind: median(answer["cpu_ms"]) for kind, answer in answers.items()},
             )
     return outcomes
 
@@ -102,9 +104,9 @@ def asked_in_turn(sides: dict[str, Running], asked: int) -> dict[str, dict[str, 
                 first = kind not in answers[side]
                 answer = one.ask(do=kind, **{"from": low, "to": low + ROUND})
                 if first:
-                    answers[side][kind] = {"ms": [], "ids": []}
+                    answers[side][kind] = {"ms": [], "ids": [], "cpu_ms": []}
                 else:
-                    for name in ("ms", "ids"):
+                    for name in ("ms", "ids", "cpu_ms"):
                         answers[side][kind][name] += answer[name]
     return answers
 

@@ -39,12 +39,14 @@ def serve(make: Callable[[Path], Side]) -> None:
             answer = {"seconds": timed(side.index)}
         else:
             with_text, with_vector = order["do"] != "vector", order["do"] != "keyword"
-            answer = {"ms": [], "ids": []}
+            answer = {"ms": [], "ids": [], "cpu_ms": []}
+            spent = time.process_time()
             for at in range(order["from"], order["to"]):
                 vector, text = queries[at] if with_vector else None, questions[at] if with_text else None
                 began = time.perf_counter()
                 answer["ids"].append(side.search(vector, text))
                 answer["ms"].append((time.perf_counter() - began) * 1000)
+            answer["cpu_ms"].append((time.process_time() - spent) * 1000 / max(1, len(answer["ms"])))
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
