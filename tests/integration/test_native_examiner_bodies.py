@@ -202,7 +202,7 @@ BAD_KEYS = {
     "no scheme": {"authorization": "{key}"},
     "other scheme": {"authorization": "Basic {key}"},
     "two that differ": {"authorization": "Bearer {key}", "x-api-key": "nx-wrong"},
-    "in the query": {"api_key": "{key}"},
+    "other header": {"api-key": "{key}"},
 }
 
 
@@ -221,6 +221,12 @@ def test_a_revoked_key_opens_nothing(native, shelf):
     native.server.revoke("revoked-native")
     with native.server.http(secret) as anyone:
         said_no(anyone.get(collection_path(shelf)), 401)
+
+
+def test_an_expired_key_opens_nothing(native, shelf):
+    with native.server.http(native.server.key(expires_ms=1)) as anyone:
+        said_no(anyone.get(collection_path(shelf)), 401)
+        said_no(anyone.post("/api/chat", json={"model": WRITER, "input": "words"}), 401)
 
 
 @pytest.mark.parametrize(

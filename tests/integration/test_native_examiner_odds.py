@@ -2,6 +2,8 @@
 
 import base64
 import json
+import time
+from datetime import datetime
 
 import httpx2
 import pytest
@@ -207,6 +209,17 @@ def test_a_document_that_comes_back_is_found_again(api):
         assert [each["quote"] for each in found["citations"]] == [f"Ferry {number} sails."]
         said_nothing(api.delete(document_path(shelf, "d")))
         assert api.post(f"{collection_path(shelf)}/search", json={"query": "ferry"}).json()["sources"] == []
+
+
+def test_times_are_of_when_it_happened(api):
+    shelf = made(api)
+    for _ in range(3):
+        before = int(time.time())
+        assert api.put(document_path(shelf, "d"), json={"content": fresh()}).is_success
+        times = [api.get(document_path(shelf, "d")).json()["createdAt"], chat(api).json()["created_at"]]
+        after = time.time()
+        for each in times:
+            assert before <= datetime.fromisoformat(each).timestamp() <= after
 
 
 # --- extensions ------------------------------------------------------------------------------------------------------

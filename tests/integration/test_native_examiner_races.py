@@ -120,6 +120,25 @@ def test_one_delete_finds_something(api):
     assert statuses(answers) == [204] + [404] * (CALLERS - 1)
 
 
+def test_puts_and_deletes_of_one_document_leave_it_there_or_gone(api):
+    shelf = made(api, {"other": "Cats hunt at night."})
+    for _ in range(3):
+        answers = all_at_once(
+            *(
+                lambda number=number: api.put(document_path(shelf, "d"), json={"content": text(number)})
+                for number in range(CALLERS // 2)
+            ),
+            *(lambda: api.delete(document_path(shelf, "d")) for _ in range(CALLERS // 2)),
+        )
+        assert {answer.status_code for answer in answers} <= {200, 201, 204, 404}
+        got = api.get(document_path(shelf, "d"), params={"content": "true"})
+        found = [each for each in searched(api, shelf)["citations"] if each["documentKey"] == "d"]
+        if got.status_code == 404:
+            assert found == []
+        else:
+            assert "".join(each["quote"] for each in found) == got.json()["content"]
+
+
 def test_a_collection_that_is_deleted_under_its_writers(api):
     """Each write is in before the end, or is told that there is no such collection; nothing comes back by itself."""
     shelf = made(api, {"d": "words"})
