@@ -1,3 +1,4 @@
+import shutil
 import stat
 import time
 
@@ -251,3 +252,12 @@ async def test_a_write_waits_for_another_processs_long_one(opened, documents, mo
         await documents.put(*document("d", "two"), tokens=1)
     other.close()
     assert await documents.text("d") == "one"
+
+
+async def test_nothing_is_written_to_a_file_that_was_deleted_by_hand(opened):
+    async with opened.open(collection()) as documents:
+        await documents.put(*document("d", "one"), tokens=1)
+    shutil.rmtree(opened.path(collection()))
+    async with opened.open(collection()) as documents:
+        await documents.put(*document("e", "two"), tokens=1)
+    assert rows(opened, "select key from document") == [("e",)]

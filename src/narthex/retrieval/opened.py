@@ -113,10 +113,7 @@ class OpenCollections:
     def forget(self, collection_id: str) -> None:
         """Close a collection, every generation of it, once its last user is done."""
         for name in [name for name in self._entries if name.partition("_")[0] == collection_id]:
-            entry = self._entries.pop(name)
-            entry.forgotten = True
-            if not entry.users:
-                self._close(entry)
+            self._forget(name)
 
     async def remove(self, collection_id: str) -> None:
         """Forget a collection and delete its files, every generation. Its row is gone already.
@@ -175,6 +172,9 @@ class OpenCollections:
         name = folder_name(collection.id, collection.generation)
         lock = self._opening.setdefault(name, asyncio.Lock())
         async with lock:
+            if name in self._entries and not self._entries[name].documents.file.is_there:
+                log.warning("the file of a collection was deleted or replaced while it was open", folder=name)
+                self._forget(name)
             if name not in self._entries:
                 self._entries[name] = _Entry(await self._made(collection))
             self._entries.move_to_end(name)
@@ -187,6 +187,12 @@ class OpenCollections:
         file = CollectionFile(folder, reading=self._reading)
         await file.open(collection.model, clock=self._clock)
         return OpenDocuments(file, model=collection.model, clock=self._clock)
+
+    def _forget(self, name: str) -> None:
+        entry = self._entries.pop(name)
+        entry.forgotten = True
+        if not entry.users:
+            self._close(entry)
 
     def _evict(self) -> None:
         used = sum(entry.documents.bytes for entry in self._entries.values())

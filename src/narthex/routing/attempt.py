@@ -9,7 +9,7 @@ import structlog
 from typing_extensions import override
 
 from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
-from narthex.core.errors import NarthexError, UpstreamTimeout
+from narthex.core.errors import NarthexError, RequestError, UpstreamTimeout
 from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Opened, Stream
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage, UsageReported
 from narthex.ipc.deadline import Deadline
@@ -173,7 +173,9 @@ class Attempting:
         )
 
     def _tell(self, error: NarthexError) -> None:
-        log.warning(
+        # What is too long is no fault of the deployment, and a file may have thousands of such chunks.
+        tell = log.debug if isinstance(error, RequestError) else log.warning
+        tell(
             "an attempt failed",
             deployment=self._deployment.name,
             attempt=len(self._call.attempts),

@@ -57,8 +57,31 @@ def test_the_words_of_a_text(matches):
     assert words("東京都") == ["東京", "京都"]
 
 
-def test_only_scripts_without_spaces_are_cut():
-    for text in ("plain text", "Ärger über Größe", "Привет мир", "한국어 텍스트"):
+def test_the_forms_of_a_letter_are_one(matches):
+    words = words_of(matches.connection)
+    same = {
+        "ﬁnance": "finance",
+        "\uff21\uff22\uff23\uff11": "ABC1",
+        "ｶﾞﾗｽ": "ガラス",
+        "か\u3099らす": "がらす",
+        "ﻣﺪﺭﺳﺔ": "مدرسة",
+        "مُدَرِّسَة": "مدرسة",
+        "مـــدرسة": "مدرسة",
+        "שָׁלוֹם": "שלום",
+        "\u1112\u1161\u11ab\u1100\u1173\u11af": "한글",
+    }
+    for form, plain in same.items():
+        assert words(form) == words(plain), form
+    assert words("Narthex™ m²") == ["narthex", "m²"]
+
+
+def test_a_korean_word_is_found_with_any_ending(matches):
+    words = words_of(matches.connection)
+    assert set(words("휴가")) < set(words("유급 휴가를 사용"))
+
+
+def test_only_scripts_without_spaces_and_korean_are_cut():
+    for text in ("plain text", "Ärger über Größe", "Привет мир", "اللغة العربية"):
         assert searchable(text) == text
     assert searchable("x東京y").split() == ["x", "東京", "y"]
     assert searchable("都").split() == ["都"]

@@ -10,6 +10,7 @@ from tests.virtual_time import VirtualLoop
 
 from narthex.core.capabilities import State
 from narthex.core.errors import (
+    ContextLengthExceeded,
     EngineCrashed,
     InvalidRequest,
     ModelLoadFailed,
@@ -357,3 +358,9 @@ async def test_each_failed_attempt_is_a_line_without_its_message():
     assert (line["event"], line["deployment"], line["attempt"]) == ("an attempt failed", "a/1", 1)
     assert (line["error"], line["code"], line["retry_after_s"]) == ("UpstreamRateLimited", "rate_limit_exceeded", 1.0)
     assert "sk-canary" not in repr(lines)
+
+
+async def test_what_is_wrong_with_a_request_is_no_warning():
+    with structlog.testing.capture_logs() as lines, pytest.raises(ContextLengthExceeded):
+        await told(routed(Played("a/1", (ContextLengthExceeded(),))))
+    assert [line["log_level"] for line in lines] == ["debug"]

@@ -102,6 +102,7 @@ class CollectionFile:
         self._writer = Writer(self._path, "FULL")
         self._reading = reading
         self._reader: apsw.Connection | None = None
+        self._opened = 0
         self._closed = self._dropped = False
 
     async def open(self, model: EmbeddingModel, *, clock: Clock) -> None:
@@ -113,6 +114,12 @@ class CollectionFile:
         if not self._path.exists():  # making one takes some ms, for which no search shall wait
             await asyncio.to_thread(create_file, self.folder, model, clock=clock)
         await asyncio.get_running_loop().run_in_executor(self._reading, self._open_checked, model, clock)
+        self._opened = _inode(self._path)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it still is the file of its name. What is written to one that was deleted is lost."""
+        return _inode(self._path) == self._opened
 
     async def write(self, change: Callable[[apsw.Connection], T]) -> T:
         """Run `change` in one transaction on the writer's thread; durable once this returns.
@@ -206,6 +213,14 @@ class CollectionFile:
     def _drop(self) -> None:
         reader, self._reader = self._reader, None
         close(reader)
+
+
+def _inode(path: Path) -> int:
+    """0: there is none. An open file's is nobody else's."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def open_reader(path: Path) -> apsw.Connection:

@@ -2,10 +2,12 @@
 
 FTS5's `unicode61` makes one word of a run of letters, and so one of a whole Chinese or Thai sentence. Runs of scripts
 that put no spaces between words are cut into overlapping pairs of characters before the index sees them, in texts and
-in questions alike.
+in questions alike; those of Korean too, whose words carry their endings. The forms of a letter are one: composed or
+not, of full or half width, as a ligature or as the shape that it has in the middle of an Arabic word.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +22,17 @@ _UNSPACED = re.compile(
     "\u1000-\u109f"  # Myanmar
     "\u1780-\u17ff"  # Khmer
     "\u3040-\u30ff\u31f0-\u31ff"  # Hiragana, Katakana
+    "\uac00-\ud7a3"  # Hangul
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
     "\U00020000-\U0003134f"  # rarer Han
     "]+"
 )
+
+_FORMS = re.compile("[\ufb00-\ufdff\ufe70-\ufefe\uff01-\uffdc]+")
+"""Ligatures, shapes of Hebrew and Arabic letters, full and half width: what PDFs and old charsets leave behind."""
+
+_MARKS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]+")
+"""Points and vowel signs of Hebrew and Arabic, which few write; FTS5 would end a word at each."""
 
 Words = Callable[[str], list[str]]
 """A text's words in their order, folded to lower case and without marks on letters."""
@@ -31,7 +40,14 @@ Words = Callable[[str], list[str]]
 
 def searchable(text: str) -> str:
     """What the keyword index gets of a text."""
-    return text if text.isascii() else _UNSPACED.sub(_pairs, text)
+    if text.isascii():
+        return text
+    letters = unicodedata.normalize("NFC", _FORMS.sub(_plain, text))
+    return _UNSPACED.sub(_pairs, _MARKS.sub("", letters))
+
+
+def _plain(forms: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", forms.group())
 
 
 def _pairs(run: re.Match[str]) -> str:
