@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import httpx2
 import pytest
 import yaml
@@ -173,8 +174,12 @@ def test_a_job_that_ends_its_process_each_time_is_failed_and_the_next_goes_on(tm
         assert failed["state"] == "failed"
         assert "3 times" in failed["error"]
         counting.pause_s = 0
+        [folder] = (server.data / "collections").iterdir()
         again = upload(client, place, "good.txt", lines(10))
         assert ended(client, place, again["id"])["state"] == "done"
+        file = apsw.Connection(str(folder / "c.db"))
+        assert file.execute("select job from staged").fetchall() == []
+        file.close()
 
 
 def test_jobs_that_a_stopped_server_left_are_done_by_the_next(tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ async def open_background(settings: WorkerSettings) -> AsyncIterator[Background]
             embedding=embedding_of(router),
             extractor=extractor,
             uploads=Uploads(data_dir / UPLOADS),
+            open_jobs=control.jobs.open_ids,
             look_at=indexing.look_at,
             clock=_now_ms,
         )

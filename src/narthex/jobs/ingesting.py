@@ -1,7 +1,7 @@
 """Jobs of the kind `ingest`: one uploaded file each. The payload is an `Upload`; the file has the job's id."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Container
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -39,6 +39,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     embedding: Embedding
     extractor: Extractor
     uploads: Uploads
+    open_jobs: Callable[[], Awaitable[Container[str]]]
+    """The ids of all jobs that are not over."""
     look_at: Callable[[Collection], None]
     """Looks after a collection's index, soon."""
     clock: Clock
@@ -98,6 +100,7 @@ class Ingesting:
         async with site.stores.open(collection) as documents:
             ingestion = Ingestion(documents, job.id, embed=embed, notes=notes, tell=progress.tell)
             try:
+                await _drop_left_over(site, documents)
                 document = await ingestion.file(source, upload, extractor=site.extractor)
             except Superseded:
                 raise PutOff from None
@@ -121,6 +124,15 @@ class Ingesting:
 def still_makes(now: EmbeddingModel, former: EmbeddingModel) -> bool:
     """Whether a model gives the vectors that it gave, as far as anybody can tell."""
     return now.dim == former.dim and (now.digest == former.digest or not (now.digest and former.digest))
+
+
+async def _drop_left_over(site: Site, documents: SqliteDocuments) -> None:
+    """What jobs have staged that were given up: nobody was there to clean up after them."""
+    staged = await documents.staged_jobs()
+    living = await site.open_jobs() if staged else ()
+    for name in staged:
+        if name.partition(":")[0] not in living:
+            await documents.stage_drop(name)
 
 
 async def drop_staged(site: Site, job: Job) -> None:
