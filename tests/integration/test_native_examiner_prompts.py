@@ -55,6 +55,11 @@ def town(api) -> str:
     return made(api, TOWN)
 
 
+@pytest.fixture(scope="module")
+def town_by_vectors(api) -> str:
+    return made(api, TOWN, retrieval="vector")
+
+
 # --- the prompt ------------------------------------------------------------------------------------------------------
 
 
@@ -163,22 +168,13 @@ def test_the_model_for_vectors_sees_the_input_only(api, town):
 
 @pytest.mark.parametrize(("question", "document"), QUESTIONS.items())
 @pytest.mark.parametrize("retrieval", ["hybrid", "vector"])
-def test_questions_find_their_document(api, town, question, document, retrieval):
-    shelf = town if retrieval == "hybrid" else _by_vectors(api)
+def test_questions_find_their_document(api, town, town_by_vectors, question, document, retrieval):
+    shelf = town if retrieval == "hybrid" else town_by_vectors
     said = chat(api, question, use_documents_from=shelf)
     best = 1 if retrieval == "vector" else 2  # words like "at" stand in other documents too
     assert document in said["sources"][:best]
     assert len(said["sources"]) == len(set(said["sources"])) == 5  # of five chunks in all
     assert said["sources"] == [each["documentKey"] for each in said["citations"]]
-
-
-_made: list[str] = []
-
-
-def _by_vectors(api):
-    if not _made:
-        _made.append(made(api, TOWN, retrieval="vector"))
-    return _made[0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 50])
