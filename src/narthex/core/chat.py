@@ -103,6 +103,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     stop: tuple[str, ...] = ()
     n: int = 1
     max_tokens: int | None = None  # None: up to the context window
+    at_most: int | None = None
+    """Where an embedded model that finds no end is stopped if `max_tokens` is not set; less if less fits."""
     logit_bias: Mapping[int, float] = {}
     """Token id to what is added to its logit: -100 bans it, 100 forces it."""
     logprobs: int | None = None

@@ -23,6 +23,8 @@ from narthex.dialects.thyris_documents import DEFAULT_CHUNKS_FOUND, KEYS, MAX_CH
 from narthex.wire import json
 
 MAX_HISTORY = 10
+LONGEST_ANSWER = 2048
+"""Tokens. This API has no limit of an answer's length, and a small model may find no end before its window does."""
 _PAIR = array(STRING)
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _DATA_URL = re.compile(rf"data:({'|'.join(IMAGE_TYPES)});base64,", re.IGNORECASE)
@@ -109,7 +111,7 @@ class NativeChatDialect:
             ChatRequest(
                 model=fields["model"],
                 messages=messages,
-                sampling=Sampling(**{name: fields.get(name, UNSET) for name in _SAMPLING}),
+                sampling=Sampling(at_most=LONGEST_ANSWER, **{name: fields.get(name, UNSET) for name in _SAMPLING}),
                 stream=fields.get("stream", False),
                 documents=_wanted(fields),
                 fields={name: fields[name] for name in ("model", *_SAMPLING, "stream") if name in fields},

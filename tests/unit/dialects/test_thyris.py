@@ -21,7 +21,7 @@ from narthex.core.stream import (
     Usage,
     UsageReported,
 )
-from narthex.dialects.thyris import NativeChatDialect, with_messages
+from narthex.dialects.thyris import LONGEST_ANSWER, NativeChatDialect, with_messages
 from narthex.dialects.thyris_answer import APPROXIMATE_IMAGE_TOKENS
 
 DIALECT = NativeChatDialect()
@@ -52,6 +52,13 @@ def test_what_is_not_set_is_not_forwarded():
     assert set(request.fields) == set(request.sent) == {"model", "messages"}
     assert request.sampling.temperature is UNSET
     assert (request.stream, request.documents) == (False, None)
+
+
+def test_an_answer_has_an_end_where_a_model_finds_none():
+    request = asked()
+    assert request.sampling.at_most == LONGEST_ANSWER
+    assert request.sampling.max_tokens is None
+    assert "max_tokens" not in request.sent
 
 
 def test_what_is_set_is_forwarded_as_it_was_sent():

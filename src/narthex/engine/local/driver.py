@@ -147,14 +147,14 @@ def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:
             first=number * sampling.n,
             n=sampling.n // repeat,
             seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % SEEDS,
-            max_new=_room(len(prompt), limit, window=ready.window, param=ready.param),
+            max_new=_room(len(prompt), limit, at_most=sampling.at_most, window=ready.window, param=ready.param),
             repeat=repeat,
         )
         for number, prompt in enumerate(ready.prompts)
     ]
 
 
-def _room(prompt: int, limit: int | None, *, window: int, param: str) -> int:
+def _room(prompt: int, limit: int | None, *, at_most: int | None, window: int, param: str) -> int:
     """How many tokens may be generated.
 
     Raises:
@@ -171,4 +171,4 @@ def _room(prompt: int, limit: int | None, *, window: int, param: str) -> int:
             f"({prompt} in the prompt, {limit} in the completion)."
         )
         raise ContextLengthExceeded(message, param=param)
-    return window - prompt if limit is None else limit
+    return limit if limit is not None else min(window - prompt, at_most or window)
