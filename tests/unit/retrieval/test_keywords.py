@@ -1,3 +1,5 @@
+import time
+
 import apsw
 import numpy as np
 import pytest
@@ -52,7 +54,14 @@ def test_an_empty_index_has_nothing_to_count(matches):
 
 def test_the_words_of_a_text(matches):
     words = words_of(matches.connection)
-    assert words("fooBar_baz ORA-00942 Größe") == ["foobar", "baz", "ora", "00942", "große"]
+    assert words("fooBar_baz ORA-00942 Größe") == [
+        "foobar",
+        "baz",
+        "foobarbaz",
+        "ora",
+        "00942",
+        "große",
+    ]
     assert words("検索 a 字") == ["検索", "a", "字"]
     assert words("東京都") == ["東京", "京都"]
 
@@ -73,6 +82,22 @@ def test_the_forms_of_a_letter_are_one(matches):
     for form, plain in same.items():
         assert words(form) == words(plain), form
     assert words("Narthex™ m²") == ["narthex", "m²"]
+
+
+def test_a_name_of_several_words_is_a_word_too(matches):
+    words = words_of(matches.connection)
+    assert words("ERR_SSL_PROTOCOL") == ["err", "ssl", "protocol", "errsslprotocol"]
+    assert words("_private __init__ a_") == ["private", "init", "a"]
+    assert words("数_量") == ["数", "量", "数量"]
+    long = "_".join(["part"] * 30)
+    assert words(long) == ["part"] * 30
+
+
+@pytest.mark.parametrize("text", ["a" * 10**6, "a_" * 500_000, "_" * 10**6, "a" + "_" * 10**6])
+def test_no_run_of_letters_takes_long(text):
+    began_s = time.monotonic()
+    searchable(text)
+    assert time.monotonic() - began_s < 5
 
 
 def test_a_korean_word_is_found_with_any_ending(matches):

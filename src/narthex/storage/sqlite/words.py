@@ -3,7 +3,8 @@
 FTS5's `unicode61` makes one word of a run of letters, and so one of a whole Chinese or Thai sentence. Runs of scripts
 that put no spaces between words are cut into overlapping pairs of characters before the index sees them, in texts and
 in questions alike; those of Korean too, whose words carry their endings. The forms of a letter are one: composed or
-not, of full or half width, as a ligature or as the shape that it has in the middle of an Arabic word.
+not, of full or half width, as a ligature or as the shape that it has in the middle of an Arabic word. A name such as
+`foo_bar` is a word of its own as well, so that it is found before texts that have `foo` and `bar` apart.
 """
 
 import re
@@ -34,16 +35,26 @@ _FORMS = re.compile("[\ufb00-\ufdff\ufe70-\ufefe\uff01-\uffdc]+")
 _MARKS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670]+")
 """Points and vowel signs of Hebrew and Arabic, which few write; FTS5 would end a word at each."""
 
+_NAME = re.compile(r"(?<![^\W_])[^\W_]++(?:_++[^\W_]++)+")
+_LONGEST_NAME = 100
+
 Words = Callable[[str], list[str]]
 """A text's words in their order, folded to lower case and without marks on letters."""
 
 
 def searchable(text: str) -> str:
     """What the keyword index gets of a text."""
+    if "_" in text:
+        text = _NAME.sub(_and_joined, text)
     if text.isascii():
         return text
     letters = unicodedata.normalize("NFC", _FORMS.sub(_plain, text))
     return _UNSPACED.sub(_pairs, _MARKS.sub("", letters))
+
+
+def _and_joined(name: re.Match[str]) -> str:
+    parts = name.group()
+    return f"{parts} {parts.replace('_', '')}" if len(parts) <= _LONGEST_NAME else parts
 
 
 def _plain(forms: re.Match[str]) -> str:
