@@ -62,7 +62,7 @@ def _option(one: Any) -> str:
 
 def _told(one: Any) -> tuple[str, str]:
     """The default and the meaning. Where the program finds the default itself, the help text tells it."""
-    text, _, told = (one.help or "").partition("  [default: ")
+    text, _, told = (one.help or "").partition("  \\[default: ")
     default = told.rstrip("]")
     if not default and one.default not in {None, False}:
         default = str(one.default)

@@ -31,7 +31,9 @@ def chat(
     system: Annotated[str | None, typer.Option(help="A system message to begin with.")] = None,
     temperature: Annotated[float | None, typer.Option(min=0, max=2, help="How freely it chooses words.")] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.")] = None,
-    key_file: Annotated[Path | None, typer.Option(help="A file with an API key.  [default: <data>/admin.key]")] = None,
+    key_file: Annotated[
+        Path | None, typer.Option(help="A file with an API key.  \\[default: <data>/admin.key]")
+    ] = None,
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Talk to a model of a running server. Ctrl-C stops an answer, Ctrl-D ends the conversation."""

@@ -23,12 +23,12 @@ _LOOK_S = 0.3
 def rebuild(
     collection: Collection,
     *,
-    model: Annotated[str | None, typer.Option(help="Another embedding model.  [default: the same]")] = None,
+    model: Annotated[str | None, typer.Option(help="Another embedding model.  \\[default: the same]")] = None,
     chunk_size: Annotated[
-        int | None, typer.Option(min=1, help="Most characters of a chunk.  [default: each document's own]")
+        int | None, typer.Option(min=1, help="Most characters of a chunk.  \\[default: each document's own]")
     ] = None,
     mode: Annotated[
-        Literal["structure", "windows"] | None, typer.Option(help="How to cut.  [default: each document's own]")
+        Literal["structure", "windows"] | None, typer.Option(help="How to cut.  \\[default: each document's own]")
     ] = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -78,7 +78,7 @@ def take_in(
     collection: Collection,
     source: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)],
     *,
-    model: Annotated[str | None, typer.Option(help="Its embedding model.  [default: what the file says]")] = None,
+    model: Annotated[str | None, typer.Option(help="Its embedding model.  \\[default: what the file says]")] = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
     data: Data = DEFAULT_DATA,

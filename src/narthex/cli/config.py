@@ -15,7 +15,7 @@ from narthex.settings import Invalid, Settings, load, origins
 
 app = typer.Typer(no_args_is_help=True, help="Check and show the settings.")
 
-File = Annotated[Path | None, typer.Option("--config", help="Settings file.  [default: ./narthex.yaml if there]")]
+File = Annotated[Path | None, typer.Option("--config", help="Settings file.  \\[default: ./narthex.yaml if there]")]
 
 
 @app.command()

@@ -76,7 +76,7 @@ def add(  # noqa: PLR0913 - a command's parameters are its options
     exclude: Annotated[list[str] | None, typer.Option(help="Of folders not these, e.g. 'drafts/*'.")] = None,
     description: Annotated[str, typer.Option(help="Of each of them.")] = "",
     chunk_size: Annotated[
-        int | None, typer.Option(min=1, help="Most characters of a chunk.  [default: the model's]")
+        int | None, typer.Option(min=1, help="Most characters of a chunk.  \\[default: the model's]")
     ] = None,
     mode: Annotated[
         Literal["structure", "windows"],

@@ -37,7 +37,7 @@ def docs(
     *,
     questions: Annotated[
         Path | None,
-        typer.Option(help="A CSV file: question, document, and for a passage start and stop.  [default: made up]"),
+        typer.Option(help="A CSV file: question, document, and for a passage start and stop.  \\[default: made up]"),
     ] = None,
     made: Annotated[int, typer.Option(min=2, max=5000, help="How many to make up, where none are given.")] = 200,
     apply: Annotated[bool, typer.Option("--apply", help="Set the proposed weight.")] = False,

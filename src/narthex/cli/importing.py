@@ -24,7 +24,7 @@ def litellm(
     file: Annotated[Path, typer.Argument(help="LiteLLM's configuration, as in `litellm --config FILE`.")],
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write it.  [default: standard output]")
+        Path | None, typer.Option("--output", "-o", help="Where to write it.  \\[default: standard output]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a file that is there.")] = False,
     strict: Annotated[

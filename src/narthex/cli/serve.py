@@ -27,11 +27,11 @@ from narthex.supervisor.plan import Stamp
 
 def serve(
     *,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.  [default: 8000]")] = None,
-    data: Annotated[Path | None, typer.Option(help="The data folder.  [default: ./narthex-data]")] = None,
-    config: Annotated[Path | None, typer.Option(help="Settings file.  [default: ./narthex.yaml if there]")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.  [default: 1]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  \\[default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: a free one.  \\[default: 8000]")] = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder.  \\[default: ./narthex-data]")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings file.  \\[default: ./narthex.yaml if there]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes.  \\[default: 1]")] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Serve over TLS: certificate chain, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Serve over TLS: private key, PEM.")] = None,
 ) -> None:

@@ -14,7 +14,7 @@ from narthex.storage.adminkey import read_admin_key
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 Url = Annotated[str, typer.Option(help="Where the server is.")]
-KeyFile = Annotated[Path | None, typer.Option(help="A file with an API key.  [default: <data>/admin.key]")]
+KeyFile = Annotated[Path | None, typer.Option(help="A file with an API key.  \\[default: <data>/admin.key]")]
 
 TIMEOUT = httpx2.Timeout(600, connect=5)
 

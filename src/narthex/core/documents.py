@@ -298,8 +298,11 @@ class Documents(Protocol):
         """
         ...
 
-    async def describe(self, key: str, description: str) -> Document | None:
-        """Give a document another description, and nothing else; its `id` stays. None: there is no such document."""
+    async def describe(self, key: str, description: str, *, renew: bool = False) -> Document | None:
+        """Give a document another description, and nothing else; `renew`: as a new version, with an `id` of its own.
+
+        None: there is no such document.
+        """
         ...
 
     async def get(self, key: str) -> Document | None:

@@ -80,7 +80,7 @@ class CollectionBody(msgspec.Struct, frozen=True, kw_only=True):
     """What was said of a collection; None where nothing was."""
 
     model: str
-    description: str | None
+    description: str
     retrieval: Retrieval | None
     weight: float | None
     ignored: tuple[str, ...]
@@ -114,7 +114,7 @@ def collection_body(body: bytes, *, strict: bool) -> CollectionBody:
     read = _COLLECTION.read(body, profile=_OF_NO_PROFILE, strict=strict)
     return CollectionBody(
         model=read.fields["model"],
-        description=read.fields.get("description"),
+        description=read.fields.get("description", ""),
         retrieval=cast(Retrieval | None, read.fields.get("retrieval")),
         weight=read.fields.get("weight"),
         ignored=read.ignored,

@@ -11,7 +11,18 @@ import apsw
 import numpy as np
 import structlog
 
-from narthex.retrieval.keywords import BUDGET, BUDGET_WITHIN, Census, Matches, Word, affordable, counted, rarest
+from narthex.retrieval.keywords import (
+    BUDGET,
+    BUDGET_WITHIN,
+    Census,
+    Matches,
+    Word,
+    affordable,
+    counted,
+    looked_up,
+    rarest,
+    worth,
+)
 from narthex.storage.sqlite.documents import count
 from narthex.storage.sqlite.fetching import fetched
 from narthex.storage.sqlite.words import words_of
@@ -69,9 +80,12 @@ class Derived:
         self._census = Census(postings.total, postings.average) if postings else self._matches.census()
         self._version = version
 
-    def words(self, text: str) -> tuple[Word, ...]:
-        """The words of a question that are in the collection, rarest first."""
-        return rarest(self._words(text), self._look)
+    def words(self, text: str) -> tuple[tuple[Word, ...], float]:
+        """The words of a question that are in the collection, rarest first; and what all of its words are worth: the
+        BM25 score of an average chunk that has each of them once.
+        """
+        sought = looked_up(self._words(text), self._look)
+        return rarest(sought), worth(sought, chunks=self._census.chunks)
 
     def near(self, vector: Floats, n: int, *, among: Ids | None) -> Ids:
         """About the `n` chunks nearest to a vector, and those that may be; deleted ones, too."""

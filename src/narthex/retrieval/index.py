@@ -38,12 +38,13 @@ _TEXTS = "select id, start, stop, page, context, text from chunk where id in (se
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """A query, made ready. `among`: the only chunks to search, ascending; None: all. `depth`: candidates of each
-    search.
+    """A query, made ready. `worth`: BM25 of a chunk with all its words. `among`: the only chunks to search, ascending;
+    None: all. `depth`: candidates of each search.
     """
 
     vector: Floats | None
     words: tuple[Word, ...]
+    worth: float
     among: Ids | None
     depth: int
 
@@ -100,8 +101,8 @@ class Index:
             if len(vector) != self._dim:
                 raise ValueError(f"a vector of {len(vector)} numbers, where {self._dim} are wanted")
         among = None if query.documents is None else members(derived.connection, query.documents)
-        words = () if query.text is None else derived.words(query.text)
-        return Asked(vector=vector, words=words, among=among, depth=max(_DEPTH, 3 * query.n))
+        words, worth = ((), 0.0) if query.text is None else derived.words(query.text)
+        return Asked(vector=vector, words=words, worth=worth, among=among, depth=max(_DEPTH, 3 * query.n))
 
 
 def _ranked(derived: Derived, asked: Asked, *, weight: float) -> tuple[list[Ranked], bool]:
@@ -117,7 +118,7 @@ def _ranked(derived: Derived, asked: Asked, *, weight: float) -> tuple[list[Rank
     rows = fetched(derived.connection, _ROWS, json.dumps(proposed))
     cosines = None if asked.vector is None else _cosines(rows, asked.vector)
     words = np.array([bm25.get(id_, 0) for id_, *_ in rows], np.float32) if asked.words or cosines is None else None
-    mixed = fused(cosines, words, weight=weight)
+    mixed = fused(cosines, words, weight=weight, worth=asked.worth)
     ranked = [
         Ranked(
             id=id_,

@@ -51,10 +51,22 @@ def counted(connection: apsw.Connection, word: str) -> Word:
     return Word(word, found[0][0] if found else 0)
 
 
-def rarest(words: Sequence[str], look: Look) -> tuple[Word, ...]:
-    """The distinct words of a question that are in the index at all, rarest first."""
-    there = [word for text in islice(dict.fromkeys(words), _MOST_LOOKED_UP) if (word := look(text)).count]
-    return tuple(sorted(there, key=lambda word: word.count)[:MOST_WORDS])
+def looked_up(words: Sequence[str], look: Look) -> tuple[Word, ...]:
+    """The distinct words of a question, rarest first; those that are nowhere come before all others."""
+    return tuple(sorted(map(look, islice(dict.fromkeys(words), _MOST_LOOKED_UP)), key=lambda word: word.count))
+
+
+def rarest(words: Sequence[Word]) -> tuple[Word, ...]:
+    """Of words in the order of `looked_up` those to search for: they are in the index at all."""
+    return tuple(word for word in words if word.count)[:MOST_WORDS]
+
+
+def worth(words: Sequence[Word], *, chunks: int) -> float:
+    """The BM25 score of an average chunk, of so many, in which each of these words stands once."""
+    if not words:
+        return 0
+    counts = np.array([word.count for word in words[:MOST_WORDS]], np.float32)
+    return float(idf(max(chunks, int(counts.max())), counts).sum())
 
 
 def affordable(words: Sequence[Word], *, budget: int, share: float = 1.0) -> tuple[Word, ...]:

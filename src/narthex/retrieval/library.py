@@ -60,10 +60,12 @@ class Stores(Protocol):
 
 
 class CollectionChange(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller says of a collection. None: what it was, or the default of a new one."""
+    """What a caller says of a collection. None: what it was, or the default of a new one. A description that
+    is not sent is "" (contract 3.5), also when an old one is replaced (Q4).
+    """
 
     model: str
-    description: str | None = None
+    description: str = ""
     retrieval: Retrieval | None = None
     weight: float | None = None
 
@@ -165,7 +167,7 @@ class Library:
             account_id=principal.account.id,
             key=key,
             model=model,
-            description=change.description or "",
+            description=change.description,
             created_ms=self._clock(),
         )
         return await self._collections.create(_changed(new, change))
@@ -258,7 +260,7 @@ class Library:
             if former is not None and not replace:
                 raise Conflict(f"The document '{document_key}' exists already.", param="documentKey")
             if former is not None and _same(former, new):
-                same = await documents.describe(document_key, new.description)
+                same = await documents.describe(document_key, new.description, renew=True)
                 if same is not None:
                     size = same.characters
                     return Stored(collection=collection, document=same, new=False, unchanged=True, characters=size)

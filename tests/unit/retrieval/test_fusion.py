@@ -26,6 +26,13 @@ def test_both_together():
     assert fused(array(0.9, 0.5, 0.1), array(0, 8, 4), weight=0.75).tolist() == pytest.approx([0.75, 0.625, 0.125])
 
 
+def test_a_word_that_says_little_does_not_outweigh_the_meaning():
+    cosines, bm25 = array(0.31, 0.05), array(0, 1.2)
+    assert np.argmax(fused(cosines, bm25, weight=0.5, worth=15)) == 0
+    assert np.argmax(fused(cosines, bm25, weight=0.4, worth=2)) == 1
+    assert fused(None, bm25, weight=0.5, worth=15).tolist() == pytest.approx([0, 0.16])
+
+
 def test_the_better_by_both_is_the_better():
     mixed = fused(array(0.8, 0.7, 0.2), array(3, 2, 1), weight=0.5)
     assert mixed.tolist() == sorted(mixed, reverse=True)

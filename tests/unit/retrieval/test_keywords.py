@@ -4,7 +4,7 @@ import apsw
 import numpy as np
 import pytest
 
-from narthex.retrieval.keywords import Census, Matches, Word, affordable, rarest
+from narthex.retrieval.keywords import Census, Matches, Word, affordable, looked_up, rarest, worth
 from narthex.storage.sqlite.words import searchable, words_of
 
 TEXTS = ("one two three", "two three", "three three four", "", "nothing of it")
@@ -24,8 +24,19 @@ def matches():
 
 def test_the_rarest_words_come_first_and_unknown_ones_not_at_all():
     counts = {"a": 5, "b": 1, "c": 3}
-    found = rarest(["a", "x", "b", "c", "a"], lambda word: Word(word, counts.get(word, 0)))
-    assert [word.text for word in found] == ["b", "c", "a"]
+    found = looked_up(["a", "x", "b", "c", "a"], lambda word: Word(word, counts.get(word, 0)))
+    assert [word.text for word in rarest(found)] == ["b", "c", "a"]
+    assert [word.text for word in found] == ["x", "b", "c", "a"]
+
+
+def test_what_words_are_worth_is_what_a_chunk_with_all_of_them_gets(matches):
+    words = [Word("nowhere", 0), Word("four", 1), Word("three", 3)]
+    assert worth([], chunks=5) == 0
+    assert worth(words[:1], chunks=5) > worth(words[1:2], chunks=5) > worth(words[2:], chunks=5) > 0
+    assert worth(words, chunks=5) == pytest.approx(sum(worth([word], chunks=5) for word in words))
+    matches.connection.execute("insert into fts(rowid, text) values(9, 'ten')")
+    found = matches.best([Word("ten", 1)], 1, census=Census(6, 1))
+    assert found[9] == pytest.approx(worth([Word("ten", 1)], chunks=6))
 
 
 def test_words_are_taken_until_the_budget_is_spent_but_two_at_least():

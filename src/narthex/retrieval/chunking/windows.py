@@ -4,12 +4,10 @@ from narthex.core.documents import Chunk
 
 
 def windows(text: str, size: int) -> list[Chunk]:
-    """Runs of `size` code points, without overlap; the last may be shorter. Runs of nothing but white space are left
-    out: there is nothing in them to find.
+    """Runs of `size` code points, without overlap; the last may be shorter. One of nothing but white space counts as
+    well: how many there are is known from the text's length.
     """
-    chunks = []
-    for start in range(0, len(text), size):
-        piece = text[start : start + size]
-        if not piece.isspace():
-            chunks.append(Chunk(start=start, stop=start + len(piece), text=piece))
-    return chunks
+    return [
+        Chunk(start=start, stop=min(start + size, len(text)), text=text[start : start + size])
+        for start in range(0, len(text), size)
+    ]

@@ -73,6 +73,11 @@ def document(row: Sequence[Any]) -> Document:
     )
 
 
+def new_id() -> str:
+    """For a new version of a document."""
+    return str(uuid.uuid4())
+
+
 def insert(
     connection: apsw.Connection,
     new: NewDocument,
@@ -85,7 +90,7 @@ def insert(
     """Add a document; one that has its key goes."""
     remove(connection, new.key)
     made = Document(
-        id=str(uuid.uuid4()),
+        id=new_id(),
         key=new.key,
         description=new.description,
         media_type=new.media_type,

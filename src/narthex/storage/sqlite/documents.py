@@ -26,7 +26,7 @@ select v.e from chunk c join document d on d.id = c.doc_id join vec v on v.id = 
 _BODY = "select b.z from body b join document d on d.id = b.doc_id where d.key = ?"
 _ORIGINAL = "select o.z from original o join document d on d.id = o.doc_id where d.key = ?"
 
-_DESCRIBE = "update document set description = ? where key = ?"
+_DESCRIBE = "update document set description = ?, uuid = coalesce(?, uuid) where key = ?"
 
 
 class Contents(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,11 +89,12 @@ class SqliteDocuments:
 
         return await self.file.write(change)
 
-    async def describe(self, key: str, description: str) -> Document | None:
+    async def describe(self, key: str, description: str, *, renew: bool = False) -> Document | None:
         """See `Documents`."""
+        id_ = rows.new_id() if renew else None
 
         def change(connection: apsw.Connection) -> Document | None:
-            fetched(connection, _DESCRIBE, description, key)
+            fetched(connection, _DESCRIBE, description, id_, key)
             return _document(connection, key)
 
         return await self.file.write(change)
