@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -40,11 +40,13 @@ class Exchange:
     `method` is in capitals; `headers` are as sent, with names in lower case.
     """
 
-    __slots__ = (
-        "_cuttable", "_direct", "_is_cut", "_send", "_task", "ended", "facts", "headers", "method", "named",
-        "on_lost",
-        "parameters", "principal", "receive", "request_id", "route", "scope", "started_s", "status", "told",
-    )  # fmt: skip
+    principal: Principal | None = None
+    route = ""
+    parameters: Mapping[str, str] = {}
+    status = 0
+    ended = False
+    _is_cut = False
+    _cuttable: "_UntilCut | None" = None
 
     def __init__(
         self,
@@ -61,11 +63,6 @@ class Exchange:
         self.headers: Headers = scope["headers"]
         self.receive = receive
         self.request_id = request_id
-        self.principal: Principal | None = None
-        self.route = ""
-        self.parameters: dict[str, str] = {}
-        self.status = 0
-        self.ended = False
         self.started_s = time.monotonic()
         self.facts: dict[str, Any] = {}
         """What the access log is to tell besides."""
@@ -78,8 +75,6 @@ class Exchange:
         self.named = dict(reversed(self.headers)) if self._direct is None else self._direct.named
         """The first header of each name."""
         self._send = send
-        self._is_cut = False
-        self._cuttable: _UntilCut | None = None
         self._task = task
 
     @property

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from narthex.http.asgi import DIRECT, ON_LOST, Headers, Message
 
 _STATUS = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
 _WITHOUT_BODY = frozenset((204, 304))
 _END_OF_HEAD = (b"", b"")
 _as_line = b": ".join
@@ -244,6 +245,12 @@ class Protocol(HttpToolsProtocol):
             self._unsupported_upgrade_warning()
 
     @override
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self.url = b""
+        self.headers = []
+
+    @override
     def on_header(self, name: bytes, value: bytes) -> None:
         """Note it; once all are here they are looked at."""
         self.headers.append((name.lower(), value))
@@ -253,10 +260,21 @@ class Protocol(HttpToolsProtocol):
         """Begin with the request: as uvicorn's own, for an application without a root path, web sockets and limits."""
         parser = self.parser
         version = parser.get_http_version()
-        scope: dict[str, Any] = self.scope  # type: ignore[assignment]
-        scope["method"] = parser.get_method().decode("ascii")
-        scope["http_version"] = version
-        scope["path"], scope["raw_path"], scope["query_string"] = _parsed(self.url)
+        path, raw_path, query = _parsed(self.url)
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "scheme": self.scheme,
+            "path": path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self.headers,
+            "client": self.client,
+            "server": self.server,
+        }
         named = dict(reversed(self.headers))
         before = self.cycle
         self.cycle = cycle = Cycle(self, scope, named, keep_alive=version != "1.0" and parser.should_keep_alive())

@@ -165,10 +165,10 @@ class ChatDecoder:
             UpstreamError: the server reported an error, after the frames that came before it.
             UpstreamProtocolError: what it sent can't be read.
         """
-        events = self._sse.feed(data)
-        if len(events) != 1 or self._done:
-            return self._frames(events)
-        frame = self._next(events[0].data)  # nearly all come one by one
+        alone = self._sse.alone(data)
+        if alone is None or self._done:
+            return self._frames(() if self._done else self._sse.feed(data))
+        frame = self._next(alone)  # nearly all come one by one
         return iter(()) if frame is None else iter((frame,))
 
     def _frames(self, events: Iterable[sse.Event]) -> Iterator[Frame]:

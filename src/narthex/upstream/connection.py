@@ -162,10 +162,9 @@ class Connection(asyncio.Protocol):
         """What there is to tell of the body."""
         chunks = self._chunks
         if chunks:
-            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            waiter.set_result(chunks.pop() if len(chunks) == 1 else b"".join(chunks))
             chunks.clear()
             self._held = 0
-            waiter.set_result(data)
             if self._read_paused:
                 self._resume_reading()
         elif self._failure is not None:
@@ -214,6 +213,10 @@ class Connection(asyncio.Protocol):
             self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
         if self._failure is not None:
             self.abort()
+        elif self._chunks and (waiter := self._waiter) is not None:
+            self._waiter = None
+            if not waiter.done():
+                self._tell(waiter)  # once of all that came together
 
     @override
     def eof_received(self) -> None:
@@ -286,12 +289,9 @@ class Connection(asyncio.Protocol):
             self._spoiled = True
             return
         self._since_body = 0
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            self._waiter = None
-            waiter.set_result(data)
-            return
         self._chunks.append(data)
+        if self._waiter is not None:  # it is told in a moment
+            return
         self._held += len(data)
         if self._held > HIGH_WATER_BYTES and not self._read_paused and (transport := self._usable()) is not None:
             self._read_paused = True
@@ -334,12 +334,15 @@ class Connection(asyncio.Protocol):
 
     def _wake(self) -> None:
         """Whoever waits for the head is to look again; whoever waits for the body is told of it."""
-        head, self._head_waiter = self._head_waiter, None
-        if head is not None and not head.done():
-            head.set_result(None)
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            self._tell(waiter)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                self._tell(waiter)
+        elif (head := self._head_waiter) is not None:
+            self._head_waiter = None
+            if not head.done():
+                head.set_result(None)
 
     # --- the clock: one timer, set anew only when it rings early, so that it costs nothing per piece of a body
 

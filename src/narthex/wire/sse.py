@@ -44,18 +44,30 @@ class SseDecoder:
         """Whether an event has begun and not ended. The standard says to discard it when the stream ends here."""
         return any(piece.strip(b"\n") for piece in self._pieces)
 
+    def alone(self, data: bytes) -> bytes | None:
+        """What `feed` would find in bytes that are one event in one line, as nearly all come; None: feed them.
+
+        Raises:
+            UpstreamProtocolError: as `feed`.
+        """
+        whole = data[-2:] == b"\n\n" and data[:6] == b"data: " and data.count(b"\n") == 2 and b"\r" not in data
+        if not whole or self._pieces or self._after_cr:
+            return None
+        self._at_start = False
+        if len(data) > self._max_event_bytes:
+            self._check(len(data) - 2)
+        return data[6:-2]
+
     def feed(self, data: bytes) -> list[Event]:
         """The events that end within `data`.
 
         Raises:
             UpstreamProtocolError: an event is longer than `max_event_bytes`. The decoder is of no use after that.
         """
+        if (alone := self.alone(data)) is not None:
+            return [Event(alone)]
         if self._after_cr or b"\r" in data:
             data = self._normalise(data)
-        if data[-2:] == b"\n\n" and data[:6] == b"data: " and not self._pieces and data.count(b"\n") == 2:
-            self._at_start = False  # one event in one line, as nearly all come
-            self._check(len(data) - 2)
-            return [Event(data[6:-2])]
         if not data:
             return []
         pieces = self._pieces
