@@ -230,6 +230,10 @@ class Protocol(HttpToolsProtocol):
 
     cycle: Cycle | None  # type: ignore[assignment]
     _idle_since_s: float | None = None
+    _task: asyncio.Task[None] | None = None
+    """Answers the requests of this connection, one after the other."""
+    _next: tuple[RequestResponseCycle, Any] | None = None
+    _rests: asyncio.Future[None] | None = None
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -287,6 +291,27 @@ class Protocol(HttpToolsProtocol):
             self.pipeline.appendleft((cycle, self.app))
 
     @override
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._next = (cycle, app)
+        if self._task is None or self._task.done():
+            self._task = self.loop.create_task(self._answer())
+            self._task.add_done_callback(self.tasks.discard)
+            self.tasks.add(self._task)
+        elif self._rests is not None and not self._rests.done():
+            self._rests.set_result(None)
+
+    async def _answer(self) -> None:
+        """A task for each request would cost as much as reading it."""
+        while self._next is not None:
+            cycle, app = self._next
+            self._next = None
+            await cycle.run_asgi(app)
+            del cycle  # or it would be kept while nothing is asked
+            if self._next is None and not self.transport.is_closing():
+                self._rests = self.loop.create_future()
+                await self._rests
+
+    @override
     def on_body(self, body: bytes) -> None:
         """Hand it to the request, unless that was answered already."""
         cycle = self.cycle
@@ -341,3 +366,5 @@ class Protocol(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
         if self.cycle is not None:
             self.cycle.lost()
+        if self._rests is not None and not self._rests.done():
+            self._rests.set_result(None)

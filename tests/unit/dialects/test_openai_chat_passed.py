@@ -170,6 +170,16 @@ def test_text_is_passed_on_as_it_is(make_call: MakeCall) -> None:
     }
 
 
+@pytest.mark.parametrize("beside", [{"annotations": [{"type": "url_citation"}]}, {"refusal": "No."}, {"refusal": ""}])
+def test_what_stands_beside_a_text_stays(beside: dict[str, Any], make_call: MakeCall) -> None:
+    body = answer({"role": "assistant", "content": "Hi", **beside})
+    check(make_call("chat", {}), body)
+    message = told(make_call("chat", {}), body)[0]["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "Hi", "refusal": None, "annotations": []} | {
+        name: value for name, value in beside.items() if value
+    }
+
+
 @pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
 def test_thoughts_have_one_name(name: str, make_call: MakeCall) -> None:
     passed, _ = told(make_call("chat"), answer({"content": "4", name: "hm"}))

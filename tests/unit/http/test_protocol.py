@@ -83,7 +83,10 @@ class Server:
             for each in pieces:
                 writer.write(each)
                 await writer.drain()
-            found += await reader.read()
+            try:
+                found += await reader.read()
+            except ConnectionResetError:  # it was closed while the rest of a request was still on its way
+                found += bytes(reader._buffer)  # type: ignore[attr-defined]
         writer.close()
         return found
 
