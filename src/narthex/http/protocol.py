@@ -307,9 +307,12 @@ class Protocol(HttpToolsProtocol):
             self._next = None
             await cycle.run_asgi(app)
             del cycle  # or it would be kept while nothing is asked
-            if self._next is None and not self.transport.is_closing():
+            if self._is_at_rest():
                 self._rests = self.loop.create_future()
                 await self._rests
+
+    def _is_at_rest(self) -> bool:
+        return self._next is None and not self.transport.is_closing()
 
     @override
     def on_body(self, body: bytes) -> None:
