@@ -1,7 +1,7 @@
 """Tools, their older form "functions", and the shape of the answer. Source: contract sections 1.2.2 and 1.2.3."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -128,9 +128,8 @@ def check_tools(fields: dict[str, Any]) -> None:
         raise invalid("functions", "tools and the older functions can't be used in one request.")
     _check_names([each.get("function") for each in fields.get("tools", ())], "tools[{}].function.name")
     _check_names(fields.get("functions", ()), "functions[{}].name")
-    _check_choice(fields, "tool_choice", available=set(map(_named, fields.get("tools", ()))), owner="tools")
-    functions = {("function", each["name"]) for each in fields.get("functions", ())}
-    _check_choice(fields, "function_call", available=functions, owner="functions")
+    _check_choice(fields, "tool_choice", named=_named, owner="tools")
+    _check_choice(fields, "function_call", named=lambda each: ("function", each["name"]), owner="functions")
 
 
 def _check_names(functions: Iterable[dict[str, Any] | None], place: str) -> None:
@@ -143,13 +142,15 @@ def _check_names(functions: Iterable[dict[str, Any] | None], place: str) -> None
             seen.add(function["name"])
 
 
-def _check_choice(fields: dict[str, Any], name: str, *, available: set[tuple[str, str]], owner: str) -> None:
+def _check_choice(fields: dict[str, Any], name: str, *, named: Callable[[Any], tuple[str, str]], owner: str) -> None:
     chosen = fields.get(name)
     if chosen is None or chosen == "none":
         return
     if owner not in fields:
         raise invalid(name, f"it is only allowed when '{owner}' are specified.")
-    for kind, wanted in _chosen(chosen):
+    wanted_ones = _chosen(chosen)
+    available = set(map(named, fields[owner])) if wanted_ones else ()
+    for kind, wanted in wanted_ones:
         if (kind, wanted) not in available:
             raise invalid(name, f"there is no {kind} named '{wanted}' in '{owner}'.")
 

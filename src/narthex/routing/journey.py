@@ -20,8 +20,8 @@ class Journey:
     """Made for one call, used by one task. `deadline_s`: the end of the total clock, as a time of the loop."""
 
     __slots__ = (
-        "_call", "_goes_on", "_ignored", "_itinerary", "_last", "_made_anew", "_rng", "_route", "_turned", "alarms",
-        "deadline_s", "health", "loop", "now", "rules",
+        "_able_first", "_asked_first", "_call", "_goes_on", "_ignored", "_last", "_made_anew", "_rng", "_route",
+        "_turned", "_way_on", "alarms", "deadline_s", "health", "loop", "now", "rules",
     )  # fmt: skip
 
     def __init__(
@@ -62,7 +62,9 @@ class Journey:
             weights = dict(zip(route.deployments, route.weights, strict=False))
             weighted = [(deployment, weights.get(deployment, 1.0)) for deployment in able]
             able = ordered(weighted, strategy=route.rules.strategy, health=health, rng=rng)
-        self._itinerary = self._way(able)
+        self._able_first = able
+        self._way_on: Itinerary | None = None
+        self._asked_first = False
 
     def asks_past_filters(self) -> bool:
         """Whether there is somebody else to ask when a content filter ends an answer before it began."""
@@ -78,12 +80,18 @@ class Journey:
         Raises:
             NarthexError: nobody is left, or not in time; what the last attempt ended with.
         """
-        step = self._itinerary.next(self.now())
-        if step is None:
-            self._give_up()
-        deployment, wait_s = step
-        if wait_s:
-            await asyncio.sleep(wait_s)
+        if len(self._able_first) == 1 and not self._asked_first and self._way_on is None:
+            self._asked_first, deployment = (
+                True,
+                self._able_first[0],
+            )  # nearly all requests need no more of an itinerary
+        else:
+            step = self._itinerary.next(self.now())
+            if step is None:
+                self._give_up()
+            deployment, wait_s = step
+            if wait_s:
+                await asyncio.sleep(wait_s)
         call = self._call
         honoured = deployment.capabilities(call.surface) or {}
         call.ignored[:] = (*self._ignored, *capabilities.without_effect(call.request.fields, honoured))
@@ -140,8 +148,16 @@ class Journey:
         able = [] if self._turned else self._able(fallbacks)
         if able:
             self._turned = True
-            self._itinerary = self._way(able)
+            self._way_on = self._way(able)
         return bool(able)
+
+    @property
+    def _itinerary(self) -> Itinerary:
+        if self._way_on is None:
+            self._way_on = self._way(self._able_first)
+            if self._asked_first:
+                self._way_on.next(0.0)
+        return self._way_on
 
     def _way(self, deployments: Sequence[Deployment]) -> Itinerary:
         return Itinerary(deployments, rules=self.rules, health=self.health, rng=self._rng, deadline_s=self.deadline_s)
