@@ -71,6 +71,7 @@ def test_a_folder_is_put_in_searched_and_looked_at(run, key, folder):
     assert run.json("search", key, "paintings", "--document", "town:sights:museum.txt")["sources"] == [
         "town:sights:museum.txt"
     ]
+    assert run.json("search", key, "boats", "--retrieval", "keyword")["sources"] == []
     assert "town:ferry.md" in run("show", key)
     assert "mediaType" in run("show", key, "town:ferry.md")
     assert run("show", key, "town:ferry.md", "--content").endswith("western pier now.\n")

@@ -127,6 +127,10 @@ def search(  # noqa: PLR0913 - likewise
     *,
     n: Annotated[int, typer.Option("-n", min=1, max=50, help="How many chunks.")] = 5,
     document: Annotated[list[str] | None, typer.Option(help="Only in this document.")] = None,
+    retrieval: Annotated[
+        Literal["hybrid", "vector", "keyword"] | None,
+        typer.Option(help="By meaning and words, by meaning, or by words.  \\[default: as the collection is searched]"),
+    ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Tell why each was found, and what was left out.")] = False,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
@@ -140,6 +144,8 @@ def search(  # noqa: PLR0913 - likewise
     body: dict[str, Any] = {"query": words, "n": n, "explain": explain}
     if document:
         body["documents"] = document
+    if retrieval is not None:
+        body["retrieval"] = retrieval
     with reported(), Server(url, api_key(data, key_file)) as server:
         answer = server.ask("POST", path("collections", collection, "search"), body=body)
     if as_json:
