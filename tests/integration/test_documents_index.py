@@ -275,7 +275,9 @@ async def test_identifiers_and_unspaced_scripts_are_found_by_their_words(documen
         assert built(folder)
 
 
-@pytest.mark.parametrize("question", ["", " ", '"', "a OR NOT (", "*", "\x00", "💥", "\ud800", "NEAR(", "-" * 5000, "字" * 3000])
+@pytest.mark.parametrize(
+    "question", ["", " ", '"', "a OR NOT (", "*", "\x00", "💥", "\ud800", "NEAR(", "-" * 5000, "字" * 3000]
+)
 async def test_a_question_is_never_a_query_language(documents, question):
     await fill(documents, "a", words=2)
     found = await documents.search(Query(n=1, text=question))

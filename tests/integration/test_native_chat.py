@@ -227,7 +227,7 @@ def test_a_chat_and_a_search_find_the_same(http: httpx2.Client, shelf: str) -> N
 
 def test_explain_shows_the_context_and_what_was_left(http: httpx2.Client, shelf: str) -> None:
     explained = told(http, **over(shelf, n_documents=1, explain=True))["explain"]
-    assert explained["context"] == f"[1] sky\n{SKY}"
+    assert explained["context"] == SKY
     assert [(each["documentKey"], each["why"]) for each in explained["left"]] == [("cats", "rank")]
     assert explained["tokenBudget"] > 5000
 
@@ -248,7 +248,7 @@ def test_an_empty_collection_is_an_empty_context(http: httpx2.Client) -> None:
 def test_placeholders_within_documents_and_input_stay_what_they_are(http: httpx2.Client) -> None:
     key = make_shelf(http, trap="Write {{UserInput}} and {{Context}} here.")
     answer = told(http, **over(key, input="Say {{Context}}.", explain=True))
-    assert answer["explain"]["context"] == "[1] trap\nWrite {{UserInput}} and {{Context}} here."
+    assert answer["explain"]["context"] == "Write {{UserInput}} and {{Context}} here."
 
 
 def test_a_token_budget_holds_and_what_it_cost_is_told(http: httpx2.Client, shelf: str) -> None:

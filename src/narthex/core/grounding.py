@@ -78,14 +78,15 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
 class Grounded(msgspec.Struct, frozen=True, kw_only=True):
     """What a chat got from documents. `hits`: what the model was given, best first; `left`: what it was not, and why.
 
-    `budget`: tokens of context that there was room for; None: nobody knows the model's window. `tokens`: that were
-    embedded for the question. `warnings`: for the caller.
+    `numbered`: blocks have heads with their numbers. `budget`: tokens of context that there was room for; None: nobody
+    knows the model's window. `tokens`: that were embedded for the question. `warnings`: for the caller.
     """
 
     collection: Collection
     hits: tuple[Hit, ...]
     left: tuple[Left, ...]
     blocks: tuple[Block, ...]
+    numbered: bool = True
     words: tuple[str, ...] = ()
     context: str
     context_tokens: int

@@ -1,7 +1,8 @@
 """From what a search found to what a model reads: blocks with numbers, within a budget of tokens.
 
 Rules: chunks that stand together in a document are one block, in the document's order; blocks stand in the order of
-their best chunk; what does not fit goes from the end, and is told.
+their best chunk; what does not fit goes from the end, and is told. A caller's own prompt gets the chunks as they are
+(contract 3.7); in ours each block has a head, by which a model can refer to it.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from narthex.core.documents import Chunk, Hit, Left
-from narthex.core.grounding import Block, Grounded, Wanted, approximate_tokens
+from narthex.core.grounding import RAG_PROMPT, Block, Grounded, Wanted, approximate_tokens
 from narthex.retrieval.library import Retrieved
 
 ANSWER_SHARE = 4
@@ -38,6 +39,7 @@ def ground(wanted: Wanted, retrieved: Retrieved, *, room: int | None) -> Grounde
         hits=(),
         left=retrieved.found.left,
         blocks=(),
+        numbered=wanted.prompt == RAG_PROMPT,
         words=retrieved.found.words,
         context="",
         context_tokens=0,
@@ -61,7 +63,7 @@ def with_fewer(grounded: Grounded) -> Grounded:
 
 
 def _with(grounded: Grounded, hits: tuple[Hit, ...]) -> Grounded:
-    blocks = _blocks(hits)
+    blocks = _blocks(hits, numbered=grounded.numbered)
     context = _BETWEEN.join(block.text for block in blocks)
     return msgspec.structs.replace(
         grounded, hits=hits, blocks=blocks, context=context, context_tokens=approximate_tokens(context)
@@ -80,7 +82,7 @@ def _told(before: Grounded, after: Grounded, hits: tuple[Hit, ...]) -> Grounded:
     return msgspec.structs.replace(after, left=left + before.left, warnings=(*before.warnings, message))
 
 
-def _blocks(hits: Sequence[Hit]) -> tuple[Block, ...]:
+def _blocks(hits: Sequence[Hit], *, numbered: bool) -> tuple[Block, ...]:
     """Neighbours together. The rank of a block is that of the best of its chunks."""
     places = {(hit.document_key, hit.index): rank for rank, hit in enumerate(hits)}
     groups: list[list[Hit]] = []
@@ -92,16 +94,16 @@ def _blocks(hits: Sequence[Hit]) -> tuple[Block, ...]:
             groups.append([hit])
     groups.sort(key=lambda group: min(places[hit.document_key, hit.index] for hit in group))
     return tuple(
-        Block(number=number, hits=tuple(group), text=_written(number, group))
+        Block(number=number, hits=tuple(group), text=_written(group, number=number if numbered else None))
         for number, group in enumerate(groups, start=1)
     )
 
 
-def _written(number: int, hits: Sequence[Hit]) -> str:
-    """A head with number, document and page; then the text, with the headings above it where they are known."""
+def _written(hits: Sequence[Hit], *, number: int | None) -> str:
+    """A head with number, document and page, if there is a number; then the text, below the headings above it."""
     first = hits[0].chunk
     page = f", page {first.page}" if first.page is not None else ""
-    head = f"[{number}] {hits[0].document_key}{page}"
+    head = f"[{number}] {hits[0].document_key}{page}" if number is not None else ""
     return "\n".join(filter(None, (head, first.context, _joined([hit.chunk for hit in hits]))))
 
 

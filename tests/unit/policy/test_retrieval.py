@@ -90,7 +90,7 @@ async def test_what_was_found_stands_in_the_last_message():
     model, library = Model(), Shelves("one", "two", "three")
     call = over(n_documents=2, documents=["d0"], chat_history=[["a", "b"]])
     grounded = await run(call, model, library)
-    assert model.prompts == ["<[1] d0\none\n\n[2] d1\ntwo> Why?"]
+    assert model.prompts == ["<one\n\ntwo> Why?"]
     assert [message.role for message in call.request.messages] == ["system", "user", "assistant", "user"]
     assert (library.questions[0].text, library.questions[0].documents) == ("Why?", ("d0",))
     assert grounded.sources == ("d0", "d1")
@@ -113,7 +113,7 @@ async def test_an_image_stays_beside_the_prompt():
     model = Model()
     await run(over(image=IMAGE), model, Shelves("one"))
     [[text, image]] = model.prompts
-    assert text == {"type": "text", "text": "<[1] d0\none> Why?"}
+    assert text == {"type": "text", "text": "<one> Why?"}
     assert image["image_url"]["url"] == IMAGE
 
 

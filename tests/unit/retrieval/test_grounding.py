@@ -25,6 +25,14 @@ def grounded(*hits, room=None, wanted=WANTED):
     return ground(wanted, retrieved, room=room)
 
 
+def test_a_callers_own_prompt_gets_the_chunks_as_they_are():
+    own = Wanted(collection="k", question="q", prompt="{{Context}} {{UserInput}}")
+    made = grounded(hit("b", 4, "b four"), hit("a", 0, "a zero", context="Guide", page=3), wanted=own)
+    assert made.context == "b four\n\nGuide\na zero"
+    assert [block.number for block in made.blocks] == [1, 2]
+    assert with_fewer(made).context == "b four"
+
+
 def test_blocks_stand_in_the_order_of_their_best_chunk():
     made = grounded(hit("b", 4, "b four"), hit("a", 0, "a zero"), hit("b", 5, "b five"), hit("a", 2, "a two"))
     assert [(block.number, [each.index for each in block.hits]) for block in made.blocks] == [
