@@ -21,11 +21,14 @@ from narthex.dialects.fields import BOOLEAN, JSON, STRING, Field, array, integer
 from narthex.dialects.thyris_answer import NativeStream, encode_answer
 from narthex.dialects.thyris_documents import DEFAULT_CHUNKS_FOUND, KEYS, MAX_CHUNKS_FOUND
 from narthex.wire import json
+from narthex.wire.pixels import size_of
 
 MAX_HISTORY = 10
 LONGEST_ANSWER = 2048
 """Tokens. This API has no limit of an answer's length, and a small model may find no end before its window does."""
 _PAIR = array(STRING)
+MAX_IMAGE_SIDE = 8000
+"""Pixels. Models make larger ones smaller, or refuse them."""
 IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 _DATA_URL = re.compile(rf"data:({'|'.join(IMAGE_TYPES)});base64,", re.IGNORECASE)
 
@@ -49,6 +52,10 @@ def _image(value: Any, path: str) -> str:
         raise invalid(path, "the data is not valid base64.") from None
     if not data:
         raise invalid(path, "there is no data in it.")
+    size = size_of(data)
+    if size is not None and max(size) > MAX_IMAGE_SIDE:
+        message = f"it is {size[0]} x {size[1]} pixels, and no side may be longer than {MAX_IMAGE_SIDE}."
+        raise invalid(path, message)
     return text
 
 

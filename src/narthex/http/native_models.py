@@ -5,7 +5,7 @@ from typing import Any
 
 from narthex.core.documents import MAX_CHUNKS, MAX_CONTENT_BYTES, EmbeddingModel, max_chunk_size
 from narthex.core.models import ModelCard
-from narthex.dialects.thyris import IMAGE_TYPES
+from narthex.dialects.thyris import IMAGE_TYPES, MAX_IMAGE_SIDE
 from narthex.http.exchange import Exchange
 from narthex.http.models import granted
 from narthex.policy.retrieval import CHARACTERS_PER_TOKEN
@@ -37,7 +37,12 @@ class NativeModels:
             "type": card.kind,
         }
         if card.kind == "chat":
-            vision = {"formats": list(IMAGE_TYPES), "maxBytes": self._max_image_bytes}
+            vision = {
+                "formats": list(IMAGE_TYPES),
+                "maxBytes": self._max_image_bytes,
+                "maxWidth": MAX_IMAGE_SIDE,
+                "maxHeight": MAX_IMAGE_SIDE,
+            }
             row["contextSize"] = card.window or None
             row["maxInputCharacters"] = CHARACTERS_PER_TOKEN * card.window or None
             row["vision"] = vision if self._sees(card.id) else None

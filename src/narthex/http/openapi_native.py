@@ -188,7 +188,7 @@ _WHY_GROUNDED = {
     "explain": closed(_WHY_FOUND | {"tokenBudget": maybe(COUNT), "contextTokens": COUNT, "context": STRING})
 }
 _MODEL = {"id": STRING, "object": {"const": "model"}, "created": INTEGER, "owned_by": STRING}
-_VISION = closed({"formats": list_of(STRING), "maxBytes": COUNT})
+_VISION = closed({"formats": list_of(STRING), "maxBytes": COUNT, "maxWidth": COUNT, "maxHeight": COUNT})
 _MODELS: Schema = {
     "oneOf": [
         closed(

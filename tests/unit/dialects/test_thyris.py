@@ -134,6 +134,19 @@ def test_what_is_no_image_is_refused(image):
     assert caught.value.param == "image"
 
 
+@pytest.mark.parametrize(("width", "height"), [(8001, 1), (1, 8001)])
+def test_an_image_has_no_side_that_is_too_long(width, height):
+    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+    for sides, refused in (((width, height), True), ((8000, 8000), False)):
+        data = head + b"".join(side.to_bytes(4, "big") for side in sides)
+        url = "data:image/png;base64," + base64.b64encode(data).decode()
+        if refused:
+            with pytest.raises(InvalidRequest, match="8001"):
+                asked(image=url)
+        else:
+            asked(image=url)
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_an_image_is_as_large_as_it_may_be_and_no_larger(size):
     url = "data:image/png;base64," + base64.b64encode(bytes(size)).decode()
