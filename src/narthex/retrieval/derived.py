@@ -11,6 +11,7 @@ import apsw
 import numpy as np
 import structlog
 
+from narthex.retrieval.fusion import ENOUGH
 from narthex.retrieval.keywords import (
     BUDGET,
     BUDGET_WITHIN,
@@ -21,6 +22,7 @@ from narthex.retrieval.keywords import (
     counted,
     looked_up,
     rarest,
+    telling,
     worth,
 )
 from narthex.storage.sqlite.documents import count
@@ -82,10 +84,11 @@ class Derived:
 
     def words(self, text: str) -> tuple[tuple[Word, ...], float]:
         """The words of a question that are in the collection, rarest first; and what all of its words are worth: the
-        BM25 score of an average chunk that has each of them once.
+        BM25 score of an average chunk that has each of them once, as far as that tells more than one rare word.
         """
         sought = looked_up(self._words(text), self._look)
-        return rarest(sought), worth(sought, chunks=self._census.chunks)
+        chunks = self._census.chunks
+        return rarest(sought), min(worth(sought, chunks=chunks), telling(chunks=chunks) / ENOUGH)
 
     def near(self, vector: Floats, n: int, *, among: Ids | None) -> Ids:
         """About the `n` chunks nearest to a vector, and those that may be; deleted ones, too."""

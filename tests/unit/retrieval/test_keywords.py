@@ -4,7 +4,7 @@ import apsw
 import numpy as np
 import pytest
 
-from narthex.retrieval.keywords import Census, Matches, Word, affordable, looked_up, rarest, worth
+from narthex.retrieval.keywords import Census, Matches, Word, affordable, looked_up, rarest, telling, worth
 from narthex.storage.sqlite.words import searchable, words_of
 
 TEXTS = ("one two three", "two three", "three three four", "", "nothing of it")
@@ -121,3 +121,9 @@ def test_only_scripts_without_spaces_and_korean_are_cut():
         assert searchable(text) == text
     assert searchable("x東京y").split() == ["x", "東京", "y"]
     assert searchable("都").split() == ["都"]
+
+
+def test_a_score_that_says_much_is_that_of_one_rare_word():
+    assert telling(chunks=5000) == pytest.approx(worth([Word("name", 1)], chunks=5000))
+    assert telling(chunks=3) == telling(chunks=80) > worth([Word("at", 1)], chunks=3)
+    assert telling(chunks=5000) < 0.5 * worth([Word("nowhere", 0)] * 5, chunks=5000)
