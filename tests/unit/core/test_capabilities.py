@@ -105,3 +105,11 @@ def test_limits_hold_whatever_the_state(fields: dict[str, Any], param: str) -> N
 )
 def test_every_field_has_a_state(field: str, state: State) -> None:
     assert state_of(field, HONOURED) is state
+
+
+def test_of_fields_that_are_all_honoured_none_is_refused_and_none_without_effect() -> None:
+    honoured: Capabilities = {"model": State.NATIVE, "n": State.EMULATED, "user": State.NO_EFFECT}
+    fields = {"model": "m", "n": 2}
+    assert refusal(fields, honoured, model="m") is None
+    assert without_effect(fields, honoured) == ()
+    assert without_effect(fields | {"user": "u"}, honoured) == ("user",)

@@ -125,6 +125,7 @@ def test_pending_tells_an_unfinished_event(pieces: list[bytes], pending: bool) -
         pytest.param([b"data: "] + [b"a" * 10] * 6, id="in many"),
         pytest.param([b"data: b\n\ndata: " + b"a" * 100 + b"\n\n"], id="complete"),
         pytest.param([b"data: b\n\ndata: " + b"a" * 100], id="after another"),
+        pytest.param([b"data: " + b"a" * 100 + b"\n\n"], id="alone"),
     ],
 )
 def test_an_event_that_is_too_long(pieces: list[bytes]) -> None:
