@@ -24,7 +24,7 @@ from narthex.wire import json
 from narthex.wire.pixels import size_of
 
 MAX_HISTORY = 10
-LONGEST_ANSWER = 2048
+LONGEST_ANSWER = 1024
 """Tokens. This API has no limit of an answer's length, and a small model may find no end before its window does."""
 _PAIR = array(STRING)
 MAX_IMAGE_SIDE = 8000

@@ -9,7 +9,7 @@ _NO_SIZE = frozenset((0xC4, 0xC8, 0xCC))
 
 def size_of(image: bytes) -> tuple[int, int] | None:
     """Width and height in pixels; None where the head doesn't tell."""
-    if image.startswith(b"\x89PNG\r\n\x1a\n") and len(image) >= 24:
+    if image.startswith(b"\x89PNG\r\n\x1a\n") and image[12:16] == b"IHDR" and len(image) >= 24:
         return int.from_bytes(image[16:20], "big"), int.from_bytes(image[20:24], "big")
     if image.startswith((b"GIF87a", b"GIF89a")) and len(image) >= 10:
         return int.from_bytes(image[6:8], "little"), int.from_bytes(image[8:10], "little")

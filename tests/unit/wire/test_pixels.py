@@ -42,6 +42,7 @@ def test_fill_bytes_before_a_marker():
         b"",
         b"BM" + bytes(40),
         image("PNG", (5, 6))[:23],
+        b"\x89PNG\r\n\x1a\n" + bytes(40),
         image("GIF", (5, 6))[:9],
         image("JPEG", (5, 6))[:60],
         b"\xff\xd8\x00" + bytes(40),
