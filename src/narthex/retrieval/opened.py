@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 FOLDER = "collections"
 """In the data folder."""
 MAX_BYTES = 256 * 1024 * 1024
+_NEW_MS = 60_000
 _BYTES_EACH = 3 * 1024 * 1024
 """Of two connections and their page caches."""
 
@@ -185,6 +186,9 @@ class OpenCollections:
     async def _made(self, collection: Collection) -> OpenDocuments:
         folder = self.path(collection)
         file = CollectionFile(folder, reading=self._reading)
+        if collection.generation == 1 and self._clock() - collection.created_ms > _NEW_MS and not file.exists:
+            # Nobody has written to it yet, or somebody has deleted it: the row can't tell.
+            log.warning("a collection has no file: it is made, empty", folder=folder.name, key=collection.key)
         await file.open(collection.model, clock=self._clock)
         return OpenDocuments(file, model=collection.model, clock=self._clock)
 

@@ -117,6 +117,11 @@ class CollectionFile:
         self._opened = _inode(self._path)
 
     @property
+    def exists(self) -> bool:
+        """Whether there is a file of its name, open or not."""
+        return self._path.exists()
+
+    @property
     def is_there(self) -> bool:
         """Whether it still is the file of its name. What is written to one that was deleted is lost."""
         return _inode(self._path) == self._opened
