@@ -3,6 +3,7 @@
 Source: ARCHITECTURE D1; RFC 8259 section 4 leaves duplicate names undefined, so we refuse them.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -104,11 +105,25 @@ def _refuse_duplicates(body: bytes, fields: dict[str, msgspec.Raw]) -> None:
 def _refuse_huge(fields: dict[str, msgspec.Raw]) -> None:
     """Integers beyond 64 bits, except the documented range of `seed`, which only just passes it (contract 1.2)."""
     for name, raw in fields.items():
-        found = _huge(value(raw), _SEED_SLACK if name == "seed" else 0)
+        found = _huge(_whole(raw), _SEED_SLACK if name == "seed" else 0)
         if found is not None:
             path, number = f"{name[:100]}{found[0]}"[:300], found[1]
             code = "integer_above_max_value" if number > 0 else "integer_below_min_value"
             raise InvalidRequest(f"Invalid '{path}': the integer does not fit into 64 bits.", param=path, code=code)
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of an object, also those whose name comes again."""
+
+
+def _whole(raw: msgspec.Raw) -> Any:
+    """A value with all that stands in it: what a later member of the same name hides is sent on as well."""
+    return json.loads(bytes(raw), object_pairs_hook=_Pairs, parse_int=_integer)
+
+
+def _integer(digits: str) -> int:
+    """At most so many digits as tell that it is too large: Python refuses to read thousands."""
+    return int(digits[:40])
 
 
 def _huge(document: Any, slack: int = 0) -> tuple[str, int] | None:
@@ -116,8 +131,8 @@ def _huge(document: Any, slack: int = 0) -> tuple[str, int] | None:
     if isinstance(document, int):
         return None if -_INT64_MAX - 1 - slack <= document <= _INT64_MAX + slack else ("", document)
     items: Iterable[tuple[str, Any]] = ()
-    if isinstance(document, dict):
-        items = ((f".{name[:100]}", item) for name, item in document.items())
+    if isinstance(document, _Pairs):
+        items = ((f".{name[:100]}", item) for name, item in document)
     elif isinstance(document, list):
         items = ((f"[{index}]", item) for index, item in enumerate(document))
     for step, item in items:

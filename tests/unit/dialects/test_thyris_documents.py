@@ -22,7 +22,7 @@ def body(**fields):
 
 def test_collections():
     read = collection_body(body(model="m"), strict=True)
-    assert (read.model, read.description, read.retrieval, read.weight, read.ignored) == ("m", None, None, None, ())
+    assert (read.model, read.description, read.retrieval, read.weight, read.ignored) == ("m", "", None, None, ())
     read = collection_body(body(model="m", description="d", retrieval="vector", weight=1, foo=2), strict=False)
     assert (read.description, read.retrieval, read.weight, read.ignored) == ("d", "vector", 1.0, ("foo",))
 

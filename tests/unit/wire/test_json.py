@@ -106,6 +106,7 @@ def documents(draw: st.DrawFn, depth: int = 0) -> str:
 @example('{"é":1,"\\u00e9":1}')
 @example(" {} ")
 @example('{"a":{"b":1,"b":2}}')
+@example('{"a":{"a":9223372036854775808,"a":0}}')
 @example('{"a":{"b":1e400,"b":2}}')
 @example('{"a":"\\ud800"}')
 @example('{"a":1,}')
