@@ -20,6 +20,7 @@ from narthex.engine.models.pull import pull
 HERE = Path(__file__).parent
 MODELS = HERE.parent / ".cache" / "models"
 ENGINE = "engine/smollm2-135m-instruct"
+ALL = ("generation", "constrained", "embeddings", "ingest", "determinism")
 
 
 @contextmanager
@@ -79,8 +80,8 @@ def main() -> None:
     if sys.argv[1:2] in (["gateways"], ["quality"], ["retrieval"]):
         raise SystemExit(subprocess.call([sys.executable, "-m", *sys.argv[1:]], cwd=HERE))
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("only", nargs="*", help="generation, constrained, embeddings, determinism; all when left out")
-    wanted = parser.parse_args().only or ["generation", "constrained", "embeddings", "determinism"]
+    parser.add_argument("only", nargs="*", help=f"{', '.join(ALL)}; all when left out")
+    wanted = parser.parse_args().only or list(ALL)
     for row in CATALOGUE.values():
         pull(row, MODELS)
     if "generation" in wanted:
@@ -95,6 +96,9 @@ def main() -> None:
         script("determinism")
     if "embeddings" in wanted:
         script("embeddings")
+    if "ingest" in wanted:
+        with server() as (data, url):
+            script("ingest", "--data", str(data), "--url", url)
 
 
 if __name__ == "__main__":
