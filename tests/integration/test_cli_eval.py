@@ -13,6 +13,7 @@ from narthex.cli.server import Server as Connection
 from narthex.cli.server import ServerRefused, path
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
+pytestmark = pytest.mark.patient
 
 TEXTS = {
     "ferry": "The ferry leaves from the eastern pier every hour. Bicycles travel for free on the upper deck.",

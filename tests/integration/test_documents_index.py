@@ -14,7 +14,7 @@ from narthex.retrieval.opened import OpenCollections
 from narthex.retrieval.rebuild import LOCK, needs_rebuild
 from narthex.vectors import segment
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 @pytest.fixture

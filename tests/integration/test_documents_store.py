@@ -12,7 +12,7 @@ from narthex.core.errors import Conflict, NotFound, StorageError
 from narthex.retrieval.opened import OpenCollections, OpenDocuments
 from narthex.storage.sqlite import connection as connections
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from narthex.retrieval.library import CollectionChange, Library, Question, TextD
 from narthex.retrieval.opened import OpenCollections
 from narthex.storage.sqlite.control import ControlStore, open_control
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 DIM = 4
 M = CollectionChange(model="m")

@@ -11,6 +11,7 @@ import pytest
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, Server
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.client_fixture"]
+pytestmark = pytest.mark.patient
 
 MODEL = {"model": EMBEDDING_MODEL}
 

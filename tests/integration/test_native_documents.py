@@ -11,6 +11,7 @@ import pytest
 from tests.server_process import EMBEDDING_MODEL, Server
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.client_fixture"]
+pytestmark = pytest.mark.patient
 
 MIB = 1024 * 1024
 WORLD = "Hello, world! The sky is blue because air scatters short waves more than long ones."

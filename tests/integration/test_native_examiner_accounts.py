@@ -19,6 +19,7 @@ from tests.server_process import EMBEDDING_MODEL
 from narthex.core.keys import EVERYTHING, Grants
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 ALL = (EVERYTHING,)
 ORDINARY = Grants(surfaces=frozenset(ALL), models=ALL, collections=ALL)

@@ -8,6 +8,7 @@ from tests.native_calls import WRITER, Json, fresh, is_time, is_uuid, made, said
 from tests.server_process import EMBEDDING_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 URL = "data:image/png;base64," + base64.b64encode(PNG).decode()
 PAIR = ["Hello!", "Hi."]

@@ -15,6 +15,7 @@ from tests.native_calls import (
 from tests.server_process import EMBEDDING_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 BODY = {"model": EMBEDDING_MODEL}
 FAMILY = "\U0001f468‍\U0001f469‍\U0001f467"

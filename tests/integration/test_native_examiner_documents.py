@@ -18,6 +18,7 @@ from tests.native_calls import (
 from tests.server_process import EMBEDDING_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 MIB = 1_048_576
 CHUNK_SIZE, CHUNKS, CHUNK_TOKENS = "maxChunkSize", "maxChunkCount", "maxChunkTokens"

@@ -1,9 +1,11 @@
 """`GET /api/models`: every model with the limits that the other operations then keep."""
 
+import pytest
 from tests.native_calls import FAR_VECTORS, TELLER, WRITER, Json
 from tests.server_process import EMBEDDING_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 EVERY = {"id", "object", "created", "owned_by", "type"}
 KINDS = {

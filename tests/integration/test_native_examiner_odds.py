@@ -20,6 +20,7 @@ from tests.native_calls import (
 from tests.server_process import EMBEDDING_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 JSON = {"content-type": "application/json"}
 FERRY = "The ferry leaves at nine."

@@ -19,6 +19,7 @@ from tests.native_calls import (
 from narthex.wire.sse import SseDecoder
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 TOWN = {
     "ferry": "The ferry leaves from the eastern pier every hour. Bicycles travel for free on the upper deck.",

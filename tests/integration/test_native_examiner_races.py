@@ -7,6 +7,7 @@ from tests.native_calls import all_at_once, collection_path, document_path, fres
 from tests.server_process import EMBEDDING_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.native_fixture"]
+pytestmark = pytest.mark.patient
 
 CALLERS = 8
 BODY = {"model": EMBEDDING_MODEL}

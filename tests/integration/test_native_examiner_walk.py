@@ -2,6 +2,7 @@
 
 import base64
 
+import pytest
 from tests.images import PNG
 from tests.native_calls import (
     collection_path,
@@ -15,6 +16,7 @@ from tests.native_calls import (
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
+pytestmark = pytest.mark.patient
 
 FERRY = "The ferry to the island leaves at nine o'clock from the old harbour."
 CATS = "Cats sleep for most of the day and hunt at night."

@@ -5,6 +5,7 @@ from tests.native_calls import document_path, made, said_no
 from tests.server_process import CHAT_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
+pytestmark = pytest.mark.patient
 
 WINDOW = 512
 PROMPT = "{{Context}}\nSay yes. {{UserInput}}"

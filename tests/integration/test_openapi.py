@@ -33,7 +33,7 @@ NEVER_INVALID = ("GET", "/v1/images/files/{name}")
 # What a model can't honour, and which fields don't go together, no schema tells.
 NOT_TOLD = [positive_data_acceptance]
 FEW = settings(
-    max_examples=20,
+    max_examples=12,
     deadline=None,
     derandomize=True,
     database=None,

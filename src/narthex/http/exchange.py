@@ -191,7 +191,7 @@ class Exchange:
         if close:
             headers.append((b"connection", b"close"))
         self.note(error)
-        if self.scope["path"].startswith(NATIVE):
+        if f"{self.scope['path']}/".startswith(NATIVE):
             body = thyris_errors.error_body(error)
         else:
             body = error_body(error, profile=profile)

@@ -24,9 +24,18 @@ class _TooLong(BaseException):
     """The job's time is over. Not an `Exception`, so that no job can catch it."""
 
 
+class _Limit:
+    """Whether the time of a job was over."""
+
+    over = False
+
+
 @contextlib.contextmanager
-def _limited(seconds: float, grace_s: float) -> Iterator[None]:
+def _limited(seconds: float, grace_s: float) -> Iterator[_Limit]:
+    limit = _Limit()
+
     def interrupt(number: int, frame: FrameType | None) -> None:
+        limit.over = True
         raise _TooLong
 
     signal.signal(signal.SIGALRM, interrupt)
@@ -35,7 +44,7 @@ def _limited(seconds: float, grace_s: float) -> Iterator[None]:
     try:
         signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
-            yield
+            yield limit
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
     finally:
@@ -51,8 +60,13 @@ def run_job(
         InvalidRequest: it took too long or too much memory; its param is `param`.
     """
     try:
-        with _limited(limit_s, grace_s):
-            return job()
+        with _limited(limit_s, grace_s) as limit:
+            try:
+                return job()
+            except Exception:
+                if limit.over:
+                    raise _TooLong from None
+                raise
     except _TooLong:
         raise InvalidRequest(f"The {what} took longer than {limit_s:g} s.", param=param) from None
     except (MemoryError, RecursionError):

@@ -91,7 +91,7 @@ _PLAIN = st.fixed_dictionaries({"type": st.just("function"), "function": st.fixe
 
 
 @given(st.lists(_PLAIN | _TOOL, max_size=4) | st.sampled_from([None, {}, "a", [None], [[]]]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_tools_are_the_same_or_take_the_long_way(tools: Any) -> None:
     raw = json.dumps(tools).encode()
     quick = found(TOOLS, raw)

@@ -67,7 +67,7 @@ _MESSAGES = st.lists(_PLAIN, max_size=3) | st.lists(_PLAIN | _MESSAGE, max_size=
 
 
 @given(_MESSAGES, st.booleans(), st.sampled_from([None, 1]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_read_quickly_it_is_the_same_or_nothing(messages: Any, ascii_: bool, indent: int | None) -> None:
     raw = json.dumps(messages, ensure_ascii=ascii_, indent=indent).encode()
     found, expected = quickly(MESSAGES, raw), long_way(raw)
@@ -137,7 +137,7 @@ _FIELDS: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 
 @given(_MESSAGES, _FIELDS, st.sampled_from(PROFILES), st.sampled_from([{"model": "m"}, {}, {"model": None}]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=100, deadline=None)
 @example([{"role": "developer", "content": "a"}], {}, "thyris", {"model": "m"})
 @example([{"role": "developer", "content": "a"}], {}, "ionos", {"model": "m"})
 @example([{"role": "developer", "content": "a"}], {}, "oxy", {"model": "m"})

@@ -296,7 +296,7 @@ _TOP = _some(
     st.lists(_CHOICE, min_size=1, max_size=3), _TOP, st.randoms(use_true_random=False), st.sampled_from(ASKED),
     st.booleans(), st.sampled_from([None, 1]),
 )  # fmt: skip
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_any_answer_is_told_alike_either_way(
     make_call: MakeCall,
     choices: list[dict[str, Any]],

@@ -102,7 +102,7 @@ def _pretty(chunk: bytes) -> bytes:
 
 
 @given(_streams(), st.sampled_from(ASKED), st.booleans())
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @example([written({"x": {"choices": [SAID]}}, [SAID], {}), written({"x": {"choices": [SAID] * 2}}, [SAID], {})] * 2,
          ASKED[0], False)  # fmt: skip
 @example([written({}, [SAID], USUAL), written({}, [], USUAL)] * 2, ASKED[0], False)
@@ -123,7 +123,7 @@ def _saying(text: str, **more: Any) -> bytes:
 
 
 @given(st.lists(_TEXTS, min_size=1, max_size=8), st.booleans())
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @example(["a", '","x":"', "a\\", '\\"', '"},"finish_reason":null}]}', "b"], False)
 @example(["", "a", ""], True)
 @example(["a\\", "b"], False)

@@ -199,7 +199,7 @@ def test_cut_anywhere_it_is_truncated(tmp_path: Path) -> None:
             gguf.read(path)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(flips=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_whatever_bytes_there_are_only_our_error_leaves(tmp_path: Path, flips: list[tuple[int, int]]) -> None:
     body = bytearray(WHOLE)
@@ -209,7 +209,7 @@ def test_whatever_bytes_there_are_only_our_error_leaves(tmp_path: Path, flips: l
         assert read(tmp_path, bytes(body)).size_bytes == len(body)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tail=st.binary(max_size=300), version=st.sampled_from([2, 3]))
 def test_garbage_after_the_magic(tmp_path: Path, tail: bytes, version: int) -> None:
     with pytest.raises(ModelLoadFailed):

@@ -182,7 +182,7 @@ class Engine:
 
 
 @given(seed=st.integers(0, 2**32), steps=st.integers(10, 120))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_no_account_reuses_what_another_left(seed: int, steps: int) -> None:
     engine = Engine(seed)
     for step in range(steps):

@@ -92,7 +92,7 @@ def leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         yield path
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(files)
 def test_whatever_stands_there(file: dict[str, Any]) -> None:
     made = convert(yaml.safe_dump(file, allow_unicode=True))

@@ -88,7 +88,7 @@ async def consume(router, call, deployments: Sequence[Played], seen: Seen) -> No
         seen.error = error
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     table=tables,
     extra=tables,
