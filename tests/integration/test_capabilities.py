@@ -22,6 +22,7 @@ from narthex.storage.sqlite.control import open_control
 from narthex.testing.scripted import END, Reply, ScriptedUpstream, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.client_fixture"]
+pytestmark = pytest.mark.patient
 
 Body = dict[str, Any]
 

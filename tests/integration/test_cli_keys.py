@@ -18,6 +18,8 @@ from narthex.storage.adminkey import read_admin_key
 from narthex.storage.sqlite.control import open_control
 from narthex.supervisor import datafolder
 
+pytestmark = pytest.mark.patient
+
 SECRET_CHARS = 46
 
 archives = typer.Typer()

@@ -16,6 +16,7 @@ from narthex.retrieval import embedding_model, onnx_graph, sentence_bert
 from narthex.retrieval.embedding_model import EmbeddingModel
 
 pytest_plugins = ["tests.models_fixture"]
+pytestmark = pytest.mark.patient
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from tests.server_process import EMBEDDING_MODEL, StartServer
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
+pytestmark = pytest.mark.patient
 
 TEXTS = ["Once upon a time", "Hi", "Größe und Café: naïve façade", "word " * 200]
 NAME = "minilm-gguf"

@@ -26,7 +26,7 @@ from narthex.storage.sqlite.control import open_control
 from narthex.testing.scripted import HANG, Reply, ScriptedUpstream, response, stream_head
 from narthex.wire.sse import SseDecoder
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 ROWS = list(rows())
 PROFILES = ("openai", "thyris", "ionos", "oxy")

@@ -15,7 +15,7 @@ from tests.server_process import StartServer
 from narthex.testing.scripted import ScriptedUpstream
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 THEIRS = """\
 model_list:

@@ -23,7 +23,7 @@ from narthex.engine.models import manifest
 Image = pytest.importorskip("PIL.Image", reason="the extra narthex[images] is not installed")
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 TINY, SLOW, CUT, PULLED, LARGE = "tiny", "slow", "cut", "pulled", "large"
 LONG = {"prompt": "a cat", "size": "1024x1024", "response_format": "b64_json", "extra_body": {"steps": 50}}

@@ -21,6 +21,7 @@ from narthex.engine.models.source import HubSource
 from narthex.engine.models.store import ModelStore
 
 pytest_plugins = ["tests.models_fixture"]
+pytestmark = pytest.mark.patient
 
 COMMIT = "c0ffee" + "0" * 34
 TOKEN = "hf_never_shown"  # a made-up one

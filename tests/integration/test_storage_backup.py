@@ -18,7 +18,7 @@ from narthex.storage.sqlite.collection_file import SUPERSEDED, create_file
 from narthex.storage.sqlite.connection import immediate, open_connection
 from narthex.storage.sqlite.control import open_control
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
 def clock() -> int:

@@ -7,6 +7,8 @@ import pytest
 from narthex.core.errors import Conflict, NarthexError, StorageError, StorageFull
 from narthex.storage.sqlite.errors import TABLE, translate
 
+pytestmark = pytest.mark.patient
+
 
 def test_the_table_names_every_error_of_the_library():
     known = {kind for _, kind in inspect.getmembers(apsw, inspect.isclass) if issubclass(kind, apsw.Error)}

@@ -13,7 +13,7 @@ from narthex.storage.sqlite import connection as connections
 from narthex.storage.sqlite.connection import Database, immediate, open_connection, require_sqlite
 from narthex.storage.sqlite.control import ControlStore, open_control
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 ALL = Grants.everything()
 
