@@ -44,6 +44,11 @@ class EmbeddingModel(msgspec.Struct, frozen=True, kw_only=True):
     digest: str = ""
     max_tokens: int = 0
 
+    def agrees_with(self, other: "EmbeddingModel") -> bool:
+        """Whether both give the same vectors: by their digests where both are known, else by their names."""
+        same = self.digest == other.digest if self.digest and other.digest else self.name == other.name
+        return same and self.dim == other.dim
+
 
 MAX_CHUNKS = 1024
 """Of one document given as text."""

@@ -7,7 +7,7 @@ import msgspec
 from narthex.core.documents import Collection
 from narthex.core.errors import InvalidRequest
 from narthex.core.jobs import Job
-from narthex.jobs.ingesting import Site, still_makes
+from narthex.jobs.ingesting import Site
 from narthex.jobs.runner import Outcome, Progress
 from narthex.retrieval.ingest import Embed, Ingestion, Notes
 from narthex.retrieval.portable import Portable, PortableFile
@@ -62,8 +62,8 @@ class _Taking:
         self._job_id = job_id
         self._progress = progress
         former = file.about.model
-        self.reuses = bool(former.digest) and former.digest == collection.model.digest
-        self.reuses = self.reuses and still_makes(former, collection.model)
+        told = bool(former.digest and collection.model.digest)  # a name alone does not say whose it is
+        self.reuses = told and former.agrees_with(collection.model)
 
     async def all(self) -> int:
         """Store them all, those that are there already aside; how many the file has."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from narthex.core.documents import Collection, Collections, Embedding, EmbeddingModel, model_changed, no_collection
+from narthex.core.documents import Collection, Collections, Embedding, model_changed, no_collection
 from narthex.core.errors import PermissionDenied, Superseded
 from narthex.core.jobs import Job
 from narthex.core.keys import Clock, Keys, Principal
@@ -78,7 +78,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
         """
         name = collection.model.name
         now = await patiently(lambda: self.embedding.identify(name, principal=principal))
-        if not still_makes(now, collection.model):
+        if not now.agrees_with(collection.model):
             raise model_changed(collection)
         return lambda texts: self.embedding.embed(name, texts, principal=principal)
 
@@ -119,11 +119,6 @@ class Ingesting:
         """See `Work.ended`."""
         await drop_staged(self._site, job)
         await asyncio.to_thread(self._site.uploads.remove, job.id)
-
-
-def still_makes(now: EmbeddingModel, former: EmbeddingModel) -> bool:
-    """Whether a model gives the vectors that it gave, as far as anybody can tell."""
-    return now.dim == former.dim and (now.digest == former.digest or not (now.digest and former.digest))
 
 
 async def _drop_left_over(site: Site, documents: SqliteDocuments) -> None:

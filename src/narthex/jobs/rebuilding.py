@@ -12,7 +12,7 @@ import msgspec
 from narthex.core.documents import Collection, EmbeddingModel, max_chunk_size, model_changed, no_collection
 from narthex.core.errors import Superseded
 from narthex.core.jobs import Job
-from narthex.jobs.ingesting import Site, still_makes
+from narthex.jobs.ingesting import Site
 from narthex.jobs.runner import Outcome, Progress
 from narthex.retrieval.ingest import patiently
 from narthex.retrieval.reembed import Manner, Mirror, fingerprint_now
@@ -41,7 +41,7 @@ class Rebuilding:
         if collection.generation >= rebuild.generation:  # who did it died before it could say so
             return Outcome(result=_result(collection))
         model = await patiently(lambda: site.embedding.identify(rebuild.model.name, principal=principal))
-        if not still_makes(model, rebuild.model):
+        if not model.agrees_with(rebuild.model):
             raise model_changed(collection)
         target = _target(collection, rebuild)
         if job.attempts == 1:  # what another rebuild has left there
@@ -50,7 +50,7 @@ class Rebuilding:
             mode=rebuild.mode,
             size=rebuild.size,
             largest=max_chunk_size(rebuild.model),
-            keeps_vectors=_is_same_model(collection.model, rebuild.model),
+            keeps_vectors=collection.model.agrees_with(rebuild.model),
         )
         async with site.stores.open(collection) as old, site.stores.open(target) as new:
             mirror = Mirror(
@@ -96,12 +96,6 @@ class Rebuilding:
 
 def _target(collection: Collection, rebuild: Rebuild) -> Collection:
     return msgspec.structs.replace(collection, model=rebuild.model, generation=rebuild.generation)
-
-
-def _is_same_model(one: EmbeddingModel, other: EmbeddingModel) -> bool:
-    if one.digest and other.digest:
-        return one.digest == other.digest
-    return one.name == other.name and one.dim == other.dim
 
 
 def _result(collection: Collection) -> dict[str, Any]:

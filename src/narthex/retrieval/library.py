@@ -339,7 +339,7 @@ class Library:
         made_with = collection.model
         if made_with.digest:
             now = await self._embedding.identify(made_with.name, principal=principal)
-            if now.digest and now.digest != made_with.digest:
+            if not now.agrees_with(made_with):
                 raise model_changed(collection)
         embedded = await self._embedding.embed(made_with.name, texts, principal=principal)
         if any(len(vector) != 4 * made_with.dim for vector in embedded.vectors):

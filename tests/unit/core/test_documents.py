@@ -38,3 +38,12 @@ def test_errors_name_what_they_are_about():
     changed = model_changed(Collection(id="i", account_id="a", key="k", model=model, created_ms=0))
     assert (changed.status, changed.code) == (409, "model_changed")
     assert "rebuild" in changed.message
+
+
+def test_models_agree_by_digest_where_both_are_known_else_by_name():
+    known = EmbeddingModel(name="a", dim=4, digest="x")
+    assert known.agrees_with(EmbeddingModel(name="b", dim=4, digest="x"))
+    assert not known.agrees_with(EmbeddingModel(name="a", dim=4, digest="y"))
+    assert known.agrees_with(EmbeddingModel(name="a", dim=4))
+    assert not known.agrees_with(EmbeddingModel(name="b", dim=4))
+    assert not known.agrees_with(EmbeddingModel(name="a", dim=5))

@@ -79,10 +79,10 @@ def _require_model(connection: apsw.Connection, model: EmbeddingModel) -> None:
                 (("model", model.name), ("digest", model.digest), ("dim", str(model.dim))),
             )
         found = dict(fetched(connection, "select k, v from meta"))
-    same = found["digest"] == model.digest if found["digest"] and model.digest else found["model"] == model.name
-    if not same or int(found["dim"]) != model.dim:
+    made_with = EmbeddingModel(name=found["model"], digest=found["digest"], dim=int(found["dim"]))
+    if not made_with.agrees_with(model):
         raise Conflict(
-            f"The collection's vectors were made by `{found['model']}` ({found['dim']} dimensions), which is not the "
+            f"The collection's vectors were made by `{made_with.name}` ({made_with.dim} dimensions), which is not the "
             f"`{model.name}` ({model.dim} dimensions) of now: rebuild the collection."
         )
 
