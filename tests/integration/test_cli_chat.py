@@ -10,7 +10,8 @@ from rich.console import Console
 from tests.server_process import Server
 from typer.testing import CliRunner
 
-from narthex.cli.chat import ChatFailed, Conversation, _answer, _converse, chat
+from narthex.cli.chat import Conversation, _answer, _converse, chat
+from narthex.cli.server import ServerRefused
 from narthex.testing.scripted import END, Reply, ScriptedUpstream, response, sse, stream_head
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
@@ -111,7 +112,7 @@ async def test_a_broken_answer_is_said_so(reply: Reply, said: str) -> None:
                 conversation.model = "m"
                 try:
                     return "".join(conversation.ask("Hi"))
-                except ChatFailed as error:
+                except ServerRefused as error:
                     return str(error)
 
         assert said in await asyncio.to_thread(ask)
@@ -126,5 +127,5 @@ async def test_a_server_without_a_model_that_chats() -> None:
             with Conversation(upstream.url, "k", system=None, options={}) as conversation:
                 return conversation.first_model()
 
-        with pytest.raises(ChatFailed, match="--model"):
+        with pytest.raises(ServerRefused, match="--model"):
             await asyncio.to_thread(first)

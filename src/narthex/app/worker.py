@@ -20,6 +20,7 @@ from narthex.http.metrics import Metrics
 from narthex.http.worker import WorkerSettings
 from narthex.ipc.tasks import TaskSet
 from narthex.jobs.waking import Waker
+from narthex.retrieval.opened import FOLDER as COLLECTIONS
 from narthex.retrieval.opened import OpenCollections
 from narthex.routing.health import Health
 from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
@@ -162,7 +163,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         control = await open_control(data_dir / "control.db", clock=_now_ms)
         stack.push_async_callback(control.aclose)
-        collections = OpenCollections(data_dir / "collections", clock=_now_ms)
+        collections = OpenCollections(data_dir / COLLECTIONS, clock=_now_ms)
         stack.push_async_callback(collections.aclose)
         supervisor = Supervisor(run_dir)
         stack.push_async_callback(supervisor.aclose)

@@ -11,16 +11,10 @@ import typer
 from rich.console import Console
 
 from narthex.cli.keys import DEFAULT_DATA, Data
+from narthex.cli.server import DEFAULT_URL, Server, ServerRefused
 from narthex.engine.models.catalogue import CATALOGUE
 from narthex.storage.adminkey import read_admin_key
 from narthex.wire.sse import SseDecoder
-
-DEFAULT_URL = "http://127.0.0.1:8000"
-_TIMEOUT = httpx2.Timeout(600, connect=5)
-
-
-class ChatFailed(Exception):
-    """The server answered with an error, or not at all."""
 
 
 def chat(
@@ -50,7 +44,7 @@ def chat(
                 _answer(conversation, prompt if prompt is not None else sys.stdin.read())
             else:
                 _converse(conversation, console)
-    except ChatFailed as error:
+    except ServerRefused as error:
         console.print(f"[red]narthex:[/red] {error}", soft_wrap=True)
         raise typer.Exit(1) from None
 
@@ -88,71 +82,50 @@ class Conversation:
     """The messages so far, and the connection to the server. Close it, or use it as a context manager."""
 
     def __init__(self, url: str, key: str, *, system: str | None, options: dict[str, Any]) -> None:
-        headers = {"authorization": f"Bearer {key}"}
-        self._client = httpx2.Client(base_url=url, headers=headers, timeout=_TIMEOUT, trust_env=False)
+        self._server = Server(url, key)
         self._messages: list[dict[str, str]] = [{"role": "system", "content": system}] if system else []
         self._options = options
-        self._url = url
         self.model = ""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._server.http.close()
 
     def first_model(self) -> str:
         """A model that chats, by the server's own list.
 
         Raises:
-            ChatFailed: there is none.
+            ServerRefused: there is none.
         """
-        listed = msgspec.json.decode(self._checked(self._send("GET", "/v1/models")).content)
+        listed = self._server.ask("GET", "/v1/models")
         names = [row["id"] for row in listed["data"]]
         chatty = [name for name in names if name not in CATALOGUE or CATALOGUE[name].kind == "chat"]
         if not chatty:
-            raise ChatFailed("The server lists no model that chats: name one with --model.")
+            raise ServerRefused("The server lists no model that chats: name one with --model.")
         return str(chatty[0])
 
     def ask(self, text: str) -> Iterator[str]:
         """The pieces of the answer as they come; question and answer join the conversation.
 
         Raises:
-            ChatFailed: the server refused, or the stream broke.
+            ServerRefused: the server refused, or the stream broke.
         """
         messages = [*self._messages, {"role": "user", "content": text}]
         body = {"model": self.model, "messages": messages, "stream": True, **self._options}
         said: list[str] = []
         try:
-            with self._client.stream("POST", "/v1/chat/completions", json=body) as response:
+            with self._server.http.stream("POST", "/v1/chat/completions", json=body) as response:
                 if response.status_code != 200:
                     response.read()
-                for piece in _pieces(self._checked(response)):
+                for piece in _pieces(self._server.checked(response)):
                     said.append(piece)
                     yield piece
         except httpx2.HTTPError as error:
-            raise ChatFailed(self._unreachable(error)) from None
+            raise self._server.unreachable(error) from None
         finally:
             self._messages = [*messages, {"role": "assistant", "content": "".join(said)}]
-
-    def _send(self, method: str, path: str) -> httpx2.Response:
-        try:
-            return self._client.request(method, path)
-        except httpx2.HTTPError as error:
-            raise ChatFailed(self._unreachable(error)) from None
-
-    def _unreachable(self, error: httpx2.HTTPError) -> str:
-        return f"{self._url} can't be reached ({type(error).__name__}). Is `narthex serve` running?"
-
-    @staticmethod
-    def _checked(response: httpx2.Response) -> httpx2.Response:
-        if response.status_code == 200:
-            return response
-        try:
-            message = msgspec.json.decode(response.content)["error"]["message"]
-        except (msgspec.DecodeError, LookupError, TypeError):
-            message = f"The server answered with status {response.status_code}."
-        raise ChatFailed(message)
 
 
 def _pieces(response: httpx2.Response) -> Iterator[str]:
@@ -163,8 +136,8 @@ def _pieces(response: httpx2.Response) -> Iterator[str]:
                 return
             chunk = msgspec.json.decode(event.data)
             if "error" in chunk:
-                raise ChatFailed(chunk["error"]["message"])
+                raise ServerRefused(chunk["error"]["message"])
             for choice in chunk["choices"]:
                 if text := choice["delta"].get("content"):
                     yield text
-    raise ChatFailed("The answer ended too early.")
+    raise ServerRefused("The answer ended too early.")
