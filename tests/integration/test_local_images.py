@@ -233,18 +233,18 @@ async def test_a_caller_who_leaves_stops_the_work(world: World) -> None:
 
 
 async def test_another_key_waits_for_one_image_only(world: World) -> None:
-    await world.image(SLOW, size="64x64", extra_body={"steps": 1})
-    many = {"size": "256x256", "n": 4, "extra_body": {"steps": 10}}
-    first = asyncio.ensure_future(world.image(SLOW, **many))
-
-    async def busy() -> bool:
-        return (await world.state(SLOW)).running == 1
-
-    await until(busy)
     key = await asyncio.to_thread(world.server.key, name="other", profile="oxy")
+    many = {"size": "256x256", "n": 4, "extra_body": {"steps": 10}}
     async with AsyncOpenAI(base_url=world.server.base_url, api_key=key) as other:
+        await other.images.generate(model=SLOW, prompt="a cat", size="64x64", extra_body={"steps": 1})
+        first = asyncio.ensure_future(world.image(SLOW, **many))
+
+        async def busy() -> bool:
+            return (await world.state(SLOW)).running == 1
+
+        await until(busy)
         await other.images.generate(model=SLOW, prompt="a dog", size="64x64", extra_body={"steps": 1})
-    assert not first.done()
+        assert not first.done()
     first.cancel()
 
 

@@ -109,8 +109,6 @@ OPEN = """
 import asyncio, pathlib, sys
 from narthex.storage.sqlite.control import open_control
 
-pytestmark = pytest.mark.patient
-
 async def main():
     store = await open_control(pathlib.Path(sys.argv[1]), clock=lambda: 1)
     made = await store.keys.ensure_admin()
