@@ -161,6 +161,7 @@ class Snapshot:
                 clock=self._common.now_s,
                 body_limit_bytes=self.settings.body_limit_bytes,
                 lenient=self.settings.lenient,
+                prompter=router if handler == router.open else None,
             )
 
         dialects: tuple[Dialect, ...] = (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())

@@ -14,7 +14,7 @@ from narthex.app.snapshot import Common, Snapshot
 from narthex.app.supervisor import Supervisor
 from narthex.core.errors import ConfigError, Draining
 from narthex.http.application import Application
-from narthex.http.asgi import Receive, Scope, Send
+from narthex.http.asgi import Direct, Receive, Scope, Send
 from narthex.http.images import ImageFiles
 from narthex.http.metrics import Metrics
 from narthex.http.worker import WorkerSettings
@@ -64,6 +64,10 @@ class Worker:
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve one request with the snapshot that is current as it begins. See the ASGI specification."""
         return self._current(scope, receive, send)
+
+    def begin(self, scope: Scope, direct: Direct) -> bool:
+        """See `Application.begin`."""
+        return self._current.application.begin(scope, direct)
 
     # --- reloads
 

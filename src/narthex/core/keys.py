@@ -242,6 +242,10 @@ class Keys(Protocol):
         """Whose secret has this SHA-256 digest; revoked and expired keys included, so look at `key.is_live`."""
         ...
 
+    def kept(self, digest: bytes) -> Principal | None:
+        """The same, if it is at hand and surely as new as any; None: ask."""
+        ...
+
     async def by_id(self, key_id: str) -> Principal | None:
         """Whose key has this id; revoked and expired keys included, so look at `key.is_live`."""
         ...

@@ -1,5 +1,6 @@
 """The seams: what the parts may ask of each other. Whoever implements one is chosen in `app` and nowhere else."""
 
+from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Any, Literal, Protocol
@@ -23,6 +24,29 @@ Surface = Literal["chat", "completions", "embeddings", "images"]
 Stream = AsyncIterator[Frame]
 Opened = AbstractAsyncContextManager[Stream]
 """A stream is opened with `async with`; leaving the block stops all work for it, whoever leaves and why."""
+
+
+OnAnswer = Callable[[Frame | None], None]
+"""Is told, once, of an answer that came whole, in one frame; None: it did not, and is to be waited for."""
+
+
+class Prompt(AbstractAsyncContextManager[Stream]):
+    """An `Opened` that may be asked before anybody waits for it: nearly all answers come whole, and soon."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def ask(self, told: OnAnswer) -> bool:
+        """Ask now, if that takes no waiting; `told` hears of it later. Whether it was asked.
+
+        The block can still be entered, unless `told` has the answer: then it has ended.
+        """
+        ...
+
+    @abstractmethod
+    def hush(self) -> None:
+        """Tell nothing any more: the block will be entered."""
+        ...
 
 
 class Call:

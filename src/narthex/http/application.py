@@ -8,16 +8,17 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
 from narthex.core.errors import AuthenticationFailed, Draining, InvalidRequest, NarthexError
-from narthex.http.asgi import CallerLeft, Receive, Scope, Send
+from narthex.http.asgi import CallerLeft, Direct, Receive, Rest, Scope, Send
 from narthex.http.exchange import RETRY_WHILE_DRAINING_S, Exchange
 from narthex.http.images import PATH as IMAGES
 from narthex.http.metrics import Metrics
-from narthex.http.routes import Route, Routes
+from narthex.http.routes import Begins, Route, Routes
 from narthex.ipc import logs
 from narthex.policy.auth import Authenticator, authorize_admin
 
@@ -70,6 +71,9 @@ class Application:
         self._access = access
         self._hosts = None if "*" in allowed_hosts else frozenset(host.lower() for host in allowed_hosts)
         self._answered_to: set[bytes] = set()
+        self._begun_at: dict[str, tuple[Route, Begins]] = {
+            route.path: (route, endpoint) for route in routes.all if (endpoint := _begins(route)) is not None
+        }
         self._loop: asyncio.AbstractEventLoop | None = None
         self._new_id = _Ids()
         self._idle = asyncio.Event()
@@ -88,19 +92,62 @@ class Application:
             return
         if self._loop is None:
             self._loop = asyncio.get_running_loop()  # kept: finding it takes a system call
-        task = asyncio.current_task(self._loop)
-        exchange = Exchange(scope, receive, send, request_id=f"req_{self._new_id()}", task=task)
-        logs.REQUEST_ID.set(exchange.request_id)  # for this request's own task
+        exchange = Exchange(scope, receive, send, request_id=f"req_{self._new_id()}")
+        self._enter(exchange)
+        await self._served(exchange, partial(self._found, exchange))
+
+    def begin(self, scope: Scope, direct: Direct) -> bool:
+        """Serve a request that is here whole without a task, as far as that goes; the rest is left to `direct.go_on`.
+        False: nothing was done, it is to be served as any other.
+        """
+        path = self._begun_at.get(scope["path"])
+        if path is None or scope["method"] != "POST" or self.draining or not direct.has_all:
+            return False
+        route, endpoint = path
+        principal = self._authenticator.at_hand(scope["headers"]) if self._answers_to(direct.named) else None
+        if principal is None:
+            return False
+        cycle: Any = direct
+        exchange = Exchange(scope, cycle.receive, cycle.send, request_id=f"req_{self._new_id()}")
+        exchange.route, exchange.principal = route.path, principal
+        exchange.facts["key"] = principal.key.prefix
+        self._enter(exchange)
+        try:
+            rest = endpoint.begin(exchange, direct.whole() or b"", over=self._over)
+        except Exception as error:  # noqa: BLE001 - raised again where all errors are told
+            rest = partial(_raised, error)
+        if rest is not None:
+            self._over(exchange, rest)
+        return True
+
+    def _over(self, exchange: Exchange, rest: Rest | None) -> None:
+        """What was begun without a task is done, or goes on in one."""
+        if rest is None:
+            self._leave(exchange)
+        else:
+            exchange.go_on(partial(self._served, exchange, rest))
+
+    def _enter(self, exchange: Exchange) -> None:
         if not self._exchanges:
             self._idle.clear()
         self._exchanges.add(exchange)
+
+    def _leave(self, exchange: Exchange) -> None:
+        self._exchanges.discard(exchange)
+        if not self._exchanges:
+            self._idle.set()
+        self._account(exchange)
+
+    async def _served(self, exchange: Exchange, rest: Rest) -> None:
+        """Serve the rest of a request, in its own task."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()  # kept: finding it takes a system call
+        exchange.served_by(asyncio.current_task(self._loop))
+        logs.REQUEST_ID.set(exchange.request_id)
         try:
-            await self._answered(exchange)
+            await self._answered(exchange, rest)
         finally:
-            self._exchanges.discard(exchange)
-            if not self._exchanges:
-                self._idle.set()
-            self._account(exchange)
+            self._leave(exchange)
 
     async def wait_idle(self) -> None:
         """Until no request runs."""
@@ -111,16 +158,20 @@ class Application:
         for exchange in self._exchanges:
             exchange.cut()
 
-    async def _answered(self, exchange: Exchange) -> None:
+    async def _found(self, exchange: Exchange) -> None:
+        """Find the endpoint, and have it answer."""
+        self._check_host(exchange)
+        scope = exchange.scope
+        found = self._routes.find(exchange.method, scope["path"], scope.get("raw_path"))
+        route, endpoint, exchange.parameters = found
+        exchange.route = route.path
+        if route.access != "open":
+            await self._admit(exchange, route)
+        await endpoint(exchange)
+
+    async def _answered(self, exchange: Exchange, rest: Rest) -> None:
         try:
-            self._check_host(exchange)
-            scope = exchange.scope
-            found = self._routes.find(exchange.method, scope["path"], scope.get("raw_path"))
-            route, endpoint, exchange.parameters = found
-            exchange.route = route.path
-            if route.access != "open":
-                await self._admit(exchange, route)
-            await endpoint(exchange)
+            await rest()
         except CallerLeft:
             exchange.facts["outcome"] = "caller left"
         except NarthexError as error:
@@ -147,13 +198,15 @@ class Application:
         if route.access == "admin":
             authorize_admin(principal)
 
+    def _answers_to(self, named: dict[bytes, bytes]) -> bool:
+        """Whether it surely answers to the host that is named."""
+        return self._hosts is None or (named.get(b"host") or b"localhost") in self._answered_to
+
     def _check_host(self, exchange: Exchange) -> None:
         """Against DNS rebinding: a page of another site must not reach us under its own name (ARCHITECTURE D10)."""
-        if self._hosts is None:
+        if self._hosts is None or self._answers_to(exchange.named):
             return
         sent = exchange.named.get(b"host") or b"localhost"
-        if sent in self._answered_to:
-            return
         host = sent.decode("latin-1").lower()
         name = re.sub(r":\d+$", "", host)
         if name in self._hosts:
@@ -185,6 +238,16 @@ class Application:
                 **facts,
             }
         )
+
+
+def _begins(route: Route) -> Begins | None:
+    """What begins to answer posts to a route, if anything does."""
+    endpoint: object = route.endpoints.get("POST") if route.access == "key" and not route.parameters else None
+    return endpoint if isinstance(endpoint, Begins) else None
+
+
+async def _raised(error: Exception) -> None:
+    raise error
 
 
 def _logged(path: str) -> str:

@@ -21,11 +21,24 @@ DIRECT = "narthex.direct"
 """The extension that holds a `Direct` there."""
 
 
+Rest = Callable[[], Awaitable[None]]
+"""What is left to do for a request, by a task."""
+
+
 class Direct(Protocol):
     """The caller's end of a request without messages: what `receive` and `send` do, at a fraction of the cost."""
 
     named: dict[bytes, bytes]
     """The first header of each name (lower case)."""
+
+    @property
+    def has_all(self) -> bool:
+        """Whether `whole` has the body."""
+        ...
+
+    def go_on(self, rest: Rest) -> None:
+        """Have the rest of a request done that was answered without a task so far."""
+        ...
 
     def whole(self) -> bytes | None:
         """The body, if all of it is here; None: it has to be received."""

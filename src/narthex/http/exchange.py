@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
@@ -21,6 +21,7 @@ from narthex.http.asgi import (
     Headers,
     OnLost,
     Receive,
+    Rest,
     Scope,
     Send,
     read_body,
@@ -32,6 +33,14 @@ NATIVE = "/api/"
 """Below this path errors are texts (contract 3.1)."""
 _VERSION = (b"openai-version", b"2020-10-01")
 _NONE: dict[str, Any] = {}
+
+
+class Cuttable(Protocol):
+    """What runs until it is cut."""
+
+    def end(self, reason: Exception) -> None:
+        """End it with this."""
+        ...
 
 
 class Exchange:
@@ -46,7 +55,7 @@ class Exchange:
     status = 0
     ended = False
     _is_cut = False
-    _cuttable: "_UntilCut | None" = None
+    _cuttable: "Cuttable | None" = None
 
     def __init__(
         self,
@@ -76,6 +85,15 @@ class Exchange:
         """The first header of each name."""
         self._send = send
         self._task = task
+
+    def served_by(self, task: asyncio.Task[Any] | None) -> None:
+        """From now on."""
+        self._task = task
+
+    def go_on(self, rest: Rest) -> None:
+        """See `Direct`. Only where a `Direct` serves it."""
+        assert self._direct is not None  # noqa: S101 - nobody else begins without a task
+        self._direct.go_on(rest)
 
     @property
     def task(self) -> asyncio.Task[Any]:
@@ -111,7 +129,7 @@ class Exchange:
         if self._cuttable is not None:
             self._cuttable.end(_cut())
 
-    def cuttable(self, block: "_UntilCut | None") -> None:
+    def cuttable(self, block: "Cuttable | None") -> None:
         """A block begins that may be cut, or has ended."""
         self._cuttable = block
         if block is not None and self._is_cut:
@@ -128,17 +146,21 @@ class Exchange:
         """
         return _UntilCut(self, self.on_lost if or_left else None)
 
-    async def begin(self, status: int, headers: Headers) -> None:
-        """Send the head of the answer."""
+    def _head(self, status: int, headers: Headers) -> Headers:
+        """All of the head of the answer, which is sent now."""
         self.status = status
         elapsed_ms = int((time.monotonic() - self.started_s) * 1000)
-        headers = [
+        return [
             *headers,
             *self.told(),
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", b"%d" % elapsed_ms),
             _VERSION,
         ]
+
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send the head of the answer."""
+        headers = self._head(status, headers)
         if self._direct is not None:
             self._direct.begin(status, headers)
         else:
@@ -168,6 +190,16 @@ class Exchange:
         length = (b"content-length", b"%d" % len(body))
         await self.begin(status, [JSON, length] if headers is None else [*headers, length])
         await self.send(body, more=False)
+
+    def answer(self, body: bytes) -> bool:
+        """Send a whole answer of status 200, if nobody has to wait for that. Whether it was sent."""
+        direct = self._direct
+        if direct is None or direct.clogged:
+            return False
+        direct.begin(200, self._head(200, [JSON, (b"content-length", b"%d" % len(body))]))
+        self.ended = True
+        direct.write(body, more=False)
+        return True
 
     async def done(self) -> None:
         """Answer 204: what was asked for is done, and there is nothing to say. Such an answer tells no length."""

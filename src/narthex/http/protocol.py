@@ -16,7 +16,7 @@ from typing_extensions import override
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from narthex.http.asgi import DIRECT, ON_LOST, Headers, Message
+from narthex.http.asgi import DIRECT, ON_LOST, Headers, Message, Rest
 
 _STATUS = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -57,6 +57,7 @@ class Cycle(RequestResponseCycle):
         self.logger = connection.logger
         self.default_headers = connection.server_state.default_headers
         self.on_response = connection.on_response_complete
+        self._go_on = connection.go_on
         self.waiting_for_100_continue = b"expect" in named and named[b"expect"].lower() == b"100-continue"
         self.keep_alive = keep_alive
 
@@ -80,9 +81,18 @@ class Cycle(RequestResponseCycle):
         if self._waiting is not None:
             self._waiting.set()
 
+    @property
+    def has_all(self) -> bool:
+        """See `Direct`."""
+        return not (self.more_body or self.disconnected or self.waiting_for_100_continue)
+
     def whole(self) -> bytes | None:
         """See `Direct`."""
-        return None if self.more_body or self.disconnected or self.waiting_for_100_continue else self._taken()
+        return self._taken() if self.has_all else None
+
+    def go_on(self, rest: Rest) -> None:
+        """See `Direct`."""
+        self._go_on(self, rest)
 
     def _taken(self) -> bytes:
         body, self.body, self._news = self.body, b"", False
@@ -230,6 +240,8 @@ class Protocol(HttpToolsProtocol):
 
     cycle: Cycle | None  # type: ignore[assignment]
     _idle_since_s: float | None = None
+    _fresh: Cycle | None = None
+    """A request that came just now."""
     _task: asyncio.Task[None] | None = None
     """Answers the requests of this connection, one after the other."""
     _next: tuple[RequestResponseCycle, Any] | None = None
@@ -247,6 +259,8 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response(told)
         except httptools.HttpParserUpgrade:
             self._unsupported_upgrade_warning()
+        if self._fresh is not None:
+            self._begin(self._fresh)
 
     @override
     def on_message_begin(self) -> None:
@@ -284,11 +298,22 @@ class Protocol(HttpToolsProtocol):
         self.cycle = cycle = Cycle(self, scope, named, keep_alive=version != "1.0" and parser.should_keep_alive())
         scope["extensions"] = {ON_LOST: cycle.on_lost, DIRECT: cycle}
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self.app)
+            self._fresh = cycle  # begun once all is read of it that came
         else:
             cycle.before = before
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
+
+    def _begin(self, cycle: Cycle) -> None:
+        """Without a task, if the application can."""
+        self._fresh = None
+        begin = getattr(self.app, "begin", None)
+        if begin is None or cycle.more_body or not begin(cycle.scope, cycle):
+            self._start_asgi_task(cycle, self.app)
+
+    def go_on(self, cycle: Cycle, rest: Rest) -> None:
+        """Have a task do the rest of a request that was begun without."""
+        self._start_asgi_task(cycle, lambda *_: rest())
 
     @override
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:

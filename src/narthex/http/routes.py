@@ -2,19 +2,34 @@
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 from urllib.parse import unquote
 
 import msgspec
 
 from narthex.core.errors import MethodNotAllowed, RouteNotFound
+from narthex.http.asgi import Rest
 from narthex.http.exchange import Exchange
 
 Endpoint = Callable[[Exchange], Awaitable[None]]
+Over = Callable[[Exchange, Rest | None], None]
+"""Is told that a request which was begun without a task is answered; or what is left to do for it, in a task."""
 Access = Literal["open", "key", "admin"]
 """Who may come in: anybody, any live key (the endpoint then asks for its surface), or an admin's key."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+@runtime_checkable
+class Begins(Protocol):
+    """An `Endpoint` that may begin to answer without a task."""
+
+    def begin(self, exchange: Exchange, body: bytes, *, over: Over) -> Rest | None:
+        """Begin, for an exchange with a principal. What is left to do; None: `over` will hear of it.
+
+        Raises what the endpoint raises.
+        """
+        ...
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
 
@@ -10,10 +10,22 @@ import structlog
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
+from narthex.core.keys import Principal
 from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
-from narthex.core.stream import OutOfOrder, Usage
-from narthex.http.asgi import EVENTS, JSON, CallerLeft, Headers, ended_by_hangup, refuse_foreign_media
+from narthex.core.stream import Frame, OutOfOrder, Usage
+from narthex.http.asgi import (
+    EVENTS,
+    JSON,
+    CallerLeft,
+    Headers,
+    Rest,
+    ended_by_hangup,
+    refuse_foreign_media,
+    too_large,
+)
+from narthex.http.errand import Errand, Prompter
 from narthex.http.exchange import Exchange
+from narthex.http.routes import Over
 from narthex.ipc.tasks import TaskSet
 from narthex.policy.auth import authorize, authorize_model
 from narthex.wire import sse
@@ -37,25 +49,46 @@ class ModelSurface:
         body_limit_bytes: int,
         lenient: bool,
         ping_after_s: float = PING_AFTER_S,
+        prompter: Prompter | None = None,
     ) -> None:
+        """`prompter`: asks without a task where it can, what `handler` would ask."""
         self._dialect = dialect
         self._handler = handler
         self._clock = clock
         self._body_limit_bytes = body_limit_bytes
         self._lenient = lenient
         self._ping_after_s = ping_after_s
+        self._prompter = prompter
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request. Errors before the answer's head are raised; later ones become events."""
-        principal = exchange.principal
-        assert principal is not None  # noqa: S101 - the application authenticates before it calls us
-        authorize(principal, surface=self._dialect.surface)
+        self._authorize(exchange)
+        body = await exchange.body(limit_bytes=self._body_limit_bytes)
+        call = self._call(exchange, body)
+        del body
+        await self._rest(exchange, call)
+
+    def begin(self, exchange: Exchange, body: bytes, *, over: Over) -> Rest | None:
+        """See `Begins`."""
+        self._authorize(exchange)
+        if len(body) > self._body_limit_bytes:
+            raise too_large(self._body_limit_bytes)
+        call = self._call(exchange, body)
+        if self._prompter is not None and not _streams(call):
+            errand = Errand(exchange, call, over=over, answered=self._answered, waits=self._whole)
+            if errand.begin(self._prompter):
+                return None
+        return partial(self._rest, exchange, call)
+
+    def _authorize(self, exchange: Exchange) -> None:
+        authorize(_principal(exchange), surface=self._dialect.surface)
         if exchange.named.get(b"content-type") != JSON[1] or b"content-encoding" in exchange.named:
             refuse_foreign_media(exchange.headers)
-        body = await exchange.body(limit_bytes=self._body_limit_bytes)
+
+    def _call(self, exchange: Exchange, body: bytes) -> Call:
+        principal = _principal(exchange)
         strict = principal.key.strict and not self._lenient
         decoded = self._dialect.decode(body, profile=principal.key.profile, strict=strict)
-        del body
         authorize_model(principal, decoded.request.model)
         call = Call(
             decoded.request,
@@ -67,26 +100,30 @@ class ModelSurface:
         call.ignored += decoded.ignored
         exchange.told = partial(_told, call)
         exchange.facts["model"] = decoded.request.model
-        streams = not isinstance(decoded.request, EmbeddingsRequest) and decoded.request.stream
-        answer = self._stream if streams else self._whole
+        return call
+
+    async def _rest(self, exchange: Exchange, call: Call) -> None:
+        answer = self._stream if _streams(call) else partial(self._whole, self._handler)
         if exchange.on_lost is not None:
             await answer(exchange, call)
         else:
             async with ended_by_hangup(exchange.receive, answered=lambda: exchange.ended):
                 await answer(exchange, call)
 
-    async def _whole(self, exchange: Exchange, call: Call) -> None:
-        async with exchange.until_cut(or_left=True), self._handler(call) as frames:
+    async def _whole(self, handler: Handler, exchange: Exchange, call: Call) -> None:
+        async with exchange.until_cut(or_left=True), handler(call) as frames:
             exchange.facts["deployment"] = call.deployment
             held = [frame async for frame in frames]
-        for frame in held:
+        await exchange.reply(200, self._answered(exchange, call, held))
+
+    def _answered(self, exchange: Exchange, call: Call, frames: Sequence[Frame]) -> bytes:
+        for frame in frames:
             if frame.usage is not None:
                 _note_usage(exchange, frame.usage)
         try:
-            body = self._dialect.encode_answer(call, held, created=int(self._clock()))
+            return self._dialect.encode_answer(call, frames, created=int(self._clock()))
         except OutOfOrder as error:
             raise UpstreamProtocolError from error
-        await exchange.reply(200, body)
 
     async def _stream(self, exchange: Exchange, call: Call) -> None:
         encoder: StreamEncoder | None = None
@@ -132,6 +169,17 @@ class ModelSurface:
         log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
         if not exchange.ended:
             await exchange.send(encoder.error(error), more=False)
+
+
+def _principal(exchange: Exchange) -> Principal:
+    principal = exchange.principal
+    assert principal is not None  # noqa: S101 - the application authenticates before it calls us
+    return principal
+
+
+def _streams(call: Call) -> bool:
+    request = call.request
+    return not isinstance(request, EmbeddingsRequest) and request.stream
 
 
 class _Pings:

@@ -49,6 +49,14 @@ class Authenticator:
             raise KeyRefused(f"{_incorrect(token)} {reason}", profile=key.profile)
         return principal
 
+    def at_hand(self, headers: Collection[tuple[bytes, bytes]]) -> Principal | None:
+        """The same, where nothing has to be waited for and nothing is wrong; None: `authenticate` will tell."""
+        try:
+            principal = self._keys.kept(hashlib.sha256(_token(headers)).digest())
+        except AuthenticationFailed:
+            return None
+        return principal if principal is not None and principal.key.is_live(self._clock()) else None
+
 
 def authorize(principal: Principal, *, surface: str, model: str | None = None) -> None:
     """Return if the principal may use this surface and, where one is named, this model.

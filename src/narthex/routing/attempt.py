@@ -14,6 +14,7 @@ from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Opened, Stre
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage, UsageReported
 from narthex.ipc.deadline import Deadline
 from narthex.routing.journey import Journey
+from narthex.routing.prompt import Prompted
 from narthex.routing.route import Rules
 
 log = structlog.get_logger(__name__)
@@ -38,18 +39,21 @@ class Attempting:
     """
 
     __slots__ = (
-        "_asked", "_before", "_began_s", "_call", "_clocks", "_deployment", "_journey", "_opened", "_pieces", "_timer",
-        "_turn", "_usage", "held", "rest",
+        "_asked", "_before", "_began_s", "_begun", "_call", "_clocks", "_deployment", "_journey", "_opened", "_pieces",
+        "_timer", "_turn", "_usage", "held", "rest",
     )  # fmt: skip
 
-    def __init__(self, call: Call, deployment: Deployment, *, asked: Call, journey: Journey) -> None:
-        """`asked`: what it is asked, which is accounted for on `call`."""
+    def __init__(
+        self, call: Call, deployment: Deployment, *, asked: Call, journey: Journey, begun: Prompted | None = None
+    ) -> None:
+        """`asked`: what it is asked, which is accounted for on `call`. `begun`: what of it was done already."""
         self._call = call
         self._deployment = deployment
         self._asked = asked
         self._journey = journey
         self._clocks: _Clocks | None = None
         self._timer: Deadline | None = None
+        self._begun = begun
         self._opened: Opened | None = None
         self._usage: Usage | None = None
         self._pieces = 0
@@ -59,14 +63,14 @@ class Attempting:
         """What follows."""
 
     async def __aenter__(self) -> Self:
-        call, name, journey = self._call, self._deployment.name, self._journey
-        self._began_s = journey.now()
+        call, name, journey, begun = self._call, self._deployment.name, self._journey, self._begun
+        self._began_s = journey.now() if begun is None else begun.began_s
         if self._asked is not call:
             self._tell_what_goes_on()
         call.deployment, call.fingerprint = name, self._deployment.fingerprint
         self._before = call.attempts
         call.attempts = (*self._before, Attempt(deployment=name))
-        self._turn = journey.health.begin(name)
+        self._turn = journey.health.begin(name) if begun is None else begun.turn
         try:
             await self._first_output()
         except BaseException as error:
@@ -87,7 +91,7 @@ class Attempting:
             self._clocks = _Clocks(journey.rules, clocks, journey.now)
             self._timer = Deadline(self._clocks.first_s(), loop=journey.loop, alarms=journey.alarms)
             self._timer.begin()
-        opened = self._deployment.open(self._asked)
+        opened = self._deployment.open(self._asked) if self._begun is None else self._begun.opened
         frames = await opened.__aenter__()
         self._opened = opened
         held = self.held

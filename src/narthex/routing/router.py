@@ -13,13 +13,14 @@ import structlog
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
-from narthex.core.ports import Call, Opened, Stream
+from narthex.core.ports import Call, OnAnswer, Opened, Stream
 from narthex.core.stream import Frame
 from narthex.ipc.alarms import Alarms
 from narthex.ipc.deadline import Deadline
 from narthex.routing.attempt import Attempting, Filtered
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
+from narthex.routing.prompt import Prompted, prompt_of
 from narthex.routing.rescue import Told, can_be_rescued
 from narthex.routing.route import ANY, Route
 
@@ -81,7 +82,27 @@ class Router:
         """
         return _Answer(self, call, total_s=self._total_s)
 
-    async def frames(self, call: Call, journey: Journey) -> AsyncGenerator[Frame, None]:
+    def ask(self, call: Call, told: OnAnswer) -> Prompted | None:
+        """Ask now, if the call is one of those (see `prompt.py`). `told` hears of it once, of None if it has to be
+        waited for: `resume` it then. None: it was not asked, and has to be opened.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        route = self.route(call.request.model)
+        if (opened := prompt_of(call, route)) is None:
+            return None
+        loop, alarms = self.on_loop()
+        prompted = Prompted(call, opened, told, loop=loop)
+        asked = prompted.ask(health=self.health, alarms=alarms, total_s=route.rules.total_s or self._total_s)
+        return prompted if asked else None
+
+    def resume(self, call: Call, prompted: Prompted) -> Opened:
+        """Go on with what was asked, as if the call had been opened then. See `open`."""
+        prompted.give_up()
+        return _Answer(self, call, total_s=self._total_s, begun=prompted)
+
+    async def frames(self, call: Call, journey: Journey, begun: Prompted | None) -> AsyncGenerator[Frame, None]:
         """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`."""
         request = call.request
         told = _told(call, journey) if journey.rules.rescue else None
@@ -91,7 +112,9 @@ class Router:
             deployment = await journey.next()
             committed = False
             try:
-                async with Attempting(call, deployment, asked=asked, journey=journey) as attempt:
+                attempting = Attempting(call, deployment, asked=asked, journey=journey, begun=begun)
+                begun = None
+                async with attempting as attempt:
                     held = _as_told(attempt.held if streams else await attempt.whole(), told)
                     committed = True
                     if asked is call:
@@ -118,26 +141,28 @@ class Router:
 class _Answer:
     """One call on its way: the block begins at the commit point of its answer, under the total clock."""
 
-    __slots__ = ("_call", "_frames", "_router", "_total", "_total_s")
+    __slots__ = ("_begun", "_call", "_frames", "_router", "_total", "_total_s")
 
-    def __init__(self, router: Router, call: Call, *, total_s: float) -> None:
+    def __init__(self, router: Router, call: Call, *, total_s: float, begun: Prompted | None = None) -> None:
         self._router = router
         self._call = call
         self._total_s = total_s
+        self._begun = begun
 
     async def __aenter__(self) -> Stream:
         router, call = self._router, self._call
         loop, alarms = router.on_loop()
         route = router.route(call.request.model)
         self._total_s = route.rules.total_s or self._total_s
-        deadline_s = loop.time() + self._total_s
+        begun = self._begun
+        deadline_s = loop.time() + self._total_s if begun is None else begun.deadline_s
         journey = Journey(
             call, route, health=router.health, rng=router.rng, deadline_s=deadline_s, loop=loop, alarms=alarms
         )
         call.paced = route.rules.paces
         self._total = Deadline(deadline_s, loop=loop, alarms=alarms)
         self._total.begin()
-        self._frames = router.frames(call, journey)
+        self._frames = router.frames(call, journey, begun)
         try:
             await anext(self._frames)
         except BaseException as error:

@@ -10,8 +10,7 @@ looks exactly so. A POST is included: had the server begun to work on it, this r
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from types import TracebackType
 
 import msgspec
@@ -162,7 +161,7 @@ class UpstreamClient:
         *,
         headers: Sequence[tuple[str, str]] = (),
         clocks: Clocks = _NO_CLOCKS,
-    ) -> AbstractAsyncContextManager[UpstreamResponse]:
+    ) -> "Sending":
         """Send a request; the block begins when the response's headers are here. Use the result once.
 
         `path` begins with a slash and comes after the address' base path; `headers` replace the client's own of the
@@ -172,7 +171,7 @@ class UpstreamClient:
             ValueError: at once, for a method, path or header that can't be sent as it is.
             UpstreamError: on entering the block, when no answer comes.
         """
-        return _Exchange(self._pool, self._head(method, path, body, headers), body or b"", method == "HEAD", clocks)
+        return Sending(self._pool, self._head(method, path, body, headers), body or b"", method == "HEAD", clocks)
 
     def retire(self) -> None:
         """Take no new request and close what is idle; running requests may end."""
@@ -205,10 +204,10 @@ class UpstreamClient:
         return start if "content-type" in lines else start + b"content-type: application/json\r\n"
 
 
-class _Exchange:
-    """One request and its response."""
+class Sending:
+    """One request and its response: a block, which may be entered at once or after `ask`. Leave what was entered."""
 
-    __slots__ = ("_body", "_clocks", "_deadline_s", "_head", "_no_body", "_pool", "_response")
+    __slots__ = ("_asked", "_body", "_clocks", "_deadline_s", "_head", "_no_body", "_pool", "_response")
 
     def __init__(self, pool: Pool, head: bytes, body: bytes, no_body: bool, clocks: Clocks) -> None:  # noqa: FBT001
         self._pool = pool
@@ -218,14 +217,38 @@ class _Exchange:
         self._clocks = clocks
         self._response: UpstreamResponse | None = None
         self._deadline_s: float | None = None
+        self._asked: Connection | None = None
+
+    def ask(self, told: Callable[[bytes | None], None]) -> bool:
+        """Send it now, if that takes no waiting. Whether it was sent.
+
+        `told` is called once: with the body of an answer of status 200 that came in one piece (call `done` after that);
+        or with None, and then the block has to be entered, which may also be done before.
+        """
+        if self._clocks.first_byte_s is not None or (connection := self._pool.take()) is None:
+            return False
+        self._asked = connection
+        self._ask(connection)
+        connection.on_answer(told)
+        return True
+
+    def done(self) -> None:
+        """The answer to `ask` was read: the connection is free."""
+        if self._asked is not None:
+            self._pool.release(self._asked)
+            self._asked = None
 
     async def __aenter__(self) -> UpstreamResponse:
         first_byte_s = self._clocks.first_byte_s
         if first_byte_s is not None:
             self._deadline_s = asyncio.get_running_loop().time() + first_byte_s
-        connection = self._pool.take() or await self._acquire()
+        asked = self._asked
+        connection = asked or self._pool.take() or await self._acquire()
         try:
-            self._ask(connection)
+            if asked is None:
+                self._ask(connection)
+            else:
+                asked.on_answer(None)
             await connection.head()
         except BaseException as error:
             if not isinstance(error, UpstreamError) or not connection.lost_unanswered or connection.exchanges == 1:

@@ -29,37 +29,11 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "__weakref__",
-        "_answered",
-        "_busy",
-        "_chunks",
-        "_complete",
-        "_failure",
-        "_head_done",
-        "_head_waiter",
-        "_held",
-        "_keep",
-        "_limit_s",
-        "_loop",
-        "_no_body",
-        "_on_lost",
-        "_parser",
-        "_read_paused",
-        "_since_body",
-        "_spoiled",
-        "_timer",
-        "_transport",
-        "_unsent",
-        "_waiter",
-        "_waiting_since_s",
-        "_write_paused",
-        "exchanges",
-        "fields",
-        "idle_since_s",
-        "lost_unanswered",
-        "on_header",
-        "status",
-    )
+        "__weakref__", "_answered", "_busy", "_chunks", "_complete", "_failure", "_head_done", "_head_waiter",
+        "_held", "_keep", "_limit_s", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser", "_read_paused",
+        "_since_body", "_spoiled", "_timer", "_transport", "_unsent", "_waiter", "_waiting_since_s", "_write_paused",
+        "exchanges", "fields", "idle_since_s", "lost_unanswered", "on_header", "status",
+    )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["Connection"], None]) -> None:
         self._loop = loop
@@ -71,6 +45,7 @@ class Connection(asyncio.Protocol):
         self.on_header = self.fields.setdefault
         self._parser = httptools.HttpResponseParser(self)
         self._head_waiter: asyncio.Future[None] | None = None
+        self._on_answer: Callable[[bytes | None], None] | None = None
         self._waiter: asyncio.Future[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._write_paused = False
@@ -130,6 +105,12 @@ class Connection(asyncio.Protocol):
             self._unsent = memoryview(body)
             self._send_more()
 
+    def on_answer(self, told: Callable[[bytes | None], None] | None) -> None:
+        """Have this called once, after `begin`, instead of waiting: with the body of an answer of status 200 that came
+        in one piece; or, as soon as it comes otherwise or fails, with None: then it is to be waited for all the same.
+        """
+        self._on_answer = told
+
     async def head(self) -> None:
         """Wait until `status` and `headers` of the final response are there.
 
@@ -172,9 +153,23 @@ class Connection(asyncio.Protocol):
         else:
             waiter.set_result(b"")
 
+    def _tell_answer(self) -> None:
+        """Whoever waits for all of an answer hears of it, unless nothing that could be decided by has come yet."""
+        chunks, told = self._chunks, self._on_answer
+        if self._complete and self.status == 200 and self._failure is None:
+            body: bytes | None = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        elif chunks or self._complete or self._failure is not None or self.status not in {0, 200}:
+            body = None
+        else:
+            return
+        self._on_answer = None
+        if told is not None:
+            told(body)
+
     def end(self) -> bool:
         """End the exchange. True if the connection can carry another one; otherwise it is closed at once."""
         self._busy = False
+        self._on_answer = None
         if self._timer is not None:
             self._disarm()
         reusable = self._complete and self._keep and not self._spoiled and self._unsent is None and self.alive
@@ -217,6 +212,8 @@ class Connection(asyncio.Protocol):
             self._waiter = None
             if not waiter.done():
                 self._tell(waiter)  # once of all that came together
+        if self._on_answer is not None:
+            self._tell_answer()
 
     @override
     def eof_received(self) -> None:
@@ -233,6 +230,8 @@ class Connection(asyncio.Protocol):
             else:
                 self.lost_unanswered = not self._answered and self._failure is None
                 self._fail(exc or self._broken_off())
+            if self._on_answer is not None:
+                self._tell_answer()
         self._on_lost(self)
 
     @override

@@ -7,13 +7,27 @@ from types import TracebackType
 from typing import Any, Protocol
 
 import msgspec
+from typing_extensions import override
 
 from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.errors import UpstreamError
-from narthex.core.ports import NO_CLOCKS, Call, Clocks, Exchange, Opened, Request, Send, Stream, Surface
+from narthex.core.ports import (
+    NO_CLOCKS,
+    Call,
+    Clocks,
+    Exchange,
+    OnAnswer,
+    Opened,
+    Prompt,
+    Request,
+    Send,
+    Stream,
+    Surface,
+)
 from narthex.core.stream import Frame
+from narthex.upstream.client import Sending
 
 LAST_S = 2.0
 """How long to wait for what follows the end of an answer."""
@@ -95,14 +109,14 @@ class RemoteDeployment:
         return _Answer(codec, request, self._send("POST", codec.path, codec.build(request, model=self._model)))
 
 
-class _Answer:
+class _Answer(Prompt):
     """One request to the server: the block has its answer's frames, as its bytes come.
 
     Once the only choice has finished, nothing but usage and an end mark is to come. Whoever says nothing then, breaks
     off or goes on for ever has answered all the same.
     """
 
-    __slots__ = ("_answer", "_codec", "_decoder", "_ended", "_exchange", "_here", "_request", "_until_s")
+    __slots__ = ("_answer", "_codec", "_decoder", "_ended", "_exchange", "_here", "_request", "_told", "_until_s")
 
     def __init__(self, codec: Codec, request: Request, exchange: AbstractAsyncContextManager[Exchange]) -> None:
         self._codec = codec
@@ -111,7 +125,41 @@ class _Answer:
         self._here: Iterator[Frame] = iter(())
         self._ended = False
         self._until_s: float | None = None
+        self._told: OnAnswer | None = None
 
+    @override
+    def ask(self, told: OnAnswer) -> bool:
+        """See `Prompt`."""
+        exchange = self._exchange
+        if not isinstance(exchange, Sending) or not exchange.ask(self._heard):
+            return False
+        self._told = told
+        return True
+
+    @override
+    def hush(self) -> None:
+        """See `Prompt`."""
+        self._told = None
+
+    def _heard(self, body: bytes | None) -> None:
+        told, self._told = self._told, None
+        if told is None:
+            return
+        frame = None if body is None else self._read(body)
+        if frame is not None and isinstance(self._exchange, Sending):
+            self._exchange.done()
+        told(frame)
+
+    def _read(self, body: bytes) -> Frame | None:
+        """The only frame of a whole answer; None: it is read again by who waits for it, and learns what is wrong."""
+        try:
+            decoder = self._codec.decoder(self._request)
+            frames = [*decoder.feed(body), *decoder.end()]
+        except Exception:  # noqa: BLE001 - see above: it is raised then, where it can be told
+            return None
+        return frames[0] if len(frames) == 1 and frames[0].finishes else None
+
+    @override
     async def __aenter__(self) -> Stream:
         answer = self._answer = await self._exchange.__aenter__()
         if answer.status == 200:
@@ -124,6 +172,7 @@ class _Answer:
         await self._exchange.__aexit__(type(error), error, error.__traceback__)
         raise error
 
+    @override
     def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Coroutine[Any, Any, bool | None]:

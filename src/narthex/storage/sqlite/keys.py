@@ -49,18 +49,26 @@ class SqliteKeys:
         self._kept_as_of: bytes | None = None
         self._kept_until_s = 0.0
 
-    async def by_digest(self, digest: bytes) -> Principal | None:
+    def kept(self, digest: bytes) -> Principal | None:
         """See `Keys`."""
+        return self._fresh().get(digest)
+
+    def _fresh(self) -> dict[bytes, Principal]:
+        """What was read since anything was committed."""
         state = self._database.state()
         if state != self._kept_as_of or time.monotonic() >= self._kept_until_s:
             self._kept, self._kept_as_of = {}, state
             self._kept_until_s = time.monotonic() + _LOOK_AGAIN_AFTER_S
-        kept = self._kept
+        return self._kept
+
+    async def by_digest(self, digest: bytes) -> Principal | None:
+        """See `Keys`."""
+        kept = self._fresh()
         if (known := kept.get(digest)) is not None:
             return known
         found = await self._found(digest)
         # What was read is at least as new as the state that was looked at before.
-        if found is not None and state is not None and len(kept) < _MOST_KEPT:
+        if found is not None and self._kept_as_of is not None and len(kept) < _MOST_KEPT:
             kept[digest] = found
         return found
 

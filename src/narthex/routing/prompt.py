@@ -1,0 +1,104 @@
+"""Calls that are asked before anybody waits for them: of their model's one deployment, for an answer that is whole.
+
+Nearly all calls that do not stream are such. They need no task, no itinerary and no clock but the whole request's;
+whatever else comes of one is left to the router, which goes on with what was begun here.
+
+Rule: nobody can tell from an answer, a log line or a metric which way it took.
+"""
+
+import asyncio
+
+from narthex.core import capabilities
+from narthex.core.attempts import ANSWERED, Attempt
+from narthex.core.errors import NarthexError
+from narthex.core.ports import Call, Deployment, OnAnswer, Prompt
+from narthex.core.stream import Frame
+from narthex.ipc.alarms import Alarm, Alarms
+from narthex.routing.health import Health, Turn
+from narthex.routing.route import Route
+
+
+def prompt_of(call: Call, route: Route) -> Prompt | None:
+    """What to ask, if the call and its model are of this kind. Sets what an attempt sets on the call."""
+    deployment = _only(route)
+    honoured = None if deployment is None else deployment.capabilities(call.surface)
+    if deployment is None or honoured is None:
+        return None
+    request = call.request
+    if capabilities.refusal(request.fields, honoured, model=request.model) is not None:
+        return None
+    try:
+        opened = deployment.open(call)
+    except NarthexError:  # whoever opens it again learns of it
+        return None
+    if not isinstance(opened, Prompt):
+        return None
+    call.deployment, call.fingerprint = deployment.name, deployment.fingerprint
+    return opened
+
+
+def _only(route: Route) -> Deployment | None:
+    """The only one that may ever be asked, without a clock over its pieces."""
+    if len(route.deployments) != 1 or route.content_filter or route.rules.ticks:
+        return None
+    (deployment,) = route.deployments
+    return deployment if deployment.clocks.first_token_s is None else None
+
+
+class Prompted:
+    """One such call on its way. Of its end it tells once, unless it is given up before."""
+
+    __slots__ = ("_alarm", "_call", "_loop", "_told", "began_s", "deadline_s", "opened", "turn")
+
+    turn: Turn
+
+    def __init__(self, call: Call, opened: Prompt, told: OnAnswer, *, loop: asyncio.AbstractEventLoop) -> None:
+        self._call = call
+        self._told: OnAnswer | None = told
+        self._loop = loop
+        self._alarm: Alarm | None = None
+        self.opened = opened
+        self.began_s = loop.time()
+        self.deadline_s = 0.0
+
+    def ask(self, *, health: Health, alarms: Alarms, total_s: float) -> bool:
+        """Ask now. Whether that could be done without waiting."""
+        if not self.opened.ask(self._heard):
+            return False
+        self.turn = health.begin(self._call.deployment)
+        self.deadline_s = self.began_s + total_s
+        self._alarm = alarms.call_at(self.deadline_s, self._late)
+        return True
+
+    def give_up(self) -> None:
+        """Tell nothing any more: somebody waits for it now, or nobody wants it."""
+        self._told = None
+        self.opened.hush()
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _heard(self, frame: Frame | None) -> None:
+        told = self._told
+        if told is None:
+            return
+        self.give_up()
+        if frame is not None:
+            self._answered(frame)
+        told(frame)
+
+    def _answered(self, frame: Frame) -> None:
+        call = self._call
+        self.turn.answered()
+        self.turn.done()
+        attempt = Attempt(
+            deployment=call.deployment,
+            outcome=ANSWERED,
+            seconds=self._loop.time() - self.began_s,
+            usage=frame.billed or frame.usage,
+        )
+        call.attempts = (attempt,)
+
+    def _late(self) -> None:
+        """The whole request takes too long; whoever goes on with it will find so."""
+        self._heard(None)
