@@ -55,6 +55,14 @@ def key(run: Terminal, request: pytest.FixtureRequest) -> str:
     return name
 
 
+def test_a_collection_is_made_with_its_way_of_searching(run):
+    run("create", "by-words", "--model", EMBEDDING_MODEL, "--retrieval", "keyword")
+    run("create", "mostly-meaning", "--model", EMBEDDING_MODEL, "--weight", "0.8")
+    made = {each["key"]: each for each in run.json("list")}
+    assert made["by-words"]["retrieval"] == "keyword"
+    assert (made["mostly-meaning"]["retrieval"], made["mostly-meaning"]["weight"]) == ("hybrid", 0.8)
+
+
 def test_a_folder_is_put_in_searched_and_looked_at(run, key, folder):
     assert "2 added" in run("add", key, str(folder))
     assert "0 added (0 chunks), 2 unchanged, 0 failed." in run("add", key, str(folder))

@@ -189,6 +189,14 @@ async def test_a_name_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
         assert "is too long: its unix socket would need" in it.log.read_text()
 
 
+async def test_a_folder_in_place_of_a_socket_is_named(tmp_path: Path) -> None:
+    async with Supervised(tmp_path).add("engine/a") as it:
+        (it.run_dir / "engine-a.sock").mkdir(parents=True)
+        it.start()
+        assert await it.ended() == 2
+        assert "engine-a.sock is a folder where a socket has to be" in it.log.read_text()
+
+
 async def test_settings_larger_than_a_pipe_arrive(tmp_path: Path) -> None:
     async with Supervised(tmp_path) as it:
         it.add("engine/a")

@@ -45,11 +45,18 @@ def list_collections(
 
 
 @app.command()
-def create(
+def create(  # noqa: PLR0913 - a command's parameters are its options
     collection: Collection,
     *,
     model: Annotated[str, typer.Option(help="The embedding model that makes its vectors.")] = DEFAULT_MODEL,
     description: Annotated[str, typer.Option(help="What it is about.")] = "",
+    retrieval: Annotated[
+        Literal["hybrid", "vector", "keyword"], typer.Option(help="Search by meaning, by words, or by both.")
+    ] = "hybrid",
+    weight: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="What meaning counts for in hybrid search; `narthex eval docs` finds it."),
+    ] = None,
     url: Url = DEFAULT_URL,
     key_file: KeyFile = None,
     data: Data = DEFAULT_DATA,
@@ -59,8 +66,11 @@ def create(
 
     Example: narthex docs create handbook --description "How we work"
     """
+    body: dict[str, Any] = {"model": model, "description": description, "retrieval": retrieval}
+    if weight is not None:
+        body["weight"] = weight
     with reported(), Server(url, api_key(data, key_file)) as server:
-        made = server.ask("POST", path("collections", collection), body={"model": model, "description": description})
+        made = server.ask("POST", path("collections", collection), body=body)
     if as_json:
         _print_json(made)
     else:

@@ -58,6 +58,8 @@ def _serve(plan: Plan) -> int:
     check_socket_paths(plan)
     killed = supervisor_socket(run_dir).exists()  # who ends in peace removes it
     for stale in run_dir.glob("*.sock"):
+        if stale.is_dir():
+            raise ConfigError(f"{stale} is a folder where a socket has to be; move it away and start again.")
         stale.unlink()
     with contextlib.ExitStack() as stack:
         sockets = _listen(plan, patience_s=_ORPHANS_S if killed else 0.0)
