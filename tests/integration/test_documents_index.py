@@ -8,8 +8,7 @@ from tests.collection_parts import DIM, collection, document, vector
 
 from narthex.core.documents import Query
 from narthex.core.errors import StorageFull
-from narthex.retrieval import derived, rebuild
-from narthex.retrieval import opened as openings
+from narthex.retrieval import newer, rebuild
 from narthex.retrieval.opened import OpenCollections
 from narthex.retrieval.rebuild import LOCK, needs_rebuild
 from narthex.vectors import segment
@@ -175,6 +174,28 @@ async def test_when_it_is_time_for_a_rebuild(documents, folder, monkeypatch):
     assert needs_rebuild(folder)
 
 
+async def test_the_less_there_is_in_the_code_file_the_sooner_it_is_made_anew(documents, folder, monkeypatch):
+    monkeypatch.setattr(rebuild, "FEW", 50)
+    await fill(documents, "a", words=50)
+    assert not needs_rebuild(folder)
+    await fill(documents, "b", words=10)
+    assert needs_rebuild(folder)
+    assert built(folder)
+    await fill(documents, "c", words=60)
+    assert not needs_rebuild(folder)
+    await fill(documents, "d", words=1)
+    assert needs_rebuild(folder)
+
+
+async def test_a_search_by_words_reads_no_vectors(documents, folder):
+    await fill(documents, "a", "b")
+    found = await documents.search(Query(n=1, text="bw5"))
+    assert keys(found) == ["b"]
+    assert documents._index.bytes == 0
+    await same_answers(documents, "a", "b")
+    assert documents._index.bytes >= 60 * 4 * DIM
+
+
 async def test_the_module_makes_it_in_a_process_of_its_own(documents, folder):
     await fill(documents, "a")
     command = [sys.executable, "-m", "narthex.retrieval.rebuild", str(folder)]
@@ -307,11 +328,11 @@ async def test_another_process_and_another_connection_see_a_put_at_once(tmp_path
 
 
 async def test_more_vectors_than_memory_is_meant_for_are_read_each_time(documents, folder, monkeypatch):
-    monkeypatch.setattr(derived, "MAX_TAIL", 40)
-    monkeypatch.setattr(derived, "_BLOCK", 20)
+    monkeypatch.setattr(newer, "MAX_TAIL", 40)
+    monkeypatch.setattr(newer, "_BLOCK", 20)
     await fill(documents, "a", "b", "c")
     await same_answers(documents, "a", "b", "c")
-    assert documents.bytes < openings._BYTES_EACH + 20_000
+    assert documents.bytes < documents.file.bytes + 20_000
     found = await documents.search(Query(n=5, vector=vector("c", 0, 1), documents=("c",)))
     assert keys(found) == ["c"] * 5
     assert built(folder)
@@ -319,12 +340,12 @@ async def test_more_vectors_than_memory_is_meant_for_are_read_each_time(document
 
 
 async def test_vectors_that_are_gone_leave_memory(documents, monkeypatch):
-    monkeypatch.setattr(derived, "_SPARE", 10)
+    monkeypatch.setattr(newer, "_SPARE", 10)
     await same_answers(documents)
     for _ in range(20):
         await fill(documents, "a")
         await same_answers(documents, "a")
-    assert documents._index._derived._tail.rows < 100
+    assert documents._index._derived._newer._tail.rows < 100
 
 
 async def test_a_vector_that_is_no_number_comes_last(documents):

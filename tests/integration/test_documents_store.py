@@ -1,3 +1,4 @@
+import resource
 import shutil
 import stat
 import time
@@ -194,6 +195,32 @@ async def test_collections_that_nobody_uses_are_closed_when_memory_is_short(tmp_
     with pytest.raises(StorageError):
         async with collections.open(collection("c0")):
             pass
+
+
+async def test_what_open_collections_hold_is_counted(opened):
+    for place in range(3):
+        async with opened.open(collection(f"c{place}")) as documents:
+            await documents.put(*document("d", "one", "two"), tokens=1)
+            before = documents.bytes
+            await documents.search(Query(n=1, vector=vector("d"), text="one"))
+            assert 100_000 < before < documents.bytes < 4_000_000
+    assert opened._bytes == sum(entry.documents.bytes for entry in opened._entries.values()) > 600_000
+    opened.forget("c1")
+    assert opened._bytes == sum(entry.documents.bytes for entry in opened._entries.values()) > 400_000
+    await opened.remove("c0")
+    await opened.drop(collection("c2"))
+    assert opened._bytes == 0
+
+
+@pytest.mark.parametrize(("files", "left"), [(32, 2), (5, 1), (resource.RLIM_INFINITY, 4)])
+async def test_as_many_are_open_as_there_may_be_files(tmp_path, monkeypatch, files, left):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+    collections = OpenCollections(tmp_path, clock=lambda: 1)
+    for place in range(4):
+        async with collections.open(collection(f"c{place}")) as documents:
+            assert await documents.list() == ()
+    assert list(collections._entries) == [f"c{place}" for place in range(4)][-left:]
+    await collections.aclose()
 
 
 async def test_a_collection_that_is_removed_while_it_is_used(opened):

@@ -12,7 +12,7 @@ from narthex.jobs.waking import Waker
 
 LOOK_S = 0.1
 """How soon somebody who waits for a job sees that it has changed: a look takes microseconds."""
-LOOK_AFTER_CHUNKS = 1000
+LOOK_AFTER_CHUNKS = 500
 
 
 class JobQueue:

@@ -5,7 +5,6 @@ It proposes candidates; the rows decide.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import apsw
 import numpy as np
@@ -25,25 +24,18 @@ from narthex.retrieval.keywords import (
     telling,
     worth,
 )
-from narthex.storage.sqlite.documents import count
+from narthex.retrieval.newer import Newer
 from narthex.storage.sqlite.fetching import fetched
 from narthex.storage.sqlite.words import words_of
 from narthex.vectors.layout import Damaged
 from narthex.vectors.postings import NOWHERE
 from narthex.vectors.segment import Segment, open_segment
-from narthex.vectors.tail import Floats, Ids, Tail, best
+from narthex.vectors.tail import Floats, Ids
 
 log = structlog.get_logger(__name__)
 
-MAX_TAIL = 50_000
-"""Vectors that are kept in memory; further ones are read for each search, until there is a code file."""
-_BLOCK = 10_000
 _SCORED = 200
 """Chunks whose words' scores are worth having, also where they were found by meaning."""
-_SPARE = 1000
-"""Vectors that may be in memory for nothing."""
-
-_NEWER = "select id, e from vec where id > ? order by id limit ?"
 
 
 class Derived:
@@ -55,50 +47,41 @@ class Derived:
         self._dim = dim
         self._segment: Segment | None = None
         self._name = self._lost = ""
-        self._newest = 0  # id of the last chunk in the code file
-        self._tail = Tail(dim)
-        self._beyond = False
+        self._newer = Newer(connection, dim=dim)
         self._version: object = None
-        self._compact_at = _SPARE
         self._words = words_of(connection)
         self._matches = Matches(connection)
-        self._census = Census(0, 1.0)
+        self._census: Census | None = None
 
     @property
     def bytes(self) -> int:
         """Of memory that is this process's own."""
-        return self._tail.bytes
+        return self._newer.bytes
 
     def refresh(self) -> None:
         """See what was committed since, by whatever process. First in each read transaction."""
         [[version]] = fetched(self.connection, "pragma data_version")
-        if version == self._version:
-            return
-        self._load()
-        self._grow()
-        if self._tail.rows > self._compact_at:
-            self._compact()
-        postings = self._segment.postings if self._segment else None
-        self._census = Census(postings.total, postings.average) if postings else self._matches.census()
-        self._version = version
+        if version != self._version:
+            self._load()
+            self._newer.look()
+            self._census = None
+            self._version = version
 
     def words(self, text: str) -> tuple[tuple[Word, ...], float]:
         """The words of a question that are in the collection, rarest first; and what all of its words are worth: the
         BM25 score of an average chunk that has each of them once, as far as that tells more than one rare word.
         """
         sought = looked_up(self._words(text), self._look)
-        chunks = self._census.chunks
+        chunks = self._counted().chunks
         return rarest(sought), min(worth(sought, chunks=chunks), telling(chunks=chunks) / ENOUGH)
 
     def near(self, vector: Floats, n: int, *, among: Ids | None) -> Ids:
         """About the `n` chunks nearest to a vector, and those that may be; deleted ones, too."""
-        found = [self._tail.nearest(vector, n, among=among)]
-        if self._segment is not None:
-            rows = None if among is None else self._segment.rows_of(among)
-            found.append(self._segment.ids[self._segment.codes.nearest(vector, n, among=rows)])
-        if self._beyond:
-            found.extend(self._read_beyond(vector, n, among=among))
-        return np.concatenate(found)
+        newer = self._newer.nearest(vector, n, among=among)
+        if self._segment is None:
+            return newer
+        rows = None if among is None else self._segment.rows_of(among)
+        return np.concatenate((newer, self._segment.ids[self._segment.codes.nearest(vector, n, among=rows)]))
 
     def matching(self, words: tuple[Word, ...], n: int, *, among: Ids | None) -> dict[int, float]:
         """BM25 scores of about the `n` chunks with the highest, and of more where that costs nothing."""
@@ -108,15 +91,15 @@ class Derived:
             rows = None if among is None else self._segment.rows_of(among)
             chosen, told = self._segment.postings.best([word.place for word in words], n, among=rows)
             scores.update(zip(self._segment.ids[chosen].tolist(), told.tolist(), strict=True))
-            share = self._tail.rows / max(1, self._tail.rows + len(self._segment.ids))
-        if self._tail.rows:
-            asked = affordable(words, budget=BUDGET_WITHIN if self._newest else BUDGET, share=share)
+            share = self._newer.chunks / max(1, self._newer.chunks + len(self._segment.ids))
+        if self._newer.chunks:
+            after = self._newer.after
             newer = self._matches.best(
-                asked,
+                affordable(words, budget=BUDGET_WITHIN if after else BUDGET, share=share),
                 max(n, _SCORED),
-                census=self._census,
-                after=self._newest,
-                among=None if among is None else among[among > self._newest],
+                census=self._counted(),
+                after=after,
+                among=None if among is None else among[among > after],
             )
             scores.update(newer)
         return scores
@@ -135,11 +118,17 @@ class Derived:
         # A word that only newer chunks have is in few of them: its count is soon made.
         return Word(word, stop - start, (start, stop)) if start < stop else counted(self.connection, word)
 
+    def _counted(self) -> Census:
+        if self._census is None:
+            postings = self._segment.postings if self._segment else None
+            self._census = Census(postings.total, postings.average) if postings else self._matches.census()
+        return self._census
+
     def _load(self) -> None:
-        found = fetched(self.connection, "select file, max_chunk from segment order by gen desc limit 1")
+        found = fetched(self.connection, "select file, max_chunk, max_document from segment order by gen desc limit 1")
         if not found or found[0][0] == self._name:
             return
-        [[name, newest]] = found
+        [[name, chunk, document]] = found
         try:
             self._segment = open_segment(self._folder / name, dim=self._dim)
         except Damaged as damage:
@@ -148,43 +137,8 @@ class Derived:
                 log.warning("a code file can't be used until it is made anew", file=name, why=str(damage))
             self._lost = name
             return
-        self._name, self._newest = name, newest
-        self._tail, self._compact_at = Tail(self._dim), _SPARE
-
-    def _grow(self) -> None:
-        after = int(self._tail.ids[-1]) if self._tail.rows else self._newest
-        self._beyond = False
-        while rows := fetched(self.connection, _NEWER, after, _BLOCK):
-            if self._tail.rows >= MAX_TAIL:
-                self._beyond = True
-                return
-            self._tail.extend(*_columns(rows, self._dim))
-            after = rows[-1][0]
-
-    def _compact(self) -> None:
-        counts = count(self.connection)
-        living = counts.tail if self._segment else counts.chunks
-        if self._tail.rows > living + living // 4 + _SPARE:
-            self._tail = Tail(self._dim)
-            self._grow()
-        self._compact_at = self._tail.rows + self._tail.rows // 4 + _SPARE
-
-    def _read_beyond(self, vector: Floats, n: int, *, among: Ids | None) -> list[Ids]:
-        found: list[Ids] = []
-        after = int(self._tail.ids[-1])
-        while rows := fetched(self.connection, _NEWER, after, _BLOCK):
-            ids, vectors = _columns(rows, self._dim)
-            after = rows[-1][0]
-            if among is not None:
-                chosen = np.isin(ids, among, assume_unique=True)
-                ids, vectors = ids[chosen], vectors[chosen]
-            found.append(best(ids, vectors @ vector, n))
-        return found
-
-
-def _columns(rows: list[Any], dim: int) -> tuple[Ids, Floats]:
-    ids = np.fromiter((id_ for id_, _ in rows), np.int64, len(rows))
-    return ids, np.frombuffer(b"".join(vector for _, vector in rows), "<f4").reshape(-1, dim)
+        self._name = name
+        self._newer = Newer(self.connection, dim=self._dim, chunk=chunk, document=document)
 
 
 def members(connection: apsw.Connection, keys: tuple[str, ...]) -> Ids:

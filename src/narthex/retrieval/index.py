@@ -7,9 +7,9 @@ chosen, so it never leaves an answer empty that could have had something.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import apsw
 import msgspec
@@ -30,8 +30,10 @@ _DEPTH = 50
 _DEEPER = 8
 _DEEPEST = 3200
 
-_ROWS = """
-select c.id, d.key, c.ord, v.e from chunk c join document d on d.id = c.doc_id join vec v on v.id = c.id
+_VECTORS = "select id, e from vec where id in (select value from json_each(?))"
+_THERE = "select id from chunk where id in (select value from json_each(?))"
+_PLACES = """
+select c.id, d.key, c.ord from chunk c join document d on d.id = c.doc_id
 where c.id in (select value from json_each(?))
 """
 _TEXTS = "select id, start, stop, page, context, text from chunk where id in (select value from json_each(?))"
@@ -51,6 +53,13 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):
     """A candidate with its scores."""
+
+    id: int
+    scores: Scores
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """A chunk of the answer, and where it stands."""
 
     id: int
     key: str
@@ -86,12 +95,12 @@ class Index:
         if asked.among is not None and not len(asked.among):
             return Found(hits=())
         ranked, exhausted = _ranked(derived, asked, weight=query.weight)
-        taken, left = _take(ranked, query)
+        taken, left = _take(connection, ranked, query)
         while len(taken) < query.n and not exhausted and len(ranked) < _DEEPEST:
             # One document has filled the candidates, or many of them are gone: look deeper.
             asked = msgspec.structs.replace(asked, depth=asked.depth * _DEEPER)
             ranked, exhausted = _ranked(derived, asked, weight=query.weight)
-            taken, left = _take(ranked, query)
+            taken, left = _take(connection, ranked, query)
         return Found(hits=_hits(connection, taken), left=left, words=tuple(word.text for word in asked.words))
 
     def _ask(self, derived: Derived, query: Query) -> Asked:
@@ -115,35 +124,32 @@ def _ranked(derived: Derived, asked: Asked, *, weight: float) -> tuple[list[Rank
     proposed = sorted({*near.tolist(), *matching})
     if asked.words:
         bm25 |= derived.scored(np.array(proposed, np.int64), asked.words)
-    rows = fetched(derived.connection, _ROWS, json.dumps(proposed))
-    cosines = None if asked.vector is None else _cosines(rows, asked.vector)
-    words = np.array([bm25.get(id_, 0) for id_, *_ in rows], np.float32) if asked.words or cosines is None else None
+    ids, cosines = _rows(derived.connection, proposed, asked.vector)
+    words = np.array([bm25.get(id_, 0) for id_ in ids], np.float32) if asked.words or cosines is None else None
     mixed = fused(cosines, words, weight=weight, worth=asked.worth)
+    told = [None] * len(ids) if cosines is None else cosines.tolist()
     ranked = [
-        Ranked(
-            id=id_,
-            key=key,
-            index=index,
-            scores=Scores(
-                vector=None if cosines is None else float(cosines[at]), bm25=bm25.get(id_), fused=float(mixed[at])
-            ),
-        )
-        for at, (id_, key, index, _) in enumerate(rows)
+        Ranked(id=id_, scores=Scores(vector=cosine, bm25=bm25.get(id_), fused=score))
+        for id_, cosine, score in zip(ids, told, mixed.tolist(), strict=True)
     ]
     ranked.sort(key=lambda one: (-one.scores.fused, one.id))
     return ranked, exhausted
 
 
-def _cosines(rows: Sequence[Any], vector: Floats) -> Floats:
+def _rows(connection: apsw.Connection, proposed: list[int], vector: Floats | None) -> tuple[list[int], Floats | None]:
+    """Those that are there, and their cosines. A chunk and its vector come and go together: one of them is read."""
+    if vector is None:
+        return [id_ for (id_,) in fetched(connection, _THERE, json.dumps(proposed))], None
+    rows = fetched(connection, _VECTORS, json.dumps(proposed))
     matrix = np.frombuffer(b"".join(row[-1] for row in rows), "<f4").reshape(-1, len(vector))
-    return np.nan_to_num(matrix @ vector, nan=-1)
+    return [id_ for id_, _ in rows], np.nan_to_num(matrix @ vector, nan=-1)
 
 
-def _take(ranked: Sequence[Ranked], query: Query) -> tuple[list[Ranked], tuple[Left, ...]]:
-    taken: list[Ranked] = []
+def _take(connection: apsw.Connection, ranked: Sequence[Ranked], query: Query) -> tuple[list[Taken], tuple[Left, ...]]:
+    taken: list[Taken] = []
     left: list[Left] = []
     of_document: Counter[str] = Counter()
-    for one in ranked:
+    for one in _placed(connection, ranked, first=query.n + LEFT):
         capped = query.per_document is not None and of_document[one.key] >= query.per_document
         if len(taken) < query.n and not capped:
             taken.append(one)
@@ -151,10 +157,24 @@ def _take(ranked: Sequence[Ranked], query: Query) -> tuple[list[Ranked], tuple[L
         elif len(left) < LEFT:
             why: Why = "per_document" if capped else "rank"
             left.append(Left(document_key=one.key, index=one.index, scores=one.scores, why=why))
+        elif len(taken) == query.n:
+            break
     return taken, tuple(left)
 
 
-def _hits(connection: apsw.Connection, taken: Sequence[Ranked]) -> tuple[Hit, ...]:
+def _placed(connection: apsw.Connection, ranked: Sequence[Ranked], *, first: int) -> Iterator[Taken]:
+    """All of them, best first. Most are not wanted: `first` are read, and then twice as many each time."""
+    while ranked:
+        part, ranked, first = ranked[:first], ranked[first:], 2 * first
+        places = {
+            id_: (key, index) for id_, key, index in fetched(connection, _PLACES, json.dumps([one.id for one in part]))
+        }
+        for one in part:
+            key, index = places[one.id]
+            yield Taken(id=one.id, key=key, index=index, scores=one.scores)
+
+
+def _hits(connection: apsw.Connection, taken: Sequence[Taken]) -> tuple[Hit, ...]:
     rows = fetched(connection, _TEXTS, json.dumps([one.id for one in taken]))
     texts = {
         id_: Chunk(start=start, stop=stop, page=page, context=context, text=text)

@@ -6,7 +6,9 @@ All of a worker's searches run in one thread, so that however many there are, th
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -32,9 +34,9 @@ log = structlog.get_logger(__name__)
 FOLDER = "collections"
 """In the data folder."""
 MAX_BYTES = 256 * 1024 * 1024
+_SHARE_OF_FILES = 16
+"""A collection has at most six files open: all of them together then have three eighths of what a process may have."""
 _NEW_MS = 60_000
-_BYTES_EACH = 3 * 1024 * 1024
-"""Of two connections and their page caches."""
 
 
 class OpenDocuments(SqliteDocuments):
@@ -44,8 +46,8 @@ class OpenDocuments(SqliteDocuments):
 
     @property
     def bytes(self) -> int:
-        """Of memory, about."""
-        return _BYTES_EACH + (self._index.bytes if self._index else 0)
+        """Of memory, about, after the last call."""
+        return self.file.bytes + (self._index.bytes if self._index else 0)
 
     async def search(self, query: Query) -> Found:
         """See `Documents`.
@@ -69,6 +71,7 @@ class _Entry:
     def __init__(self, documents: OpenDocuments) -> None:
         self.documents = documents
         self.users = 0
+        self.bytes = 0
         self.forgotten = False
 
 
@@ -82,8 +85,11 @@ class OpenCollections:
         self._folder = folder
         self._clock = clock
         self._max_bytes = max_bytes
+        self._most = _most()
         self._reading: Executor = ThreadPoolExecutor(1, thread_name_prefix="search")
+        self._shutting: Executor = ThreadPoolExecutor(1, thread_name_prefix="close")
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._bytes = 0  # of all entries together
         self._opening: dict[str, asyncio.Lock] = {}
         self._closing = TaskSet()
         self._ending: set[asyncio.Task[None]] = set()
@@ -103,9 +109,11 @@ class OpenCollections:
             yield entry.documents
         finally:
             entry.users -= 1
-            if entry.forgotten and not entry.users:
+            if not entry.forgotten:
+                self._weigh(entry)
+                self._evict()
+            elif not entry.users:
                 self._close(entry)
-            self._evict()
 
     def path(self, collection: Collection) -> Path:
         """The folder of a collection's generation."""
@@ -131,8 +139,10 @@ class OpenCollections:
         Raises:
             StorageError: a file can't be deleted; `sweep` never tries again while the collection lives.
         """
-        entry = self._entries.pop(folder_name(collection.id, collection.generation), None)
-        if entry is not None:
+        name = folder_name(collection.id, collection.generation)
+        if name in self._entries:
+            entry = self._taken_out(name)
+            entry.forgotten = True
             await entry.documents.file.aclose()
         await asyncio.to_thread(_delete, [self.path(collection)])
 
@@ -160,12 +170,12 @@ class OpenCollections:
     async def aclose(self) -> None:
         """Close all. Nobody uses one any more."""
         self._closed = True
-        for entry in self._entries.values():
-            self._close(entry)
-        self._entries.clear()
+        for name in list(self._entries):
+            self._close(self._taken_out(name))
         await asyncio.gather(*self._ending)
         await self._closing.aclose()
-        await asyncio.to_thread(self._reading.shutdown)
+        for threads in (self._reading, self._shutting):
+            await asyncio.to_thread(threads.shutdown)
 
     async def _entry(self, collection: Collection) -> _Entry:
         if self._closed:
@@ -185,7 +195,7 @@ class OpenCollections:
 
     async def _made(self, collection: Collection) -> OpenDocuments:
         folder = self.path(collection)
-        file = CollectionFile(folder, reading=self._reading)
+        file = CollectionFile(folder, reading=self._reading, closing=self._shutting)
         if collection.generation == 1 and self._clock() - collection.created_ms > _NEW_MS and not file.exists:
             # Nobody has written to it yet, or somebody has deleted it: the row can't tell.
             log.warning("a collection has no file: it is made, empty", folder=folder.name, key=collection.key)
@@ -193,25 +203,42 @@ class OpenCollections:
         return OpenDocuments(file, model=collection.model, clock=self._clock)
 
     def _forget(self, name: str) -> None:
-        entry = self._entries.pop(name)
+        entry = self._taken_out(name)
         entry.forgotten = True
         if not entry.users:
             self._close(entry)
 
+    def _taken_out(self, name: str) -> _Entry:
+        entry = self._entries.pop(name)
+        self._bytes -= entry.bytes
+        return entry
+
+    def _weigh(self, entry: _Entry) -> None:
+        now = entry.documents.bytes
+        self._bytes += now - entry.bytes
+        entry.bytes = now
+
+    def _too_many(self) -> bool:
+        return self._bytes > self._max_bytes or len(self._entries) > self._most
+
     def _evict(self) -> None:
-        used = sum(entry.documents.bytes for entry in self._entries.values())
-        for name, entry in list(self._entries.items()):
-            if used <= self._max_bytes:
-                break
-            if not entry.users:
-                used -= entry.documents.bytes
-                self._close(self._entries.pop(name))
+        if self._too_many():
+            for name in [name for name, entry in self._entries.items() if not entry.users]:
+                self._close(self._taken_out(name))
+                if not self._too_many():
+                    break
 
     def _close(self, entry: _Entry) -> None:
         entry.documents.file.shut()
         task = self._closing.start(entry.documents.file.aclose())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
+
+
+def _most() -> int:
+    """Collections that may be open."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return sys.maxsize if files == resource.RLIM_INFINITY else max(1, files // _SHARE_OF_FILES)
 
 
 def _last_written_s(folder: Path) -> float:

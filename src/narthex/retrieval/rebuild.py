@@ -28,8 +28,8 @@ from narthex.vectors.layout import Damaged
 from narthex.vectors.segment import SegmentFile, open_segment
 
 LOCK = "build.lock"
-SMALL = 2000
-"""Chunks that a search reads without a code file."""
+FEW, SMALL = 500, 2000
+"""Chunks that a search reads without a code file; and the most beside a file that has fewer than ten times as many."""
 _SHARE = 10
 """A tenth newer than the file, or gone from it, is too much."""
 _BLOCK = 10_000
@@ -41,9 +41,8 @@ _TEXTS = "select id, context, text from chunk where id > ? order by id limit ?"
 
 def wants_rebuild(statistics: Statistics) -> bool:
     """Whether too much is newer than the code file, or gone from it."""
-    return statistics.tail > max(SMALL, statistics.indexed // _SHARE) or statistics.dead > max(
-        SMALL // _SHARE, statistics.indexed // _SHARE
-    )
+    indexed, share = statistics.indexed, statistics.indexed // _SHARE
+    return statistics.tail > min(max(FEW, indexed), max(SMALL, share)) or statistics.dead > max(SMALL // _SHARE, share)
 
 
 def needs_rebuild(folder: Path) -> bool:

@@ -5,6 +5,7 @@ kept for it, so a file whose writer died has none.
 """
 
 import json
+import math
 import mmap
 import os
 import zlib
@@ -47,7 +48,7 @@ class Arrays:
     def array(self, name: str) -> NDArray[Any]:
         """One of them, read-only."""
         offset, dtype, shape = self._places[name]
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         return np.frombuffer(self._map, np.dtype(dtype), count, offset).reshape(shape)
 
 
@@ -64,7 +65,7 @@ class ArraysFile:
         """Room for an array, to be filled in."""
         dtype = np.dtype(dtype)
         self._places[name] = (self._size, dtype.str, shape)
-        offset, count = self._size, int(np.prod(shape))
+        offset, count = self._size, math.prod(shape)
         self._size += -(-count * dtype.itemsize // _ALIGNED) * _ALIGNED
         # A full disk is an error here, where writing into the mapping would end the process.
         os.posix_fallocate(self._file.fileno(), 0, self._size)

@@ -5,7 +5,7 @@ Rules: the file says which model made its vectors, and refuses another; what is 
 
 import asyncio
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ import structlog
 from narthex.core.documents import EmbeddingModel
 from narthex.core.errors import Conflict, StorageError, Superseded
 from narthex.core.keys import Clock
-from narthex.storage.sqlite.connection import Writer, close, immediate, open_connection
+from narthex.storage.sqlite.connection import Writer, close, held_bytes, immediate, open_connection
 from narthex.storage.sqlite.errors import CONNECTION_SURVIVES, translate
 from narthex.storage.sqlite.fetching import fetched
 from narthex.storage.sqlite.migrate import Migration, load, migrate
@@ -30,7 +30,8 @@ FILE = "c.db"
 SCHEMA = "collection"
 SUPERSEDED = "superseded"
 """In `meta`, where another generation has taken over."""
-READ_CACHE_KIB = 2048
+READ_CACHE_KIB = 256
+"""More makes no search faster: pages that are not here come from the system's own cache."""
 _PATIENCE = 6
 """How often a write is tried, each time for as long as a connection waits for a lock."""
 
@@ -56,8 +57,9 @@ def create_file(folder: Path, model: EmbeddingModel, *, clock: Clock) -> None:
 def _open_checked(folder: Path, model: EmbeddingModel, *, clock: Clock) -> apsw.Connection:
     connection = None
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        connection = open_connection(folder / FILE, synchronous="FULL", create=not (folder / FILE).exists())
+        if new := not (folder / FILE).exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        connection = open_connection(folder / FILE, synchronous="FULL", create=new)
         migrate(connection, _migrations(), clock=clock)
         _require_model(connection, model)
     except (apsw.Error, OSError) as error:
@@ -94,14 +96,18 @@ def _unless_superseded(connection: apsw.Connection, change: Callable[[apsw.Conne
 
 
 class CollectionFile:
-    """One open file. `reading` runs one call at a time and belongs to the caller, who also closes this."""
+    """One open file. `reading` runs one call at a time; `closing` what the next reader need not wait for. Both
+    belong to the caller, who also closes this.
+    """
 
-    def __init__(self, folder: Path, *, reading: Executor) -> None:
+    def __init__(self, folder: Path, *, reading: Executor, closing: Executor) -> None:
         self.folder = folder
         self._path = folder / FILE
         self._writer = Writer(self._path, "FULL")
         self._reading = reading
+        self._closing = closing
         self._reader: apsw.Connection | None = None
+        self._reader_bytes = 0
         self._opened = 0
         self._closed = self._dropped = False
 
@@ -115,6 +121,11 @@ class CollectionFile:
             await asyncio.to_thread(create_file, self.folder, model, clock=clock)
         await asyncio.get_running_loop().run_in_executor(self._reading, self._open_checked, model, clock)
         self._opened = _inode(self._path)
+
+    @property
+    def bytes(self) -> int:
+        """Of memory, after the last call."""
+        return self._reader_bytes + self._writer.bytes
 
     @property
     def exists(self) -> bool:
@@ -164,7 +175,7 @@ class CollectionFile:
             # Both are under way before anything is awaited, so that a caller who is cancelled leaves nothing open.
             dropped = asyncio.get_running_loop().run_in_executor(self._reading, self._drop)
             await self._writer.aclose()
-            await dropped
+            await asyncio.wrap_future(await dropped)
 
     async def supersede(self, unless: Callable[[apsw.Connection], T | None]) -> T | None:
         """Refuse every write from now on, by whichever process, and for good; decided in one transaction: where
@@ -200,13 +211,15 @@ class CollectionFile:
         try:
             reader = self._reader or self._open()
             with reading(reader):
-                return query(reader)
+                found = query(reader)
+            self._reader_bytes = held_bytes(reader)
         except apsw.Error as error:
             log.warning("a read failed", file=self._path.name, error=repr(error))
             failure = translate(error, self._reader)
             if not isinstance(error, CONNECTION_SURVIVES):
                 self._drop()
             raise failure from error
+        return found
 
     def _open_checked(self, model: EmbeddingModel, clock: Clock) -> None:
         self._reader = _reader(_open_checked(self.folder, model, clock=clock))
@@ -215,9 +228,10 @@ class CollectionFile:
         self._reader = open_reader(self._path)
         return self._reader
 
-    def _drop(self) -> None:
+    def _drop(self) -> "Future[None]":
         reader, self._reader = self._reader, None
-        close(reader)
+        self._reader_bytes = 0
+        return self._closing.submit(close, reader)
 
 
 def _inode(path: Path) -> int:

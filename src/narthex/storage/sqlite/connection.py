@@ -28,6 +28,8 @@ Synchronous = Literal["FULL", "NORMAL"]
 OLDEST_SQLITE = (3, 51, 3)
 BUSY_TIMEOUT_MS = 10_000
 _JOURNAL_LIMIT_BYTES = 4 * 1024 * 1024
+_BESIDES_PAGES = 160 * 1024
+"""Bytes that a connection has for its schema, its statements and the keyword index."""
 
 
 def require_sqlite(version: str) -> None:
@@ -81,6 +83,12 @@ def close(connection: apsw.Connection | None) -> None:
             connection.close()
 
 
+def held_bytes(connection: apsw.Connection) -> int:
+    """Of memory, by a connection that has been used."""
+    pages: int = connection.status(apsw.SQLITE_DBSTATUS_CACHE_USED)[0]
+    return _BESIDES_PAGES + pages
+
+
 @contextlib.contextmanager
 def immediate(connection: apsw.Connection) -> Iterator[None]:
     """One transaction that may write: committed at the end of the block, undone by any exception."""
@@ -104,6 +112,9 @@ class Writer:
         self._synchronous = synchronous
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"write-{path.name}")
         self._connection: apsw.Connection | None = None
+        self._was_used = False
+        self.bytes = 0
+        """Of memory, after the last change."""
 
     async def run(self, change: Query[T]) -> T:
         """Run `change` in a transaction of its own. Once begun it ends, even when the caller is cancelled.
@@ -112,11 +123,13 @@ class Writer:
             StorageError: the file can't be written; StorageFull where the disk is full.
             NarthexError: whatever `change` raises; the transaction is undone.
         """
+        self._was_used = True
         return await asyncio.get_running_loop().run_in_executor(self._executor, self._transact, change)
 
     async def aclose(self) -> None:
         """Finish what is queued, then close."""
-        await asyncio.get_running_loop().run_in_executor(self._executor, self._drop)
+        if self._was_used:  # else there is no thread yet, and nothing to close
+            await asyncio.get_running_loop().run_in_executor(self._executor, self._drop)
         self._executor.shutdown(wait=False)
 
     def _transact(self, change: Query[T]) -> T:
@@ -125,16 +138,19 @@ class Writer:
         connection = self._connection
         try:
             with immediate(connection):
-                return change(connection)
+                made = change(connection)
+            self.bytes = held_bytes(connection)
         except apsw.Error as error:
             failure = translate(error, connection)
             log.warning("a write failed", file=self._path.name, error=repr(error))
             if not isinstance(error, CONNECTION_SURVIVES):
                 self._drop()
             raise failure from error
+        return made
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
+        self.bytes = 0
         close(connection)
 
 
