@@ -4,7 +4,7 @@ Source: contract sections 1.9 and 8.2.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from msgspec import UNSET
@@ -43,6 +43,11 @@ class Form:
         self._surface = surface
         self._required = required
         self._required_names = frozenset(required)
+        quick = {name: field.quick for name, field in self.known.items() if field.quick is not None}
+        self._quick = quick.keys()
+        self._built = [(name, each.built) for name, each in quick.items() if each.built is not None]
+        kinds = {name: each.kind for name, each in quick.items()}
+        self._decode = msgspec.json.Decoder(TypedDict("Quick", kinds, total=False)).decode  # type: ignore[operator]
 
     def read(self, body: bytes, *, profile: str, strict: bool) -> Body:
         """Check each field for itself.
@@ -55,13 +60,31 @@ class Form:
         if not self._required_names <= raw.keys():
             raise missing(next(name for name in self._required if name not in raw))
         narrow = profiles.row(profile, self._surface)
-        values, fields = self._parsed(raw, quickly=narrow is None)
+        fields = self._at_once(body, raw) if narrow is None else None
+        values: dict[str, Any] = {}
+        if fields is None:
+            values, fields = self._parsed(raw, quickly=narrow is None)
         defaults = {} if narrow is None else profiles.tighten(narrow, fields, values, profile=profile)
         sent = raw if len(fields) == len(raw) else {name: raw[name] for name in fields}
         if defaults:
             fields |= defaults
             sent |= {name: msgspec.Raw(json.encode(value)) for name, value in defaults.items()}
         return Body(fields=fields, sent=sent, ignored=ignored)
+
+    def _at_once(self, body: bytes, raw: Mapping[str, msgspec.Raw]) -> dict[str, Any] | None:
+        """All fields, parsed, if each is of its most usual form; None: they are to be read one by one."""
+        if not raw.keys() <= self._quick:
+            return None
+        try:
+            fields: dict[str, Any] = self._decode(body)
+        except UNREADABLE:
+            return None
+        for name, built in self._built:
+            if name in fields and (found := built(fields[name])) is not None:
+                fields[name] = found
+            elif name in fields:
+                return None
+        return fields
 
     def _parsed(self, raw: Mapping[str, msgspec.Raw], *, quickly: bool) -> tuple[dict[str, Any], dict[str, Any]]:
         """The values of the known fields, but for those that were read `quickly`; and all that are set, parsed."""
@@ -72,7 +95,7 @@ class Form:
                 continue
             if quickly and field.quick is not None:
                 try:
-                    found = field.quick(each)
+                    found = field.quick.read(each)
                 except UNREADABLE:  # it takes the long way, which says what is wrong with it
                     found = None
                 if found is not None:

@@ -7,7 +7,7 @@ Source: contract sections 1.9 (codes) and 9 (figures).
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET
@@ -34,16 +34,30 @@ _MOST_IGNORED = 100
 _LONGEST_NAME = 100
 
 
-class Field(msgspec.Struct, frozen=True):
-    """A check: `parse(value, path)` and the JSON Schema of what it takes. `UNSET` means: as if it had not been sent.
-
-    `quick`: the same as `parse`, straight from the bytes of a value of the most usual form; for any other value, sound
-    or not, it returns None or raises one of `UNREADABLE`.
+class Quick:
+    """Reads values of the most usual form: what msgspec decodes as `kind` and then, if there is something to make of
+    that, `built`, which returns None for a value that has to be parsed after all. The rest, sound or not, is no `kind`.
     """
+
+    __slots__ = ("_decode", "built", "kind")
+
+    def __init__(self, kind: Any, built: Callable[[Any], Any] | None = None) -> None:
+        self.kind = kind
+        self.built = built
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def read(self, raw: msgspec.Raw) -> Any:
+        """What `parse` makes of a value; None: parse it after all. Raises one of `UNREADABLE` for what is no `kind`."""
+        found = self._decode(raw)
+        return found if self.built is None else self.built(found)
+
+
+class Field(msgspec.Struct, frozen=True):
+    """A check: `parse(value, path)` and the JSON Schema of what it takes. `UNSET` means: as if it had not been sent."""
 
     parse: Callable[[Any, str], Any]
     schema: Schema
-    quick: Callable[[msgspec.Raw], Any] | None = None
+    quick: Quick | None = None
 
 
 def kind_of(value: Any) -> str:
@@ -79,11 +93,7 @@ def _parse_boolean(value: Any, path: str) -> bool:
     return value
 
 
-def _quick(kind: Any) -> Callable[[msgspec.Raw], Any]:
-    return msgspec.json.Decoder(kind).decode
-
-
-BOOLEAN = Field(_parse_boolean, {"type": "boolean"}, _quick(bool))
+BOOLEAN = Field(_parse_boolean, {"type": "boolean"}, Quick(bool))
 
 
 def integer(low: int | None = None, high: int | None = None) -> Field:
@@ -102,7 +112,7 @@ def integer(low: int | None = None, high: int | None = None) -> Field:
     if max(-(low or 0), high or 0) > _WIDEST:
         return Field(parse, schema)
     least, most = -_WIDEST if low is None else low, _WIDEST if high is None else high
-    return Field(parse, schema, _quick(Annotated[int, msgspec.Meta(ge=least, le=most)]))
+    return Field(parse, schema, Quick(Annotated[int, msgspec.Meta(ge=least, le=most)]))
 
 
 def number(low: float | None = None, high: float | None = None) -> Field:
@@ -116,9 +126,7 @@ def number(low: float | None = None, high: float | None = None) -> Field:
         _within(value, path, low=low, high=high, kind="decimal")
         return float(value)
 
-    return Field(
-        parse, _bounded({"type": "number"}, low, high), _quick(Annotated[float, msgspec.Meta(ge=low, le=high)])
-    )
+    return Field(parse, _bounded({"type": "number"}, low, high), Quick(Annotated[float, msgspec.Meta(ge=low, le=high)]))
 
 
 def _bounded(schema: Schema, low: float | None, high: float | None) -> Schema:
@@ -160,7 +168,7 @@ def string(*, shortest: int = 0, longest: int | None = None, pattern: str | None
         schema["pattern"] = f"^{pattern}$"
     if longest is not None or pattern:
         return Field(parse, schema)
-    return Field(parse, schema, _quick(Annotated[str, msgspec.Meta(min_length=shortest)]))
+    return Field(parse, schema, Quick(Annotated[str, msgspec.Meta(min_length=shortest)]))
 
 
 STRING = string()
@@ -179,7 +187,7 @@ def choice(*values: str) -> Field:
             raise invalid(path, f"value '{value[:100]}' is not supported. Supported values are: {listed}.")
         return value
 
-    return Field(parse, {"type": "string", "enum": list(values)})
+    return Field(parse, {"type": "string", "enum": list(values)}, Quick(Literal[values]))
 
 
 # --- composites ----------------------------------------------------------------------------------------------------

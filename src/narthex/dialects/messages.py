@@ -12,6 +12,7 @@ from narthex.dialects.fields import (
     NAME,
     STRING,
     Field,
+    Quick,
     array,
     choice,
     either,
@@ -202,16 +203,15 @@ class _Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     content: str
 
 
-_plain_messages = msgspec.json.Decoder(Annotated[list[_Plain], msgspec.Meta(min_length=1)]).decode
-
-
-def _texts(raw: msgspec.Raw) -> tuple[Message, ...]:
+def _texts(messages: list[_Plain]) -> tuple[Message, ...]:
     """Messages that are nothing but text, as nearly all are: some twenty times as fast as field by field."""
-    return tuple([Message(role=message.role, content=message.content) for message in _plain_messages(raw)])
+    return tuple([Message(role=message.role, content=message.content) for message in messages])
 
 
 _role = attrgetter("role")
-MESSAGES = msgspec.structs.replace(array(MESSAGE, 1), quick=_texts)
+MESSAGES = msgspec.structs.replace(
+    array(MESSAGE, 1), quick=Quick(Annotated[list[_Plain], msgspec.Meta(min_length=1)], _texts)
+)
 
 
 def unanswered_tool_result(messages: tuple[Message, ...]) -> InvalidRequest | None:

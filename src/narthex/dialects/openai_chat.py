@@ -95,19 +95,32 @@ FIELDS: dict[str, Field] = SHARED | {
     ),
 }
 REQUIRED = ("model", "messages")
+_NO_OPTIONS = StreamOptions()
+_ALONE = frozenset(
+    (
+        "model", "messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop", "user", "n",
+        "frequency_penalty", "presence_penalty", "stream",
+    )
+)  # fmt: skip
+"""Fields that go together with any others."""
 FORM = Form("chat", FIELDS, REQUIRED, extensions=NOT_BUILT)
 
 
 def _check(fields: dict[str, Any]) -> None:
     """Refuse combinations that mean nothing."""
+    if not fields.keys() <= _ALONE:
+        _check_together(fields)
+    if (error := unanswered_tool_result(fields["messages"])) is not None:
+        raise error
+
+
+def _check_together(fields: dict[str, Any]) -> None:
     check_stream_options(fields)
     check_tools(fields)
     if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
         raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
     if "audio" in fields.get("modalities", ()) and "audio" not in fields:
         raise missing("audio")
-    if (error := unanswered_tool_result(fields["messages"])) is not None:
-        raise error
 
 
 class ChatDialect:
@@ -128,7 +141,7 @@ class ChatDialect:
                 fields, max_tokens=limit, logprobs=fields.get("top_logprobs", 0) if fields.get("logprobs") else None
             ),
             stream=fields.get("stream", False),
-            stream_options=fields.get("stream_options", StreamOptions()),
+            stream_options=fields.get("stream_options", _NO_OPTIONS),
             service_tier=fields.get("service_tier"),
             tools=tools_of(fields),
             response_format=format_of(fields),

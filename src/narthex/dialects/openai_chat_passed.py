@@ -5,7 +5,7 @@ members of a message: callers send messages back as they got them, and nobody co
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -56,18 +56,21 @@ class _CustomCall(msgspec.Struct, tag_field="type", tag="custom"):
 _sound_calls = msgspec.json.Decoder(list[_FunctionCall | _CustomCall]).decode
 
 
-class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True):
+_Nothing = Literal[""] | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
+
+
+class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: msgspec.Raw
-    role: msgspec.Raw = _ROLE
-    refusal: msgspec.Raw = _NULL
-    annotations: msgspec.Raw = _NO_ANNOTATIONS
+    role: Any = None
+    refusal: _Nothing = None
+    annotations: _Nothing = None
 
 
-class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True):
+class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     message: _PlainMessage
     finish_reason: msgspec.Raw
     index: msgspec.Raw = _FIRST
-    logprobs: msgspec.Raw = _NULL
+    logprobs: _Nothing = None
 
 
 class _PlainAnswer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -83,6 +86,12 @@ class _PlainAnswer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     system_fingerprint: msgspec.Raw | UnsetType = UNSET
 
 
+_PLAIN = (
+    b'{"id":"chatcmpl-%b","object":"chat.completion","created":%d,"model":%b,"choices":[{"index":%b,"message":'
+    b'{"role":"assistant","content":%b,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%b}],"usage":%b}'
+)
+_NO_USAGE = Usage(prompt_tokens=0)
+
 _plain_answer = msgspec.json.Decoder(_PlainAnswer).decode
 
 
@@ -93,25 +102,25 @@ def is_passed_on(call: Call, frames: Sequence[Frame]) -> bool:
 
 def passed_on(call: Call, frame: Frame, *, created: int) -> bytes:
     """The same answer with our identity in it, and with all that the contract promises."""
-    answer: dict[str, Any]
-    choices: Sequence[Any]
-    plain = _plain(frame.data) if "logprobs" not in call.request.fields else None
-    if plain is not None:
-        told, choices = plain.service_tier, plain.choices
-        answer = {} if plain.system_fingerprint is UNSET else {"system_fingerprint": plain.system_fingerprint}
-    else:
-        answer = _raw_map(frame.data)
-        told = _any(answer.get("service_tier", _NULL))
-        for name in _OURS:
-            answer.pop(name, None)
-        choices = _written(call, frame, _raw_maps(answer["choices"]))
+    if "logprobs" not in call.request.fields:
+        try:
+            plain = _plain_answer(frame.data)
+        except UNREADABLE:
+            pass
+        else:
+            if _is_text(plain.choices[0].message.content):
+                return _plainly(call, frame, plain, created=created)
+    answer = _raw_map(frame.data)
+    told = _any(answer.get("service_tier", _NULL))
+    for name in _OURS:
+        answer.pop(name, None)
     ours: dict[str, Any] = {
         "id": f"chatcmpl-{call.id}",
         "object": "chat.completion",
         "created": created,
         "model": call.request.model,
-        "choices": choices,
-        "usage": usage_object(frame.usage or Usage(prompt_tokens=0)),
+        "choices": _written(call, frame, _raw_maps(answer["choices"])),
+        "usage": usage_object(frame.usage or _NO_USAGE),
     }
     tier = service_tier(call, told=str(told or DEFAULT_TIER))
     if tier is not None:
@@ -119,22 +128,19 @@ def passed_on(call: Call, frame: Frame, *, created: int) -> bytes:
     return encode({**answer, **ours})
 
 
-def _plain(data: bytes) -> _PlainAnswer | None:
-    """An answer that is read at once, with its message as `_message` makes it; None: it has to be looked at closely."""
-    try:
-        answer = _plain_answer(data)
-    except UNREADABLE:
-        return None
+def _plainly(call: Call, frame: Frame, answer: _PlainAnswer, *, created: int) -> bytes:
+    """The same of an answer that was read at once, its message with what it always has."""
     (choice,) = answer.choices
-    message = choice.message
-    if not _is_text(message.content) or not _is_nothing(choice.logprobs):
-        return None
-    message.role = _ROLE
-    if _is_nothing(message.refusal):
-        message.refusal = _NULL
-    if _is_nothing(message.annotations):
-        message.annotations = _NO_ANNOTATIONS
-    return answer
+    request = call.request
+    rest = encode(usage_object(frame.usage or _NO_USAGE))
+    if (tier := service_tier(call, told=str(answer.service_tier or DEFAULT_TIER))) is not None:
+        rest += b',"service_tier":' + encode(tier)
+    if answer.system_fingerprint is not UNSET:
+        rest += b',"system_fingerprint":%b' % bytes(answer.system_fingerprint)
+    return _PLAIN % (
+        call.id.encode(), created, encode(request.model), bytes(choice.index), bytes(choice.message.content),
+        bytes(choice.finish_reason), rest,
+    )  # fmt: skip
 
 
 def _written(call: Call, frame: Frame, choices: Sequence[dict[str, msgspec.Raw]]) -> Sequence[dict[str, Any]]:

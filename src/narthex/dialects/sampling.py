@@ -1,7 +1,8 @@
 """The fields that chat and completions share. Source: contract sections 1.2, 1.6, 9 and 11."""
 
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from msgspec import UNSET
 
 from narthex.core.chat import Sampling, StreamOptions
@@ -10,6 +11,7 @@ from narthex.dialects.fields import (
     JSON,
     STRING,
     Field,
+    Quick,
     array,
     either,
     integer,
@@ -29,6 +31,14 @@ STOP = either(
     (str, Field(lambda value, path: (_STOP_TEXT.parse(value, path),), _STOP_TEXT.schema)),
     (list, Field(lambda value, path: _STOP_TEXTS.parse(value, path) or UNSET, _STOP_TEXTS.schema)),
     expected="a string or an array of strings",
+)
+_SOUND_STOP = Annotated[str, msgspec.Meta(min_length=1)]
+STOP = msgspec.structs.replace(
+    STOP,
+    quick=Quick(
+        _SOUND_STOP | Annotated[list[_SOUND_STOP], msgspec.Meta(min_length=1, max_length=4)],
+        lambda value: (value,) if isinstance(value, str) else tuple(value),
+    ),
 )
 
 
@@ -88,7 +98,7 @@ def sampling_of(fields: dict[str, Any], *, max_tokens: int | None, logprobs: int
         stop=fields.get("stop", ()),
         n=fields.get("n", 1),
         max_tokens=max_tokens,
-        logit_bias={int(token): bias for token, bias in fields.get("logit_bias", {}).items()},
+        logit_bias={int(token): bias for token, bias in fields["logit_bias"].items()} if "logit_bias" in fields else {},
         logprobs=logprobs,
     )
 

@@ -13,6 +13,7 @@ from narthex.dialects.fields import (
     JSON,
     NAME,
     STRING,
+    Quick,
     array,
     choice,
     either,
@@ -50,13 +51,11 @@ _TOOLS = array(
     _MOST_TOOLS,
 )
 _KINDS = {"name": str, "description": str, "parameters": dict, "strict": bool}
-_objects = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _is_name = re.compile("[a-zA-Z0-9_-]{1,64}").fullmatch
 
 
-def _functions(raw: msgspec.Raw) -> tuple[dict[str, Any], ...] | None:
+def _functions(tools: list[dict[str, Any]]) -> tuple[dict[str, Any], ...] | None:
     """Functions and nothing else, as nearly all tools are; parsed they are what they were."""
-    tools = _objects(raw)
     return tuple(tools) if 1 <= len(tools) <= _MOST_TOOLS and all(map(_is_plain, tools)) else None
 
 
@@ -70,7 +69,7 @@ def _is_plain(tool: dict[str, Any]) -> bool:
     return "name" in function and _is_name(function["name"]) is not None
 
 
-TOOLS = msgspec.structs.replace(_TOOLS, quick=_functions)
+TOOLS = msgspec.structs.replace(_TOOLS, quick=Quick(list[dict[str, Any]], _functions))
 _NAMED = record({"name": NAME}, required=("name",))
 _ONE = {
     "function": record({"type": choice("function"), "function": _NAMED}, required=("type", "function")),

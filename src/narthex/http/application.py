@@ -100,15 +100,15 @@ class Application:
         """Serve a request that is here whole without a task, as far as that goes; the rest is left to `direct.go_on`.
         False: nothing was done, it is to be served as any other.
         """
-        path = self._begun_at.get(scope["path"])
-        if path is None or scope["method"] != "POST" or self.draining or not direct.has_all:
+        found = self._begun_at.get(scope["path"])
+        if found is None or scope["method"] != "POST" or self.draining or not direct.has_all:
             return False
-        route, endpoint = path
-        principal = self._authenticator.at_hand(scope["headers"]) if self._answers_to(direct.named) else None
+        named, headers = direct.named, scope["headers"]
+        principal = self._authenticator.at_hand(headers, named) if self._answers_to(named) else None
         if principal is None:
             return False
-        cycle: Any = direct
-        exchange = Exchange(scope, cycle.receive, cycle.send, request_id=f"req_{self._new_id()}")
+        route, endpoint = found
+        exchange = Exchange(scope, direct.receive, direct.send, request_id=f"req_{self._new_id()}")
         exchange.route, exchange.principal = route.path, principal
         exchange.facts["key"] = principal.key.prefix
         self._enter(exchange)

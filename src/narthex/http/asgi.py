@@ -31,6 +31,14 @@ class Direct(Protocol):
     named: dict[bytes, bytes]
     """The first header of each name (lower case)."""
 
+    async def receive(self) -> Message:
+        """See the ASGI specification."""
+        ...
+
+    async def send(self, message: Message) -> None:
+        """See the ASGI specification."""
+        ...
+
     @property
     def has_all(self) -> bool:
         """Whether `whole` has the body."""
@@ -51,6 +59,10 @@ class Direct(Protocol):
 
     async def unclogged(self) -> None:
         """Wait until the caller has read."""
+        ...
+
+    def answer(self, lines: bytes, body: bytes) -> None:
+        """A whole answer of status 200. `lines`: its head, with a line end after each but the last, and no other."""
         ...
 
     def begin(self, status: int, headers: Headers) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -33,6 +34,16 @@ NATIVE = "/api/"
 """Below this path errors are texts (contract 3.1)."""
 _VERSION = (b"openai-version", b"2020-10-01")
 _NONE: dict[str, Any] = {}
+_ANSWER = b"\r\n".join(
+    (
+        b"%b: %b" % JSON,
+        b"content-length: %%d",
+        b"%%bx-request-id: %%b",
+        b"openai-processing-ms: %%d",
+        b"%b: %b" % _VERSION,
+    )
+).replace(b"%%", b"%")
+"""The head of an answer in JSON, by its length, further lines, the request's id and how many milliseconds it took."""
 
 
 class Cuttable(Protocol):
@@ -196,9 +207,13 @@ class Exchange:
         direct = self._direct
         if direct is None or direct.clogged:
             return False
-        direct.begin(200, self._head(200, [JSON, (b"content-length", b"%d" % len(body))]))
-        self.ended = True
-        direct.write(body, more=False)
+        lines = _lines(tuple(self.told()))
+        if lines is None:
+            return False
+        self.status, self.ended = 200, True
+        elapsed_ms = int((time.monotonic() - self.started_s) * 1000)
+        head = _ANSWER % (len(body), lines, self.request_id.encode(), elapsed_ms)
+        direct.answer(head, body)
         return True
 
     async def done(self) -> None:
@@ -228,6 +243,13 @@ class Exchange:
         else:
             body = error_body(error, profile=profile)
         await self.reply(error.status, body, headers)
+
+
+@lru_cache(1000)
+def _lines(told: tuple[tuple[bytes, bytes], ...]) -> bytes | None:
+    """As they are written; None: one has a line end within."""
+    lines = b"".join([b"%b: %b\r\n" % pair for pair in told])
+    return lines if lines.count(b"\n") == lines.count(b"\r") == len(told) else None
 
 
 def _cut() -> Draining:

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Self
 
 import structlog
@@ -208,13 +208,19 @@ class _Pings:
         self._timer = self._loop.call_later(self._every_s, self._ring)
 
 
+@lru_cache(1000)
+def _by(deployment: str, attempts: int) -> Headers:
+    headers: Headers = []
+    if deployment:
+        headers.append((b"x-narthex-deployment", deployment.encode("ascii", "replace")))
+    if attempts:
+        headers.append((b"x-narthex-attempts", b"%d" % attempts))
+    return headers
+
+
 def _told(call: Call) -> Headers:
     """What the answer's head tells of how the call was served, as far as it got."""
-    headers: Headers = []
-    if call.deployment:
-        headers.append((b"x-narthex-deployment", call.deployment.encode("ascii", "replace")))
-    if call.attempts:
-        headers.append((b"x-narthex-attempts", b"%d" % len(call.attempts)))
+    headers = list(_by(call.deployment, len(call.attempts)))
     if call.ignored:
         # The names are the caller's own words: no control character of theirs may end the header.
         named = ", ".join(dict.fromkeys(call.ignored)).encode("unicode_escape")

@@ -4,13 +4,14 @@ Rules: a database that can't answer is a 503 and never a 401; what a key may not
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from narthex.core.errors import AuthenticationFailed, ModelNotFound, PermissionDenied
 from narthex.core.keys import Clock, Keys, Principal, Profile
 
 MAX_VALUE_BYTES = 512
 _SHOWN_CHARS = 7
+_BEARER = b"Bearer "
 
 
 class KeyRefused(AuthenticationFailed):
@@ -49,12 +50,15 @@ class Authenticator:
             raise KeyRefused(f"{_incorrect(token)} {reason}", profile=key.profile)
         return principal
 
-    def at_hand(self, headers: Collection[tuple[bytes, bytes]]) -> Principal | None:
-        """The same, where nothing has to be waited for and nothing is wrong; None: `authenticate` will tell."""
-        try:
-            principal = self._keys.kept(hashlib.sha256(_token(headers)).digest())
-        except AuthenticationFailed:
+    def at_hand(self, headers: Collection[tuple[bytes, bytes]], named: Mapping[bytes, bytes]) -> Principal | None:
+        """The same, where its key came as it usually does, and nothing has to be waited for, and nothing is wrong.
+
+        None: `authenticate` will tell. `named`: the first header of each name.
+        """
+        sent = named.get(b"authorization", b"")
+        if len(named) != len(headers) or b"x-api-key" in named or not sent.startswith(_BEARER):
             return None
+        principal = self._keys.kept(hashlib.sha256(sent[len(_BEARER) :]).digest())
         return principal if principal is not None and principal.key.is_live(self._clock()) else None
 
 

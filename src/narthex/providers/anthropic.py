@@ -13,12 +13,13 @@ from narthex.core.chat import ChatRequest
 from narthex.core.constrained import ANY_OBJECT
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
+from narthex.core.stream import Frame
 from narthex.providers.anthropic_errors import parse_error
 from narthex.providers.anthropic_messages import conversation
 from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
 from narthex.providers.anthropic_stream import MessagesDecoder
 from narthex.providers.beginning import after_beginning, has_words, with_beginning
-from narthex.providers.codec import AnswerDecoder, of_kind
+from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
 
 PATH = "/messages"
 KEY_HEADER = "x-api-key"
@@ -78,6 +79,10 @@ class AnthropicChat:
         chat = of_kind(request, ChatRequest)
         decoder = MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
         return after_beginning(decoder, chat)
+
+    def read(self, request: Request, body: bytes) -> Frame | None:
+        """See `Codec.read`."""
+        return only_frame(self.decoder(request), body)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""

@@ -36,6 +36,13 @@ class AnyCodec(Protocol):
         """A decoder of the answer to it."""
         ...
 
+    def read(self, request: Request, body: bytes) -> Frame | None:
+        """What its decoder makes of a whole answer to it, if that is a single frame which finishes.
+
+        None, or an error as of a decoder: something else.
+        """
+        ...
+
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """The error that an answer other than 200 stands for."""
         ...
@@ -47,6 +54,12 @@ class AnyCodec(Protocol):
     def capabilities(self) -> Capabilities:
         """What the server honours."""
         ...
+
+
+def only_frame(decoder: AnswerDecoder, body: bytes) -> Frame | None:
+    """See `AnyCodec.read`."""
+    frames = [*decoder.feed(body), *decoder.end()]
+    return frames[0] if len(frames) == 1 and frames[0].finishes else None
 
 
 def of_kind(request: Request, kind: type[_Kind]) -> _Kind:

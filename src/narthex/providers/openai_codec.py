@@ -8,9 +8,10 @@ from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
+from narthex.core.stream import Frame
 from narthex.providers import openai_older
 from narthex.providers.beginning import after_beginning, has_words, with_beginning
-from narthex.providers.codec import AnswerDecoder, of_kind
+from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
 from narthex.providers.openai import PATH, ChatDecoder
 from narthex.providers.openai_older import FunctionAnswer, Rewriting
 from narthex.providers.openai_refusals import refusal
@@ -25,7 +26,7 @@ from narthex.providers.openai_rows import (
     without,
     without_choice,
 )
-from narthex.providers.openai_whole import EitherWay, WholeChat
+from narthex.providers.openai_whole import EitherWay, WholeChat, read_whole
 from narthex.providers.retold import Retold
 from narthex.providers.traits import ModelTraits
 
@@ -56,6 +57,7 @@ class OpenAIChat:
         self._traits = traits
         self._honoured = _emulations(for_model(self._row.honoured, traits), traits)
         self._native = native_names(self._honoured)
+        self._plain = self._row.whole and self._row.relays
         self._rewriting = Rewriting(
             developer=traits.developer,
             functions=traits.functions,
@@ -106,6 +108,13 @@ class OpenAIChat:
         decoder = after_beginning(decoder, asked, repeats=self._row.repeats)
         older = "functions" in asked.fields and not self._traits.functions
         return FunctionAnswer(decoder) if older else decoder
+
+    def read(self, request: Request, body: bytes) -> Frame | None:
+        """See `Codec.read`."""
+        asked = of_kind(request, ChatRequest)
+        whole = self._plain and body.startswith(b"{") and asked.sampling.n == 1
+        plain = whole and not (asked.stream or asked.begun or "functions" in asked.fields)
+        return read_whole(body, choices=1) if plain else only_frame(self.decoder(asked), body)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""

@@ -27,7 +27,7 @@ from narthex.core.stream import (
     UsageReported,
 )
 from narthex.providers.best_of import BestOf
-from narthex.providers.codec import AnswerDecoder, of_kind
+from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
 from narthex.providers.openai import FINISH_REASONS, WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
@@ -102,6 +102,10 @@ class OpenAICompletions:
             with_logprobs=sampling.logprobs is not None,
             echoed=asked.prompts if asked.echo else (),
         )
+
+    def read(self, request: Request, body: bytes) -> Frame | None:
+        """See `Codec.read`."""
+        return only_frame(self.decoder(request), body)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""

@@ -17,7 +17,7 @@ from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.ports import Request
 from narthex.core.stream import EmbeddingsReady, Event, Frame, UsageReported
-from narthex.providers.codec import of_kind
+from narthex.providers.codec import of_kind, only_frame
 from narthex.providers.openai import WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
@@ -57,6 +57,10 @@ class OpenAIEmbeddings:
         """See `Codec.decoder`."""
         asked = of_kind(request, EmbeddingsRequest)
         return EmbeddingsDecoder(vectors=len(asked.texts) + len(asked.tokens), dimensions=asked.dimensions)
+
+    def read(self, request: Request, body: bytes) -> Frame | None:
+        """See `Codec.read`."""
+        return only_frame(self.decoder(request), body)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""

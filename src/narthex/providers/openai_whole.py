@@ -60,29 +60,37 @@ class WholeChat(Document):
             UpstreamError: the server reported an error in place of an answer.
             UpstreamProtocolError: it can't be read, or is not complete.
         """
-        data = self.whole()
-        try:
-            if not data.isascii():
-                data.decode()  # what we don't know of it may be passed on without being decoded: it must be sound
-            answer = _answer(data)
-        except UNREADABLE as error:
-            raise UpstreamProtocolError from error
-        if answer.error:
-            raise stream_error(answer.error)
-        found = answer.choices or []
-        foreign, indices = False, set()
-        for choice in found:
-            reason = FINISH_REASONS.get(choice.finish_reason or "")
-            if reason is None:
-                raise UpstreamProtocolError("The model's server ended its answer before it was complete.")
-            indices.add(choice.index)
-            foreign |= reason != choice.finish_reason
-        if len(found) != self._choices or len(indices) != self._choices:
-            raise UpstreamProtocolError("The model's server did not send the choices that it was asked for.")
-        if foreign:
-            data = with_our_reasons(data)
-        usage = None if answer.usage is None else usage_of(answer.usage)
-        yield Frame(FORMAT, data, decode=partial(_events, found, usage), finishes=True, usage=usage)
+        yield read_whole(self.whole(), choices=self._choices)
+
+
+def read_whole(data: bytes, *, choices: int) -> Frame:
+    """The frame of one answer. `choices`: how many were asked for.
+
+    Raises:
+        UpstreamError: the server reported an error in place of an answer.
+        UpstreamProtocolError: it can't be read, or is not complete.
+    """
+    try:
+        if not data.isascii():
+            data.decode()  # what we don't know of it may be passed on without being decoded: it must be sound
+        answer = _answer(data)
+    except UNREADABLE as error:
+        raise UpstreamProtocolError from error
+    if answer.error:
+        raise stream_error(answer.error)
+    found = answer.choices or []
+    foreign = False
+    for choice in found:
+        reason = FINISH_REASONS.get(choice.finish_reason or "")
+        if reason is None:
+            raise UpstreamProtocolError("The model's server ended its answer before it was complete.")
+        foreign |= reason != choice.finish_reason
+    if len(found) != choices or (choices > 1 and len({choice.index for choice in found}) != choices):
+        raise UpstreamProtocolError("The model's server did not send the choices that it was asked for.")
+    if foreign:
+        data = with_our_reasons(data)
+    usage = None if answer.usage is None else usage_of(answer.usage)
+    return Frame(FORMAT, data, decode=partial(_events, found, usage), finishes=True, usage=usage)
 
 
 def _events(choices: Sequence[_Choice], usage: Usage | None, _: bytes) -> tuple[Event, ...]:

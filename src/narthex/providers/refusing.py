@@ -15,6 +15,7 @@ class Refusing:
         self.path = codec.path
         self.build = codec.build
         self.decoder = codec.decoder
+        self.read = codec.read
         self.parse_error = codec.parse_error
         self.continues = codec.continues
 

@@ -97,14 +97,18 @@ class _Record:
 class Turn:
     """One attempt, as health counts it. Made by `Health.begin`; end it with exactly one of `failed`, `done`, `left`."""
 
+    __slots__ = ("_began_s", "_clock", "_is_probe", "_record", "has_answered")
+
     def __init__(self, record: _Record, clock: Callable[[], float]) -> None:
         now_s = clock()
         self._record = record
         self._clock = clock
         self._began_s = now_s
         self.has_answered = False
-        self._is_probe = record.open_until_s is not None and record.open_until_s <= now_s and not record.probing
-        record.probing |= self._is_probe
+        rests = record.open_until_s
+        self._is_probe = rests is not None and rests <= now_s and not record.probing
+        if self._is_probe:
+            record.probing = True
         record.in_flight += 1
         record.attempts += 1
 

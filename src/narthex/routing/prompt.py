@@ -18,11 +18,10 @@ from narthex.routing.health import Health, Turn
 from narthex.routing.route import Route
 
 
-def prompt_of(call: Call, route: Route) -> Prompt | None:
-    """What to ask, if the call and its model are of this kind. Sets what an attempt sets on the call."""
-    deployment = _only(route)
-    honoured = None if deployment is None else deployment.capabilities(call.surface)
-    if deployment is None or honoured is None:
+def prompt_of(call: Call, deployment: Deployment) -> Prompt | None:
+    """What to ask, if the call is of this kind. Sets what an attempt sets on the call."""
+    honoured = deployment.capabilities(call.surface)
+    if honoured is None:
         return None
     request = call.request
     if capabilities.refusal(request.fields, honoured, model=request.model) is not None:
@@ -37,8 +36,8 @@ def prompt_of(call: Call, route: Route) -> Prompt | None:
     return opened
 
 
-def _only(route: Route) -> Deployment | None:
-    """The only one that may ever be asked, without a clock over its pieces."""
+def only(route: Route) -> Deployment | None:
+    """The only one that may ever be asked for a model, without a clock over its pieces."""
     if len(route.deployments) != 1 or route.content_filter or route.rules.ticks:
         return None
     (deployment,) = route.deployments

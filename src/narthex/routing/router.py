@@ -20,7 +20,7 @@ from narthex.ipc.deadline import Deadline
 from narthex.routing.attempt import Attempting, Filtered
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
-from narthex.routing.prompt import Prompted, prompt_of
+from narthex.routing.prompt import Prompted, only, prompt_of
 from narthex.routing.rescue import Told, can_be_rescued
 from narthex.routing.route import ANY, Route
 
@@ -49,6 +49,7 @@ class Router:
         """
         self.routes = routes
         self._total_s = total_s
+        self._only = {name: only(route) for name, route in routes.items()}
         self.health = health or Health(clock=_loop_time)
         self._on_loop: tuple[asyncio.AbstractEventLoop, Alarms] | None = None
         self.rng = rng or Random()  # noqa: S311 - chooses deployments, no secrets
@@ -89,8 +90,11 @@ class Router:
         Raises:
             ModelNotFound: there is no such model.
         """
-        route = self.route(call.request.model)
-        if (opened := prompt_of(call, route)) is None:
+        model = call.request.model
+        route = self.route(model)
+        deployment = self._only.get(model, self._only.get(ANY))
+        opened = None if deployment is None else prompt_of(call, deployment)
+        if opened is None:
             return None
         loop, alarms = self.on_loop()
         prompted = Prompted(call, opened, told, loop=loop)

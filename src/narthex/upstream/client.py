@@ -228,7 +228,7 @@ class Sending:
         if self._clocks.first_byte_s is not None or (connection := self._pool.take()) is None:
             return False
         self._asked = connection
-        self._ask(connection)
+        connection.begin(self._head, self._body, no_body=self._no_body, first_byte_s=None)
         connection.on_answer(told)
         return True
 

@@ -83,7 +83,8 @@ class Connection(asyncio.Protocol):
     @property
     def alive(self) -> bool:
         """Whether the transport can still be used."""
-        return self._usable() is not None
+        transport = self._transport
+        return transport is not None and not transport.is_closing()
 
     def begin(self, head: bytes, body: bytes, *, no_body: bool, first_byte_s: float | None) -> None:
         """Send a request. `no_body`: the response has none, whatever its headers say (HEAD).
@@ -273,6 +274,10 @@ class Connection(asyncio.Protocol):
         self._head_done = True
         if self._timer is not None:
             self._disarm()
+        if status == 200 and not self._no_body:  # nearly always
+            if self._head_waiter is not None:
+                self._wake()
+            return
         if status >= 400 and self._unsent is not None:  # refused before it was sent: the rest would only be in the way
             self._unsent = None
             self._spoiled = True
@@ -301,7 +306,8 @@ class Connection(asyncio.Protocol):
         if self._head_done and not self._complete:
             self._complete = True
             self._keep = self._parser.should_keep_alive()
-            self._wake()
+            if self._waiter is not None:
+                self._wake()
 
     # --- inside
 

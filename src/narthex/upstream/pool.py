@@ -3,6 +3,7 @@
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 
 from narthex.core.errors import UpstreamUnavailable
 from narthex.upstream.address import Address
@@ -31,13 +32,13 @@ class Pool:
         self._sweeper: asyncio.TimerHandle | None = None
         self._gone = asyncio.Event()
         self._closed = False
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._now: Callable[[], float] = self._first_now
 
     def take(self) -> Connection | None:
         """An idle connection, if there is one; give it back with `release`."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.alive and self._loop_time() - connection.idle_since_s < self._keepalive_s:
+            if connection.alive and self._now() - connection.idle_since_s < self._keepalive_s:
                 self._lent.add(connection)
                 return connection
             self._drop(connection)
@@ -80,7 +81,7 @@ class Pool:
             self._lent.add(connection)
             waiter.set_result(connection)
         else:
-            connection.idle_since_s = self._loop_time()
+            connection.idle_since_s = self._now()
             self._idle.append(connection)
             if self._sweeper is None:
                 self._sweep_later()
@@ -171,17 +172,16 @@ class Pool:
 
     def _sweep(self) -> None:
         self._sweeper = None
-        now_s = self._loop_time()
+        now_s = self._now()
         while self._idle and now_s - self._idle[0].idle_since_s >= self._keepalive_s:
             self._drop(self._idle.popleft())
         if self._idle:
             self._sweep_later()
 
-    def _loop_time(self) -> float:
-        loop = self._loop
-        if loop is None:
-            loop = self._loop = asyncio.get_running_loop()
-        return loop.time()
+    def _first_now(self) -> float:
+        """The loop's time; whoever made the pool may not have been on the loop."""
+        self._now = asyncio.get_running_loop().time
+        return self._now()
 
 
 def _closed() -> UpstreamUnavailable:

@@ -58,6 +58,13 @@ class Codec(Protocol):
         """A decoder of the answer to it."""
         ...
 
+    def read(self, request: Request, body: bytes) -> Frame | None:
+        """What its decoder makes of a whole answer to it, if that is a single frame which finishes.
+
+        None, or an error as of the decoder: something else.
+        """
+        ...
+
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """The error that an answer other than 200 stands for."""
         ...
@@ -153,11 +160,9 @@ class _Answer(Prompt):
     def _read(self, body: bytes) -> Frame | None:
         """The only frame of a whole answer; None: it is read again by who waits for it, and learns what is wrong."""
         try:
-            decoder = self._codec.decoder(self._request)
-            frames = [*decoder.feed(body), *decoder.end()]
+            return self._codec.read(self._request, body)
         except Exception:  # noqa: BLE001 - see above: it is raised then, where it can be told
             return None
-        return frames[0] if len(frames) == 1 and frames[0].finishes else None
 
     @override
     async def __aenter__(self) -> Stream:

@@ -84,7 +84,8 @@ def _is_compact(body: bytes, fields: dict[str, msgspec.Raw]) -> bool:
     """
     names = "".join(fields)
     length = len(names) if names.isascii() else len(names.encode())
-    return len(body) == 1 + 4 * len(fields) + length + sum([len(memoryview(raw)) for raw in fields.values()])
+    values: Iterable[Any] = map(memoryview, fields.values())
+    return len(body) == 1 + 4 * len(fields) + length + sum(map(len, values))
 
 
 def _refuse_duplicates(body: bytes, fields: dict[str, msgspec.Raw]) -> None:

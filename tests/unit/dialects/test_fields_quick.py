@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from narthex.core.errors import RequestError
 from narthex.core.tools import NO_PARAMETERS, Tool
 from narthex.dialects.fields import Field
-from narthex.dialects.openai_chat import FIELDS
+from narthex.dialects.openai_chat import FIELDS, FORM
 from narthex.dialects.tools import TOOLS
-from narthex.wire.json import UNREADABLE
+from narthex.wire.json import UNREADABLE, top_level
 
 QUICK = {name: field for name, field in FIELDS.items() if field.quick is not None}
 _NUMBERS = [
@@ -31,7 +31,7 @@ def found(field: Field, raw: bytes) -> Any:
     """What is read quickly; None where it takes the long way."""
     assert field.quick is not None
     try:
-        return field.quick(msgspec.Raw(raw))
+        return field.quick.read(msgspec.Raw(raw))
     except UNREADABLE:
         return None
 
@@ -63,6 +63,39 @@ def test_a_value_is_the_same_or_takes_the_long_way(name: str, raw: bytes) -> Non
 )
 def test_usual_values_are_read_quickly(name: str, raw: bytes, value: Any) -> None:
     assert found(QUICK[name], raw) == value
+
+
+_STOP = [b'"a"', b'["a","b"]', b"[]", b'""', b'[""]', b'["a","b","c","d","e"]', b"[1]", b"null"]
+
+
+@given(
+    st.dictionaries(st.sampled_from(sorted(QUICK)), st.sampled_from(_NUMBERS[:10] + _OTHERS[:8]), max_size=4),
+    st.sampled_from([b"0.5", b"1", b"3", b"null"]),
+    st.sampled_from(_STOP),
+)
+@settings(max_examples=300, deadline=None)
+def test_fields_are_the_same_one_by_one_or_at_once(others: dict[str, bytes], temperature: bytes, stop: bytes) -> None:
+    sent = {
+        "model": b'"m"',
+        "messages": b'[{"role":"user","content":"a"}]',
+        **others,
+        "temperature": temperature,
+        "stop": stop,
+    }
+    body = b"{" + b",".join(b'"%b":%b' % (name.encode(), raw) for name, raw in sent.items()) + b"}"
+    try:
+        raw = top_level(body)
+        _, slowly = FORM._parsed(raw, quickly=False)
+    except RequestError:
+        slowly = {}
+    quickly = FORM._at_once(body, top_level(body)) if slowly else None
+    assert quickly is None or list(quickly.items()) == list(slowly.items())
+    assert quickly is None or [type(each) for each in quickly.values()] == [type(each) for each in slowly.values()]
+
+
+def test_usual_fields_are_read_at_once() -> None:
+    body = b'{"model":"m","messages":[{"role":"user","content":"a"}],"temperature":1,"stop":"a","stream":false}'
+    assert FORM._at_once(body, top_level(body)) == FORM._parsed(top_level(body), quickly=False)[1]
 
 
 # --- tools -----------------------------------------------------------------------------------------------------------

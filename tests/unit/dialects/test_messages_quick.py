@@ -25,7 +25,7 @@ def quickly(field: Field, raw: bytes) -> Any:
     """The value; None where it takes the long way."""
     assert field.quick is not None
     try:
-        return field.quick(msgspec.Raw(raw))
+        return field.quick.read(msgspec.Raw(raw))
     except UNREADABLE:
         return None
 
