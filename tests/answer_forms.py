@@ -21,7 +21,7 @@ CITY = b'{"type":"object","properties":{"city":{"type":"string"}},"required":["c
 ANY = b'{"type":"object"}'
 WEATHER = Tool(name="get_weather", description="The weather now.", parameters=CITY, path="tools[0].function.parameters")
 TIME = Tool(name="get_time", parameters=ANY, path="tools[1].function.parameters")
-BOTH = Tools(all_=(WEATHER, TIME), callable_=(WEATHER, TIME))
+BOTH = Tools(all_=(WEATHER, TIME))
 NATIVE = (
     "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}"
     '{{ \'<tool_call>{"name": ..., "arguments": ...}</tool_call>\' }}'

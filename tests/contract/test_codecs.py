@@ -379,6 +379,27 @@ def test_a_document_whole_bytewise_and_cut_everywhere(traits: ModelTraits, surfa
 
 
 @every_row
+def test_an_answer_read_at_once_is_what_its_decoder_makes_of_it(
+    traits: ModelTraits, surface: Surface, name: str
+) -> None:
+    codec, request = made(name, surface, traits), decoded(surface)
+    streams = json.loads(codec.build(request, model="theirs")).get("stream")
+    for body in (ANSWERS[codec.path], DOCUMENTS.get(codec.path, b""), b" " + DOCUMENTS.get(codec.path, b""), b"{", b""):
+        try:
+            slowly = frames(codec, request, [body])
+        except UpstreamProtocolError:
+            with pytest.raises(UpstreamProtocolError):
+                codec.read(request, body)
+            continue
+        found = codec.read(request, body)
+        assert (found is not None) is (len(slowly) == 1)
+        if found is not None:
+            assert (found.events, found.usage, found.format) == (slowly[0].events, slowly[0].usage, slowly[0].format)
+    if codec.path in DOCUMENTS and not streams:
+        assert codec.read(request, DOCUMENTS[codec.path]) is not None
+
+
+@every_row
 def test_an_answer_that_is_cut_or_none_is_an_error(traits: ModelTraits, surface: Surface, name: str) -> None:
     codec, request = made(name, surface, traits), decoded(surface)
     for body in (b"", ANSWERS[codec.path][:30], b"<html>no</html>"):

@@ -76,9 +76,9 @@ class Side:
     def tasks(self) -> int:
         return sum(each._task is not None for each in self.made)
 
-    def request(self, body: bytes, *headers: str, key: str | None = None) -> bytes:
+    def request(self, body: bytes, *headers: str, key: str | None = None, path: str = "chat/completions") -> bytes:
         lines = (
-            "POST /v1/chat/completions HTTP/1.1",
+            f"POST /v1/{path} HTTP/1.1",
             "host: localhost",
             "content-type: application/json",
             f"authorization: Bearer {key or self._key}",
@@ -97,7 +97,7 @@ class Side:
         writer.close()
         first, _, body = found.partition(b"\r\n\r\n")
         first = re.sub(rb"(req_[0-9a-f]{32}|processing-ms: \d+|date: [^\r]*)", b"*", first)
-        body = re.sub(rb'"id":"chatcmpl-[0-9a-f]{32}"', b"*", body)
+        body = re.sub(rb'"id":"(chatcmpl|cmpl)-[0-9a-f]{32}"', b"*", body)
         return first, re.sub(rb'"created":\d+', b"*", body)
 
     def accounts(self) -> list[dict[str, Any]]:
@@ -234,6 +234,23 @@ REQUESTS: dict[str, bytes] = {
 @pytest.mark.parametrize("asked", REQUESTS.values(), ids=REQUESTS)
 async def test_whatever_is_asked(asked: bytes, tmp_path: Path) -> None:
     await both(tmp_path, Reply(told(said())), asked=asked)
+
+
+TEXT = {"object": "text_completion", "choices": [{"index": 0, "text": "Hi", "finish_reason": "stop"}], "usage": USAGE}
+VECTOR = {"data": [{"index": 0, "embedding": [0.6, 0.8]}]}
+SURFACES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "a text": ("completions", {"prompt": "Hello"}, TEXT),
+    "two texts": ("completions", {"prompt": "Hello", "n": 2}, TEXT | {"choices": TEXT["choices"] * 2}),
+    "a vector": ("embeddings", {"input": "Hello"}, VECTOR | {"usage": USAGE}),
+    "a vector without usage": ("embeddings", {"input": "Hello"}, VECTOR),
+}
+
+
+@pytest.mark.parametrize(("path", "fields", "answer"), SURFACES.values(), ids=SURFACES)
+async def test_other_surfaces(path: str, fields: dict[str, Any], answer: dict[str, Any], tmp_path: Path) -> None:
+    asked = json.dumps({"model": "m", **fields}).encode()
+    one, _ = await both(tmp_path, Reply(told(answer)), asked=asked, path=path)
+    assert (one.tasks == 0) is (one.accounts()[1]["status"] == 200)
 
 
 async def test_a_wrong_key(tmp_path: Path) -> None:

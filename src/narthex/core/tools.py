@@ -1,6 +1,6 @@
 """Tools that a model may call. Source: contract section 1.2.3."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -46,14 +46,38 @@ class Tool:
         return self.name, self.description, self.parameters, self.path
 
 
-class Tools(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model may call in one answer.
+class Tools:
+    """What a model may call in one answer. Never changed.
 
     `callable_`: the tools that may be called now; the rest of `all_` is only known. `required`: it has to call one.
     `parallel`: it may call several.
     """
 
-    all_: tuple[Tool, ...]
-    callable_: tuple[Tool, ...]
-    required: bool = False
-    parallel: bool = True
+    __slots__ = ("_all", "_names", "parallel", "required")
+
+    def __init__(
+        self,
+        *,
+        all_: tuple[Tool, ...] | Callable[[], tuple[Tool, ...]],
+        callable_: Collection[str] | None = None,
+        required: bool = False,
+        parallel: bool = True,
+    ) -> None:
+        """`all_` may be made when first asked for: who passes requests on never does. `callable_`: names; None: all."""
+        self._all = all_
+        self._names = callable_
+        self.required = required
+        self.parallel = parallel
+
+    @property
+    def all_(self) -> tuple[Tool, ...]:
+        """Those that are known."""
+        if callable(self._all):
+            self._all = self._all()
+        return self._all
+
+    @property
+    def callable_(self) -> tuple[Tool, ...]:
+        """Those that may be called."""
+        names = self._names
+        return self.all_ if names is None else tuple(tool for tool in self.all_ if tool.name in names)

@@ -1,8 +1,8 @@
 """Tools, their older form "functions", and the shape of the answer. Source: contract sections 1.2.2 and 1.2.3."""
 
 import re
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal
 
 import msgspec
 
@@ -91,6 +91,7 @@ TOOL_CHOICE = either(
     ),
     expected="one of 'none', 'auto' and 'required', or an object that names a tool",
 )
+TOOL_CHOICE = msgspec.structs.replace(TOOL_CHOICE, quick=Quick(Literal["none", "auto", "required"]))
 FUNCTIONS = array(record({"name": NAME, "description": STRING, "parameters": _OBJECT}, required=("name",)), 1, 128)
 FUNCTION_CHOICE = either(
     (str, choice("none", "auto")),
@@ -134,7 +135,10 @@ def check_tools(fields: dict[str, Any]) -> None:
 def _check_names(functions: Iterable[dict[str, Any] | None], place: str) -> None:
     """Refuse two functions of one name: an answer that calls it could mean either."""
     seen: set[str] = set()
-    for index, function in enumerate(functions):
+    named = list(functions)
+    if len({function["name"] for function in named if function}) == sum(map(bool, named)):  # nearly always
+        return
+    for index, function in enumerate(named):
         if function is not None and function["name"] in seen:
             raise invalid(place.format(index), f"there is another function named '{function['name']}'.")
         if function is not None:
@@ -176,16 +180,22 @@ def _named(tool: Any) -> tuple[str, str]:
 def tools_of(fields: dict[str, Any]) -> Tools | None:
     """The tools of a request, of whichever generation; None where the model is to know of none."""
     if "functions" in fields:
-        known = [_tool(each, f"functions[{index}]") for index, each in enumerate(fields["functions"])]
-        return _allowed(known, fields.get("function_call", "auto"), parallel=False)
-    known = [
-        _tool(each["function"], f"tools[{index}].function")
-        for index, each in enumerate(fields.get("tools", ()))
-        if each["type"] == "function"
-    ]
-    if not known:
+        functions = fields["functions"]
+        return _allowed(lambda: _older(functions), fields.get("function_call", "auto"), parallel=False)
+    tools = fields.get("tools", ())
+    if not any(each["type"] == "function" for each in tools):
         return None
-    return _allowed(known, fields.get("tool_choice", "auto"), parallel=fields.get("parallel_tool_calls", True))
+    parallel = fields.get("parallel_tool_calls", True)
+    return _allowed(lambda: _known(tools), fields.get("tool_choice", "auto"), parallel=parallel)
+
+
+def _older(functions: Sequence[dict[str, Any]]) -> tuple[Tool, ...]:
+    return tuple(_tool(each, f"functions[{index}]") for index, each in enumerate(functions))
+
+
+def _known(tools: Sequence[dict[str, Any]]) -> tuple[Tool, ...]:
+    numbered = [(index, each["function"]) for index, each in enumerate(tools) if each["type"] == "function"]
+    return tuple(_tool(function, f"tools[{index}].function") for index, function in numbered)
 
 
 def _tool(function: dict[str, Any], path: str) -> Tool:
@@ -197,15 +207,13 @@ def _tool(function: dict[str, Any], path: str) -> Tool:
     )
 
 
-def _allowed(known: list[Tool], chosen: Any, *, parallel: bool) -> Tools | None:
+def _allowed(known: Callable[[], tuple[Tool, ...]], chosen: Any, *, parallel: bool) -> Tools | None:
     if chosen == "none":
         return None
-    names = {name for _, name in _chosen(chosen)}
-    required = chosen == "required" or (isinstance(chosen, dict) and _mode(chosen) == "required")
     return Tools(
-        all_=tuple(known),
-        callable_=tuple(tool for tool in known if not names or tool.name in names),
-        required=required,
+        all_=known,
+        callable_=frozenset(name for _, name in _chosen(chosen)) or None,
+        required=chosen == "required" or (isinstance(chosen, dict) and _mode(chosen) == "required"),
         # Whoever names the one tool wants it called once.
         parallel=parallel and not (isinstance(chosen, dict) and chosen.get("type") == "function"),
     )

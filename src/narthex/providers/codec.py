@@ -37,7 +37,7 @@ class AnyCodec(Protocol):
         ...
 
     def read(self, request: Request, body: bytes) -> Frame | None:
-        """What its decoder makes of a whole answer to it, if that is a single frame which finishes.
+        """What its decoder makes of a whole answer to it, if that is a single frame of output.
 
         None, or an error as of a decoder: something else.
         """
@@ -59,7 +59,7 @@ class AnyCodec(Protocol):
 def only_frame(decoder: AnswerDecoder, body: bytes) -> Frame | None:
     """See `AnyCodec.read`."""
     frames = [*decoder.feed(body), *decoder.end()]
-    return frames[0] if len(frames) == 1 and frames[0].finishes else None
+    return frames[0] if len(frames) == 1 and frames[0].has_output else None
 
 
 def of_kind(request: Request, kind: type[_Kind]) -> _Kind:

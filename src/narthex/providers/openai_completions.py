@@ -229,10 +229,9 @@ class WholeCompletions(Document):
             UpstreamError: the server reported an error in place of an answer.
             UpstreamProtocolError: it can't be read, or is not complete.
         """
-        frame = Frame.of(*self._decoder.events(self.whole()))
-        last = list(self._decoder.end())  # before anything is told of an answer that is not complete
-        yield frame
-        yield from last
+        events = [*self._decoder.events(self.whole())]
+        last = [*self._decoder.end()]  # before anything is told of an answer that is not complete
+        yield Frame.of(*events, *(event for frame in last for event in frame.events))
 
 
 def _entries(logprobs: _Logprobs) -> tuple[TokenLogprob, ...]:

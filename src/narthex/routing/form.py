@@ -92,12 +92,10 @@ def _with_tools(form: Form, request: ChatRequest) -> Form:
     """The same with what is asked of calls."""
     fields = request.fields
     chosen = fields.get("tool_choice", fields.get("function_call", "auto"))
+    if chosen == "auto" and "parallel_tool_calls" not in fields and not any(map(_is_strict, fields.get("tools", ()))):
+        return form  # nearly always
     names = None if isinstance(chosen, str) else _named(chosen)
-    strict = {
-        tool["function"]["name"]
-        for tool in fields.get("tools", ())
-        if tool["type"] == "function" and tool["function"].get("strict")
-    }
+    strict = {tool["function"]["name"] for tool in fields.get("tools", ()) if _is_strict(tool)}
     known = request.tools.all_ if request.tools is not None else ()
     return msgspec.structs.replace(
         form,
@@ -106,6 +104,10 @@ def _with_tools(form: Form, request: ChatRequest) -> Form:
         strict={tool.name: tool.parameters for tool in known if tool.name in strict},
         alone=fields.get("parallel_tool_calls") is False,
     )
+
+
+def _is_strict(tool: dict[str, Any]) -> bool:
+    return tool["type"] == "function" and bool(tool["function"].get("strict"))
 
 
 def _calling(chosen: Any) -> Calling:

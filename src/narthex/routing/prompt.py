@@ -95,6 +95,7 @@ class Prompted:
             outcome=ANSWERED,
             seconds=self._loop.time() - self.began_s,
             usage=frame.billed or frame.usage,
+            pieces=0 if frame.finishes or frame.usage is not None else 1,
         )
         call.attempts = (attempt,)
 

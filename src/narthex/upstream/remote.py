@@ -59,7 +59,7 @@ class Codec(Protocol):
         ...
 
     def read(self, request: Request, body: bytes) -> Frame | None:
-        """What its decoder makes of a whole answer to it, if that is a single frame which finishes.
+        """What its decoder makes of a whole answer to it, if that is a single frame of output.
 
         None, or an error as of the decoder: something else.
         """

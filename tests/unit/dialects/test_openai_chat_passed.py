@@ -127,6 +127,10 @@ def test_the_corpus_is_told_as_specified(
 # --- one by one ------------------------------------------------------------------------------------------------------
 
 
+def test_an_empty_text_is_told_as_any_other(make_call: MakeCall) -> None:
+    check(make_call("chat"), answer({"role": "assistant", "content": ""}))
+
+
 def test_text_is_passed_on_as_it_is(make_call: MakeCall) -> None:
     body = (TESTS / "corpus" / "openai_whole" / "vllm.json").read_bytes()
     passed, _ = told(make_call("chat"), body)

@@ -73,9 +73,12 @@ def test_an_answer_whole_bytewise_and_cut_everywhere(case: str) -> None:
 def test_nothing_is_told_before_all_has_come() -> None:
     decoder = WholeCompletions(choices=1)
     assert list(decoder.feed(document(ONCE, usage=USED))) == []
-    first, last = decoder.end()
-    assert first.events == (ChoiceStarted(0), TextDelta(0, "Onçe"), ChoiceFinished(0, "length"))
-    assert last.events == (UsageReported(Usage(prompt_tokens=3, completion_tokens=2)),)
+    used = Usage(prompt_tokens=3, completion_tokens=2)
+    (frame,) = decoder.end()
+    assert frame.events == (
+        ChoiceStarted(0), TextDelta(0, "Onçe"), ChoiceFinished(0, "length"), UsageReported(used),
+    )  # fmt: skip
+    assert frame.usage == used
 
 
 @pytest.mark.parametrize(

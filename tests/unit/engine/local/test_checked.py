@@ -42,7 +42,7 @@ def request(
         messages=(Message(role="user", content="Hi"),),
         sampling=Sampling(stop=stop),
         response_format=JsonFormat(schema=SCHEMA, path="response_format") if formatted else None,
-        tools=Tools(all_=(tool,), callable_=(tool,), required=required) if tools else None,
+        tools=Tools(all_=(tool,), required=required) if tools else None,
         fields={},
         sent={},
     )

@@ -37,7 +37,12 @@ async def grammar(
 
 
 def choose(*, required: bool = False, parallel: bool = True, callable_: tuple[object, ...] = (WEATHER, TIME)) -> Tools:
-    return Tools(all_=(WEATHER, TIME), callable_=callable_, required=required, parallel=parallel)  # type: ignore[arg-type]
+    return Tools(
+        all_=tuple(dict.fromkeys((WEATHER, TIME, *callable_))),
+        callable_=[each.name for each in callable_],
+        required=required,
+        parallel=parallel,
+    )
 
 
 async def test_without_any_form_there_is_no_grammar() -> None:

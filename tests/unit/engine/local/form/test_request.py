@@ -67,7 +67,7 @@ async def test_tools() -> None:
 
 
 async def test_tools_that_are_only_known_are_not_read() -> None:
-    wanted = await form(Tools(all_=(WEATHER, TIME), callable_=(TIME,)))
+    wanted = await form(Tools(all_=(WEATHER, TIME), callable_=[each.name for each in (TIME,)]))
     assert accepts(wanted.grammar, written(HERMES, CALL)) is False
     assert told(read(wanted, written(HERMES, CALL), reason="length"))[2] == []
 
@@ -96,9 +96,7 @@ async def test_arguments_are_an_object_even_if_the_schema_does_not_say_so() -> N
         (b"true", "3", True),
     ):
         tool = Tool(name="f", parameters=schema, path="")
-        wanted = await form_of(
-            asked(Tools(all_=(tool,), callable_=(tool,))), template="", opened="", grammars=_AnyRules()
-        )
+        wanted = await form_of(asked(Tools(all_=(tool,))), template="", opened="", grammars=_AnyRules())
         assert accepts(wanted.grammar, written(HERMES, ("f", value))) is accepted, schema
 
 
@@ -110,7 +108,7 @@ class _AnyRules(CompactRules):
 async def test_a_schema_that_cannot_be_held_is_named() -> None:
     tool = Tool(name="f", parameters=b'{"not":{}}', path="tools[7].function.parameters")
     with pytest.raises(InvalidRequest) as caught:
-        await form(Tools(all_=(tool,), callable_=(tool,)))
+        await form(Tools(all_=(tool,)))
     assert caught.value.param == "tools[7].function.parameters"
     with pytest.raises(InvalidRequest) as caught:
         await form(json=b'{"not":{}}')
@@ -121,7 +119,7 @@ async def test_markers_that_are_tokens_are_named_by_their_ids() -> None:
     async def token_id(text: str) -> int | None:
         return CONTROL_ID if text == "<tool_call>" else None
 
-    wanted = await form(Tools(all_=(TIME,), callable_=(TIME,), required=True), token_id=token_id)
+    wanted = await form(Tools(all_=(TIME,), required=True), token_id=token_id)
     call = written(HERMES, ("get_time", "{}"))
     assert accepts(wanted.grammar, call.replace("<tool_call>", CONTROL)) is True
     assert accepts(wanted.grammar, call) is True
@@ -131,7 +129,7 @@ async def test_markers_that_are_tokens_are_named_by_their_ids() -> None:
 @pytest.mark.parametrize("template", ["", *("{% if tools %}" + "".join(row.marks) for row in FORMATS)])
 @pytest.mark.parametrize("required", [False, True])
 async def test_a_line_break_that_stops_cuts_no_call(template: str, required: bool) -> None:
-    tools = Tools(all_=(WEATHER, TIME), callable_=(WEATHER, TIME), required=required, parallel=True)
+    tools = Tools(all_=(WEATHER, TIME), required=required, parallel=True)
     wanted = await form_of(asked(tools, stop=("\n",)), template=template, opened="", grammars=CompactRules())
     row = call_format(template).on_one_line()
     calls = [CALL, ("get_time", "{}")][: 2 if row.separator is not None else 1]
@@ -144,7 +142,7 @@ async def test_a_line_break_that_stops_cuts_no_call(template: str, required: boo
 @pytest.mark.parametrize("stop", ["}", "arg", "get_", "tool_call>"])
 async def test_a_stop_string_that_would_cut_a_required_call_is_refused(stop: str) -> None:
     for required in (False, True):
-        tools = Tools(all_=(WEATHER, TIME), callable_=(WEATHER, TIME), required=required)
+        tools = Tools(all_=(WEATHER, TIME), required=required)
         request = asked(tools, stop=("END", stop))
         if not required:
             assert (await form_of(request, template="", opened="", grammars=CompactRules())).grammar

@@ -39,7 +39,7 @@ def test_tools_in_words() -> None:
 
 def test_what_may_and_what_has_to_be_called_now() -> None:
     def last(*, callable_: tuple[object, ...] = (WEATHER, TIME), required: bool = False) -> str:
-        tools = Tools(all_=(WEATHER, TIME), callable_=callable_, required=required)  # type: ignore[arg-type]
+        tools = Tools(all_=(WEATHER, TIME), callable_=[each.name for each in callable_], required=required)
         return told(tools).splitlines()[-1]
 
     assert last() == "</tool_call>"
