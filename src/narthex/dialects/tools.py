@@ -134,15 +134,10 @@ def check_tools(fields: dict[str, Any]) -> None:
 
 def _check_names(functions: Iterable[dict[str, Any] | None], place: str) -> None:
     """Refuse two functions of one name: an answer that calls it could mean either."""
-    seen: set[str] = set()
-    named = list(functions)
-    if len({function["name"] for function in named if function}) == sum(map(bool, named)):  # nearly always
-        return
-    for index, function in enumerate(named):
-        if function is not None and function["name"] in seen:
-            raise invalid(place.format(index), f"there is another function named '{function['name']}'.")
-        if function is not None:
-            seen.add(function["name"])
+    names = [None if function is None else function["name"] for function in functions]
+    if len(names) != len(set(names)) + max(0, names.count(None) - 1):
+        index = next(index for index, name in enumerate(names) if name is not None and name in names[:index])
+        raise invalid(place.format(index), f"there is another function named '{names[index]}'.")
 
 
 def _check_choice(fields: dict[str, Any], name: str, *, named: Callable[[Any], tuple[str, str]], owner: str) -> None:
