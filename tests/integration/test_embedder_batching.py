@@ -155,3 +155,22 @@ async def test_too_much_waits(batching: tuple[Model, Batcher]) -> None:
     model.gate.set()
     await first
     await batcher.embed([[1]])
+
+
+async def test_several_runs_are_under_way_at_a_time_and_no_more() -> None:
+    model, tasks = Model(), TaskSet()
+    batcher = Batcher(model.run, dim=1, max_batch_tokens=4, max_waiting_tokens=1000, at_once=3)
+    tasks.start(batcher.serve())
+    await asyncio.sleep(0)  # all wait before there is anything to run
+    assert batcher.busy_s == 0
+    calls = [asyncio.ensure_future(batcher.embed([[base + n] * (1 + n) for n in range(4)])) for base in (0, 100)]
+    await until(lambda: len(model.runs) == 3)
+    while_under_way_s = batcher.busy_s
+    model.gate.set()
+    found = await asyncio.gather(*calls)
+    assert [vectors[:, 0].tolist() for vectors in found] == [[0, 1, 2, 3], [100, 101, 102, 103]]
+    assert batcher.busy_s > while_under_way_s > 0
+    await until(lambda: not batcher._under_way)
+    assert batcher.busy_s == batcher.busy_s
+    await tasks.aclose()
+    batcher.close()

@@ -135,6 +135,15 @@ async def test_too_long_an_input(embedder: Embedder) -> None:
     assert bytes(cut.vectors[0]) == bytes(whole.vectors[0])
 
 
+async def test_runs_beside_each_other_give_what_each_gives_alone(embedder: Embedder) -> None:
+    texts = [f"{FOX} " * (1 + place % 4) + "and so on" * place for place in range(24)]
+    alone = [bytes((await embedder.embed(texts=[text])).vectors[0]) for text in texts]
+    before = await embedder.work()
+    found = await asyncio.gather(*(embedder.embed(texts=[text]) for text in texts))
+    assert [bytes(one.vectors[0]) for one in found] == alone
+    assert (await embedder.work()).busy_s > before.busy_s > 0
+
+
 async def test_a_single_text_passes_a_call_of_two_thousand(embedder: Embedder, running: Child) -> None:
     large = asyncio.ensure_future(embedder.embed(texts=[f"{FOX} {n}" for n in range(2048)]))
     other = Embedder(running.socket, "minilm")

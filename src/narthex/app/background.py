@@ -38,7 +38,7 @@ from narthex.jobs.waking import NAME, Wake, Woken, socket_of
 from narthex.retrieval.extract.client import Extractor
 from narthex.retrieval.opened import FOLDER as COLLECTIONS
 from narthex.retrieval.opened import OpenCollections
-from narthex.retrieval.rebuild import needs_rebuild
+from narthex.retrieval.rebuild import when_due
 from narthex.routing.catalogue import local_routes, named_routes
 from narthex.routing.health import Health
 from narthex.routing.router import Router
@@ -117,7 +117,7 @@ async def open_background(settings: WorkerSettings) -> AsyncIterator[Background]
         router = await _router(settings, supervisor, stack)
         extractor = Extractor(run_dir / "extractor.sock", ensure=supervisor.ensure)
         stack.push_async_callback(extractor.aclose)
-        indexing = Indexing(stores.path, needs=needs_rebuild)
+        indexing = Indexing(stores.path, due=when_due, hurried=lambda: runner.running > 0)
         site = Site(
             keys=control.keys,
             collections=control.collections,

@@ -3,9 +3,12 @@
 A turn is one run of at most `max_tokens` tokens (one text, where a text is longer). The call whose turn it is decides
 the length and is served first; what room is left goes to the others' texts of that length. So a call of one text waits
 for one run of each call before it, however many texts they have.
+
+Several runs are under way at a time: where a run has nothing for one of the cores, another's work is done.
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,10 +78,16 @@ class Turns:
 
 
 class Batcher:
-    """Runs what callers ask for, one run at a time in a thread. `run` is the model's."""
+    """Runs what callers ask for, `at_once` runs at a time, each in a thread. `run` is the model's."""
 
     def __init__(
-        self, run: Callable[[list[list[int]]], Vectors], *, dim: int, max_batch_tokens: int, max_waiting_tokens: int
+        self,
+        run: Callable[[list[list[int]]], Vectors],
+        *,
+        dim: int,
+        max_batch_tokens: int,
+        max_waiting_tokens: int,
+        at_once: int = 1,
     ) -> None:
         self._run = run
         self._dim = dim
@@ -88,7 +97,10 @@ class Batcher:
         self._turns = Turns()
         self._wake = asyncio.Event()
         self._futures: dict[Work, asyncio.Future[None]] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="embedding")
+        self._at_once = at_once
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="embedding")
+        self._under_way = 0
+        self._began_s = self._busy_s = 0.0
 
     async def embed(self, inputs: list[list[int]]) -> Vectors:
         """float32[n, dim]. Cancelled, what has not run yet never runs.
@@ -114,9 +126,18 @@ class Batcher:
                 self._turns.discard(work)
         return work.vectors
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds in which there was a run, so far."""
+        return self._busy_s + (time.monotonic() - self._began_s if self._under_way else 0)
+
     async def serve(self) -> None:
         """Run what waits, until cancelled."""
-        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._at_once):
+                group.create_task(self._serve())
+
+    async def _serve(self) -> None:
         while True:
             while not self._turns:
                 self._wake.clear()
@@ -124,16 +145,27 @@ class Batcher:
             batch = self._turns.take(self._max_batch_tokens)
             inputs = [work.inputs[index] for work, index in batch]
             try:
-                vectors = await loop.run_in_executor(self._thread, self._run, inputs)
+                vectors = await self._ran(inputs)
             except Exception:  # whatever the runtime raises, it costs these calls only
                 log.exception("a run failed", texts=len(batch), tokens_each=len(inputs[0]))
                 self._fail(batch)
             else:
                 self._deliver(batch, vectors)
 
+    async def _ran(self, inputs: list[list[int]]) -> Vectors:
+        if not self._under_way:
+            self._began_s = time.monotonic()
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, inputs)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._busy_s += time.monotonic() - self._began_s
+
     def close(self) -> None:
-        """Let the thread end after its run."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Let the threads end after their runs."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _deliver(self, batch: list[tuple[Work, int]], vectors: Vectors) -> None:
         for (work, index), vector in zip(batch, vectors, strict=True):

@@ -47,6 +47,12 @@ class EmbedderInfo(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
 
 
+class EmbedderWork(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `work`. `busy_s`: seconds in which the model ran, since the process started."""
+
+    busy_s: float
+
+
 class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller gets: a row of `dim` little-endian float32 for each input, in order."""
 
@@ -98,6 +104,14 @@ class Embedder:
             EngineUnavailable, EngineCrashed: the process is not there, or ended.
         """
         return await self._client.call("info", None, EmbedderInfo, timeout_s=timeout_s)
+
+    async def work(self, *, timeout_s: float | None = None) -> EmbedderWork:
+        """What it has done so far.
+
+        Raises:
+            EngineUnavailable, EngineCrashed: the process is not there, or ended.
+        """
+        return await self._client.call("work", None, EmbedderWork, timeout_s=timeout_s)
 
     async def aclose(self) -> None:
         """Close the connection."""

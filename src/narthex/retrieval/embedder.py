@@ -1,7 +1,7 @@
 """The embedder's process: `python -m narthex.retrieval.embedder --notify FD`, its settings on standard input.
 
-Serves `embed` and `info` (see `narthex.retrieval.embed`) on a unix socket. An input may have as many tokens as the
-model has positions, marks included: 512 for all-MiniLM-L6-v2, whose authors trained with 256.
+Serves `embed`, `info` and `work` (see `narthex.retrieval.embed`) on a unix socket. An input may have as many tokens as
+the model has positions, marks included: 512 for all-MiniLM-L6-v2, whose authors trained with 256.
 """
 
 import asyncio
@@ -17,12 +17,14 @@ from narthex.ipc.child import Lifeline, run_until_stopped
 from narthex.ipc.server import Peer, Server
 from narthex.ipc.tasks import TaskSet
 from narthex.retrieval.batching import Batcher
-from narthex.retrieval.embed import EmbedAnswer, EmbedCall, EmbedderInfo, EmbedderSettings
+from narthex.retrieval.embed import EmbedAnswer, EmbedCall, EmbedderInfo, EmbedderSettings, EmbedderWork
 from narthex.retrieval.embedding_model import EmbeddingModel
 
 __all__ = ["EmbedderSettings", "Service", "main", "serve"]
 
 _TEXTS_AT_ONCE = 32
+_MOST_AT_ONCE = 4
+"""Runs. One more than there are cores keeps all of these busy; each has memory of its own, so not on every machine."""
 
 
 class Service:
@@ -35,6 +37,7 @@ class Service:
             dim=model.dim,
             max_batch_tokens=settings.max_batch_tokens,
             max_waiting_tokens=settings.max_waiting_tokens,
+            at_once=min(model.threads + 1, _MOST_AT_ONCE),
         )
         self._tokenizing = ThreadPoolExecutor(2, thread_name_prefix="tokenizing")
 
@@ -54,6 +57,10 @@ class Service:
     async def info(self, _peer: Peer, _payload: msgspec.Raw) -> EmbedderInfo:
         """What the model is."""
         return EmbedderInfo(dim=self._model.dim, max_tokens=self._model.max_tokens, digest=self._model.digest)
+
+    async def work(self, _peer: Peer, _payload: msgspec.Raw) -> EmbedderWork:
+        """What it has done so far."""
+        return EmbedderWork(busy_s=self.batcher.busy_s)
 
     def close(self) -> None:
         """Let the threads end after what they are at."""
@@ -92,7 +99,7 @@ async def serve(service: Service, settings: EmbedderSettings, *, lifeline: Lifel
     """Listen until `stop` is set."""
     tasks = TaskSet()
     tasks.start(service.batcher.serve())
-    server = Server(Path(settings.socket), {"embed": service.embed, "info": service.info})
+    server = Server(Path(settings.socket), {"embed": service.embed, "info": service.info, "work": service.work})
     await server.start()
     info = await service.info(None, msgspec.Raw())  # type: ignore[arg-type]
     lifeline.ready(**msgspec.to_builtins(info))

@@ -41,7 +41,8 @@ class EmbeddingModel:
         if len(marks) != 2:
             raise ModelLoadFailed(f"{model_dir.name}: the tokenizer does not put one mark before and one after a text.")
         self.first, self.last = marks
-        self._session = _session(model_dir, threads=threads or os.cpu_count() or 1)
+        self.threads = threads or os.cpu_count() or 1
+        self._session = _session(model_dir, threads=self.threads)
 
     def tokenize(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text, marks included. Blocks, without the interpreter's lock."""

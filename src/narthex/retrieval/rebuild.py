@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import apsw
 import numpy as np
@@ -28,8 +29,11 @@ from narthex.vectors.layout import Damaged
 from narthex.vectors.segment import SegmentFile, open_segment
 
 LOCK = "build.lock"
+When = Literal["now", "soon", "never"]
+"""When to make a code file anew; soon: once nothing else is to be done."""
+
 FEW, SMALL = 500, 2000
-"""Chunks that a search reads without a code file; and the most beside a file that has fewer than ten times as many."""
+"""Chunks that a search may well read without a code file; and those that it may until there is time to make one."""
 _SHARE = 10
 """A tenth newer than the file, or gone from it, is too much."""
 _BLOCK = 10_000
@@ -39,23 +43,30 @@ _VECTORS = "select id, e from vec where id > ? order by id limit ?"
 _TEXTS = "select id, context, text from chunk where id > ? order by id limit ?"
 
 
-def wants_rebuild(statistics: Statistics) -> bool:
-    """Whether too much is newer than the code file, or gone from it."""
+def due(statistics: Statistics) -> When:
+    """By how much is newer than the code file, or gone from it."""
     indexed, share = statistics.indexed, statistics.indexed // _SHARE
-    return statistics.tail > min(max(FEW, indexed), max(SMALL, share)) or statistics.dead > max(SMALL // _SHARE, share)
+    if statistics.tail > max(SMALL, share) or statistics.dead > max(SMALL // _SHARE, share):
+        return "now"
+    return "soon" if statistics.tail > max(FEW, indexed) else "never"
 
 
-def needs_rebuild(folder: Path) -> bool:
-    """The same, of a collection's folder; also where the code file is missing or damaged. Blocks for some ms.
+def when_due(folder: Path) -> When:
+    """The same, of a collection's folder; now where the code file is missing or damaged. Blocks for some ms.
 
     Raises:
         StorageError: the collection can't be read.
     """
     try:
         with contextlib.closing(open_reader(folder / FILE)) as connection, reading(connection):
-            return wants_rebuild(count(connection)) or not _is_whole(folder, connection)
+            return due(count(connection)) if _is_whole(folder, connection) else "now"
     except apsw.Error as error:
         raise translate(error) from error
+
+
+def needs_rebuild(folder: Path) -> bool:
+    """Whether it is due at all. Blocks and raises as `when_due`."""
+    return when_due(folder) != "never"
 
 
 def rebuild(folder: Path, *, clock: Clock) -> bool:

@@ -6,8 +6,10 @@ import pytest
 
 from narthex.core.documents import Collection, EmbeddingModel
 from narthex.core.errors import StorageError
+from narthex.jobs import indexing as module
 from narthex.jobs.indexing import Indexing
 from narthex.retrieval.opened import OpenCollections
+from narthex.retrieval.rebuild import When
 
 pytestmark = pytest.mark.anyio
 
@@ -25,8 +27,12 @@ async def stores(tmp_path: Path, anyio_backend: str) -> AsyncIterator[OpenCollec
     await opened.aclose()
 
 
-async def looked_at(stores: OpenCollections, needs: Callable[[Path], bool], *names: str) -> None:
-    indexing = Indexing(stores.path, needs=needs)
+def at_leisure() -> bool:
+    return False
+
+
+async def looked_at(stores: OpenCollections, due: Callable[[Path], When], *names: str) -> None:
+    indexing = Indexing(stores.path, due=due, hurried=at_leisure)
     running = asyncio.ensure_future(indexing.run())
     for name in names:
         indexing.look_at(collection(name))
@@ -44,13 +50,13 @@ async def test_what_needs_it_is_made_anew_and_a_fault_keeps_nobody_else_from_it(
         async with stores.open(collection(name)):
             pass
 
-    def needs(folder: Path) -> bool:
+    def due(folder: Path) -> When:
         asked.append(folder.name)
         if folder.name == "bad":
             raise StorageError
-        return folder.name == "good"
+        return "soon" if folder.name == "good" else "never"
 
-    await looked_at(stores, needs, "fine", "good", "bad", "missing")
+    await looked_at(stores, due, "fine", "good", "bad", "missing")
     assert sorted(asked) == ["bad", "fine", "good"]
     locks = {name: (stores.path(collection(name)) / "build.lock").exists() for name in ("bad", "good", "fine")}
     assert locks == {"bad": False, "good": True, "fine": False}
@@ -62,11 +68,11 @@ async def test_a_rebuild_under_way_ends_with_its_owner(stores):
         pass
     loop = asyncio.get_running_loop()
 
-    def needs(_: Path) -> bool:
+    def due(_: Path) -> When:
         loop.call_soon_threadsafe(begun.set)
-        return True
+        return "now"
 
-    indexing = Indexing(stores.path, needs=needs)
+    indexing = Indexing(stores.path, due=due, hurried=lambda: True)
     running = asyncio.ensure_future(indexing.run())
     indexing.look_at(collection("good"))
     await begun.wait()
@@ -75,3 +81,36 @@ async def test_a_rebuild_under_way_ends_with_its_owner(stores):
     async with asyncio.timeout(30):
         await asyncio.wait({running})
     assert running.cancelled()
+
+
+async def test_what_can_wait_does_while_there_are_jobs(stores, monkeypatch):
+    monkeypatch.setattr(module, "_LOOK_S", 0.01)
+    hurried, asked = True, []
+    for name in ("soon", "now"):
+        async with stores.open(collection(name)):
+            pass
+
+    def due(folder: Path) -> When:
+        asked.append(folder.name)
+        return "soon" if folder.name == "soon" else "now"
+
+    def made(name: str) -> bool:
+        return (stores.path(collection(name)) / "build.lock").exists()
+
+    indexing = Indexing(stores.path, due=due, hurried=lambda: hurried)
+    running = asyncio.ensure_future(indexing.run())
+    async with asyncio.timeout(60):
+        for name in ("now", "soon"):
+            indexing.look_at(collection(name))
+        while not made("now"):
+            await asyncio.sleep(0.01)
+        assert indexing.busy
+        assert sorted(asked) == ["now", "soon"]
+        assert not made("soon")
+        hurried = False
+        while indexing.busy:
+            await asyncio.sleep(0.01)
+    assert made("soon")
+    assert sorted(asked) == ["now", "soon", "soon"]
+    running.cancel()
+    await asyncio.wait({running})
