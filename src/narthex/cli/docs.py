@@ -272,7 +272,8 @@ def _progress() -> Iterator[Callable[[Standing], None]]:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown, refresh_per_second=4) as bars:
         task = bars.add_task("files", total=None, more="")
 
         def tell(now: Standing) -> None:
