@@ -1,6 +1,7 @@
-"""The official Python client, sync and async, towards the session's server; `exchanges` keeps what passes."""
+"""The official Python client, sync and async, towards the session's servers; `exchanges` keeps what passes."""
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import httpx2
 import openai
@@ -19,6 +20,19 @@ def exchanges(request: pytest.FixtureRequest) -> list[HttpExchange]:
 @pytest.fixture(scope="session")
 def client(server: Server, exchanges: list[HttpExchange]) -> Iterator[OpenAI]:
     """The official client with the admin's key; it does not retry, so that every fault shows."""
+    with _client(server, exchanges) as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def shallow(shallow_server: Server, exchanges: list[HttpExchange]) -> Iterator[OpenAI]:
+    """The same, of the server whose chat model says nonsense."""
+    with _client(shallow_server, exchanges) as it:
+        yield it
+
+
+@contextmanager
+def _client(server: Server, exchanges: list[HttpExchange]) -> Iterator[OpenAI]:
     http = openai.DefaultHttpxClient(event_hooks={"response": [Recorder(exchanges).note]})
     with OpenAI(base_url=server.base_url, api_key=server.admin_key, max_retries=0, timeout=120, http_client=http) as it:
         yield it

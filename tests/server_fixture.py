@@ -1,7 +1,8 @@
 """Fixtures with real servers.
 
-`server` runs for the whole session with the default settings and one more public name, `SLASHED`. `start_server` gives
-further ones, with other settings, for the time of a `with` block.
+`server` runs for the whole session with the default settings and one more public name, `SLASHED`. `shallow_server` does
+so too, with a chat model of two layers: for what does not depend on what the model says. `start_server` gives further
+ones, with other settings, for the time of a `with` block.
 
 A module asks for them by `pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]`, and imports names from
 `tests.server_process`, never from here: pytest wants to be the first to import a plugin.
@@ -15,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.chat_gguf import rewritten
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server, StartServer, install_models, serving
+
+SETTINGS = {"models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"]}]}
+ENGINE = {"threads": 1}
+"""Two threads would be hardly quicker beside other tests, at twice the work: they wait for each other by spinning."""
 
 
 @pytest.fixture(scope="session")
@@ -47,5 +53,25 @@ def server(start_server: StartServer, request: pytest.FixtureRequest) -> Iterato
     if request.config.getoption("--through") is not None:
         yield request.getfixturevalue("far_server")
         return
-    with start_server({"models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"]}]}) as running:
+    with start_server(SETTINGS | {"engine": ENGINE}) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shallow_model(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Settings of a local model: the chat model's first two layers, whose nonsense comes several times as fast."""
+    (source,) = (models_dir / CHAT_MODEL).glob("*.gguf")
+    return {"source": str(rewritten(source, tmp_path_factory.mktemp("model") / source.name, layers=2)), **ENGINE}
+
+
+@pytest.fixture(scope="session")
+def shallow_server(
+    start_server: StartServer, shallow_model: dict[str, Any], request: pytest.FixtureRequest
+) -> Iterator[Server]:
+    """As `server`, with that model in the chat model's place."""
+    if request.config.getoption("--through") is not None:
+        yield request.getfixturevalue("far_server")
+        return
+    engine = {"default": None, "models": {CHAT_MODEL: shallow_model}}
+    with start_server(SETTINGS | {"engine": engine}, models=(EMBEDDING_MODEL,)) as running:
         yield running

@@ -367,9 +367,12 @@ def test_documents_are_served_through_reloads(server: Server, http: httpx2.Clien
     http.put(f"/api/collections/{shelf}/documents/cats", json={"content": CATS}).raise_for_status()
 
 
-def test_a_small_window_takes_fewer_chunks_and_says_so(start_server: StartServer) -> None:
+def test_a_small_window_takes_fewer_chunks_and_says_so(
+    start_server: StartServer, shallow_model: dict[str, Any]
+) -> None:
     """C12: the budget comes from the window that is served; no context is cut off in silence."""
-    with start_server({"engine": {"context": 384}}) as server, server.http() as http:
+    engine = {"default": None, "models": {CHAT_MODEL: shallow_model | {"context": 384}}}
+    with start_server({"engine": engine}, models=(EMBEDDING_MODEL,)) as server, server.http() as http:
         [row] = [each for each in http.get("/api/models").json()["data"] if each["id"] == CHAT_MODEL]
         assert (row["contextSize"], row["maxInputCharacters"]) == (384, 1536)
         words = ["bread", "water", "stone", "glass", "paper"]

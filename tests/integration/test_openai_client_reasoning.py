@@ -50,7 +50,11 @@ def thinking(start_server: StartServer, models_dir: Path, tmp_path_factory: pyte
     folder = tmp_path_factory.mktemp("models")
     (source,) = (models_dir / CHAT_MODEL).glob("*.gguf")
     local = {
-        name: {"source": str(rewritten(source, folder / f"{name}.gguf", template=template)), "context": 2048}
+        name: {
+            "source": str(rewritten(source, folder / f"{name}.gguf", template=template)),
+            "context": 2048,
+            "threads": 1,
+        }
         for name, template in (("thinks", TEMPLATE), ("opened", OPENING))
     }
     with (

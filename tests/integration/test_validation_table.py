@@ -44,10 +44,10 @@ PROFILES = ("openai", "thyris", "ionos", "oxy")
 
 
 @pytest.fixture(scope="module")
-def callers(server: Server) -> Iterator[dict[str, httpx2.Client]]:
+def callers(shallow_server: Server) -> Iterator[dict[str, httpx2.Client]]:
     """A client with a key of each profile, and one with a lenient key."""
-    clients = {profile: server.http(server.key(profile=profile, name=profile)) for profile in PROFILES}
-    clients["lenient"] = server.http(server.key(strict=False, name="lenient"))
+    clients = {profile: shallow_server.http(shallow_server.key(profile=profile, name=profile)) for profile in PROFILES}
+    clients["lenient"] = shallow_server.http(shallow_server.key(strict=False, name="lenient"))
     yield clients
     for client in clients.values():
         client.close()

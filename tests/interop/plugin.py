@@ -44,7 +44,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _concerned(item: pytest.Item, *, one_server: bool) -> bool:
-    meets_the_server = "server" in getattr(item, "fixturenames", ())
+    meets_the_server = not {"server", "shallow_server"}.isdisjoint(getattr(item, "fixturenames", ()))
     return meets_the_server and (one_server or item.get_closest_marker("direct") is None)
 
 
