@@ -7,11 +7,11 @@ from tests.server_process import CHAT_MODEL
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.client_fixture"]
 
-WHOLE = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20"
+WHOLE = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
 QUESTION = [
-    {"role": "user", "content": "Write the numbers from 1 to 20."},
+    {"role": "user", "content": "Write the numbers from 1 to 12."},
     {"role": "assistant", "content": WHOLE},
-    {"role": "user", "content": "Write the numbers from 1 to 20."},
+    {"role": "user", "content": "Write the numbers from 1 to 12."},
 ]
 """The answer is so likely that it is always `WHOLE`."""
 
@@ -32,20 +32,20 @@ def answered(client: OpenAI, *, streamed: bool, **options: object) -> tuple[str,
 both = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 
 
-@both
 @pytest.mark.parametrize(
-    "stop",
+    ("stop", "streamed"),
     [
-        "5",
-        ["5"],
-        ", 9",
-        "3, 4, 5, 6",
-        "20",
-        "0",
-        ["never", "in", "this", "7"],
-        ["19, 20", "12, 13", "absent \u2603", "8, 9"],
-        ["4, 5, 6, 7, 8, 9, 1", "6, 7"],
-        "1",
+        ("5", True),
+        (["5"], False),
+        (", 9", True),
+        ("3, 4, 5, 6", True),
+        ("12", True),
+        ("0", False),
+        (["never", "in", "this", "7"], True),
+        (["11, 12", "9, 10", "absent \u2603", "5, 6"], True),
+        (["4, 5, 6, 7, 8, 9, 1", "6, 7"], True),
+        (["4, 5, 6, 7, 8, 9, 1", "6, 7"], False),
+        ("1", True),
     ],
     ids=str,
 )
@@ -55,21 +55,23 @@ def test_cuts_the_text(client: OpenAI, stop: str | list[str], *, streamed: bool)
     assert answered(client, streamed=streamed, stop=stop) == (WHOLE[: WHOLE.index(first)], "stop")
 
 
-@both
-@pytest.mark.parametrize("almost", ["5, 6\u2603", "20\u2603", "18, 19, 20!", "1, 2, 3, 4, 6"])
+@pytest.mark.parametrize(
+    ("almost", "streamed"),
+    [("5, 6\u2603", True), ("12\u2603", True), ("12\u2603", False), ("10, 11, 12!", True), ("1, 2, 3, 4, 6", True)],
+)
 def test_the_beginning_of_a_stop_string_is_text(client: OpenAI, almost: str, *, streamed: bool) -> None:
     assert answered(client, streamed=streamed, stop=[almost]) == (WHOLE, "stop")
 
 
 @both
 def test_the_beginning_of_a_stop_string_is_text_at_the_limit_too(client: OpenAI, *, streamed: bool) -> None:
-    limited = answered(client, streamed=False, max_tokens=30)[0]
-    for stop in (WHOLE[:60], WHOLE[len(limited) - 4 : len(limited) + 3], WHOLE[len(limited) - 1 : len(limited) + 1]):
-        assert answered(client, streamed=streamed, stop=stop, max_tokens=30) in {
+    limited = answered(client, streamed=False, max_tokens=16)[0]
+    for stop in (WHOLE[:30], WHOLE[len(limited) - 4 : len(limited) + 3], WHOLE[len(limited) - 1 : len(limited) + 1]):
+        assert answered(client, streamed=streamed, stop=stop, max_tokens=16) in {
             (limited, "length"),
             (WHOLE[: WHOLE.index(stop)], "stop"),
         }
-    assert answered(client, streamed=streamed, stop=WHOLE[:60], max_tokens=30) == (limited, "length")
+    assert answered(client, streamed=streamed, stop=WHOLE[:30], max_tokens=16) == (limited, "length")
 
 
 def test_every_choice_is_cut(client: OpenAI) -> None:
@@ -78,10 +80,10 @@ def test_every_choice_is_cut(client: OpenAI) -> None:
         messages=QUESTION,
         temperature=0.01,
         n=3,
-        stop=[", 8"],
-        max_tokens=60,  # type: ignore[arg-type]
+        stop=[", 6"],
+        max_tokens=40,  # type: ignore[arg-type]
     )
-    assert [choice.message.content for choice in answer.choices] == ["1, 2, 3, 4, 5, 6, 7"] * 3
+    assert [choice.message.content for choice in answer.choices] == ["1, 2, 3, 4, 5"] * 3
 
 
 @both
