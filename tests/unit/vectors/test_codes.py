@@ -35,10 +35,17 @@ def test_a_vector_finds_itself_among_many():
 def test_among_some_rows_only():
     vectors = unit(3000, 64)
     codes = quantised(vectors)
-    for among in (np.arange(0, 3000, 500), np.arange(0, 3000, 2)):
+    for among in (np.arange(0, 3000, 500), np.arange(0, 3000, 2), np.arange(2000)):
         rows = codes.nearest(vectors[500], 3, among=among)
         assert 500 in rows
         assert set(rows.tolist()) <= set(among.tolist())
+
+
+def test_of_a_thousand_none_is_left_out_by_its_bits():
+    vectors = unit(1000, 384)
+    codes = quantised(vectors)
+    for query in unit(10, 384, seed=1):
+        assert exact(vectors, query, 10) <= set(codes.nearest(query, 50).tolist())
 
 
 def test_fewer_than_asked_for():
