@@ -84,7 +84,7 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
 
     Its code is `unsupported_parameter` for a whole field and `unsupported_value` for a value (contract 1.9).
     """
-    if _are_honoured(fields, capabilities):
+    if are_honoured(fields, capabilities):
         return None
     for name, value in fields.items():
         rule = capabilities.get(name, State.REFUSED)
@@ -99,7 +99,7 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
     return None
 
 
-def _are_honoured(fields: Mapping[str, Any], capabilities: Capabilities) -> bool:
+def are_honoured(fields: Mapping[str, Any], capabilities: Capabilities) -> bool:
     """Whether whole fields are, so that there is nothing to look at: as with nearly all requests."""
     rules = list(map(capabilities.get, fields))
     return rules.count(State.NATIVE) + rules.count(State.EMULATED) == len(rules)
@@ -111,7 +111,7 @@ def _asks_for_nothing(name: str, value: Any) -> bool:
 
 def without_effect(fields: Mapping[str, Any], capabilities: Capabilities) -> tuple[str, ...]:
     """The fields that are accepted but change nothing; they are named in `x-narthex-ignored`."""
-    if _are_honoured(fields, capabilities):
+    if are_honoured(fields, capabilities):
         return ()
     found = []
     for name in fields:

@@ -26,16 +26,13 @@ class Metrics:
         self._worker = worker
         self._counts = _Counts(worker)
         self.registry.register(self._counts)
+        self.answered = self._counts.answered
         build = Gauge("narthex_build_info", "The running version.", ["version"], registry=self.registry)
         build.labels(version).set(1)
 
     def watch(self, conditions: Callable[[], Mapping[str, Condition]]) -> None:
         """Tell how the deployments fare, by name, as it is whenever somebody asks."""
         self.registry.register(_Deployments(self._worker, conditions))
-
-    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one answered request."""
-        self._counts.answered(route, method, status, seconds)
 
     def used(self, deployment: str, *, prompt_tokens: int, completion_tokens: int) -> None:
         """Count the tokens of one answer."""

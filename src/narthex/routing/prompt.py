@@ -23,8 +23,11 @@ def prompt_of(call: Call, deployment: Deployment) -> Prompt | None:
     honoured = deployment.capabilities(call.surface)
     if honoured is None:
         return None
-    request = call.request
-    if capabilities.refusal(request.fields, honoured, model=request.model) is not None:
+    fields = call.request.fields
+    if not capabilities.are_honoured(fields, honoured) and (
+        capabilities.without_effect(fields, honoured)  # the router names them
+        or capabilities.refusal(fields, honoured, model=call.request.model) is not None
+    ):
         return None
     try:
         opened = deployment.open(call)

@@ -59,16 +59,10 @@ class Connection(asyncio.Protocol):
         self.status = 0
         self.fields.clear()
         self.lost_unanswered = False  # the peer closed before the first byte of a response
-        self._answered = False
+        self._answered = self._head_done = self._complete = self._keep = self._spoiled = self._no_body = False
         self._failure: Exception | None = None
-        self._head_done = False
-        self._complete = False
-        self._keep = False
-        self._spoiled = False
-        self._no_body = False
         self._chunks: list[bytes] = []
-        self._held = 0
-        self._since_body = 0
+        self._held = self._since_body = 0
         self._unsent: memoryview | None = None
         self._limit_s: float | None = None
         self._waiting_since_s = 0.0
