@@ -78,8 +78,11 @@ class OpenAIChat:
         members = native_fields(request, self._native)
         members["messages"] = self._rewriting.messages(request)
         field = self._traits.max_tokens_field
-        if field is not None and (limits := [request.sent[name] for name in _LIMITS if name in request.sent]):
-            members[field] = limits[0]
+        if field is not None:
+            for name in _LIMITS:
+                if name in request.sent:
+                    members[field] = request.sent[name]
+                    break
         if not self._traits.functions and (older := openai_older.tools(request)):
             members |= older
             if "parallel_tool_calls" in self._native:

@@ -178,9 +178,10 @@ def native_names(honoured: Capabilities) -> frozenset[str]:
 
 def native_fields(request: Request, names: frozenset[str]) -> dict[str, Any]:
     """The caller's own bytes of these."""
-    if request.sent.keys() <= names:  # nearly always
-        return dict(request.sent)
-    return {name: raw for name, raw in request.sent.items() if name in names}
+    members = dict(request.sent)
+    for name in members.keys() - names:
+        del members[name]
+    return members
 
 
 _STREAM = {"stream": True}

@@ -58,9 +58,9 @@ class FanOut(Around):
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
         request = call.request
-        if not isinstance(request, ChatRequest | CompletionRequest) or request.sampling.n == 1:
+        if call.surface not in self._emulated or not isinstance(request, ChatRequest | CompletionRequest):
             return self._deployment.open(call)
-        return self._open(call, request) if call.surface in self._emulated else self._deployment.open(call)
+        return self._deployment.open(call) if request.sampling.n == 1 else self._open(call, request)
 
     @asynccontextmanager
     async def _open(self, call: Call, request: ChatRequest | CompletionRequest) -> AsyncIterator[Stream]:

@@ -59,7 +59,7 @@ _ANY = Form()
 
 def form_of(request: Request) -> Form | None:
     """The form of the answer to a request; None where it may be anything, as with nearly all."""
-    if not isinstance(request, ChatRequest | CompletionRequest) or _OF_FORM.isdisjoint(request.fields):
+    if _OF_FORM.isdisjoint(request.fields) or not isinstance(request, ChatRequest | CompletionRequest):
         return None
     form = _constrained(request)
     if isinstance(request, ChatRequest):

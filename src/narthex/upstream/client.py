@@ -182,12 +182,15 @@ class UpstreamClient:
         await self._pool.aclose()
 
     def _head(self, method: str, path: str, body: bytes | None, headers: Sequence[tuple[str, str]]) -> bytes:
-        own = {_checked_name(name): _line(name, value) for name, value in headers} if headers else {}
         kind = (method, path, body is None)
-        start = None if own else self._starts.get(kind)
-        if start is None:
+        if headers:
+            own = {_checked_name(name): _line(name, value) for name, value in headers}
             start = self._start(*kind, own)
-            if not own and len(self._starts) < _MOST_STARTS:
+        elif kind in self._starts:
+            start = self._starts[kind]
+        else:
+            start = self._start(*kind, {})
+            if len(self._starts) < _MOST_STARTS:
                 self._starts[kind] = start
         if body is None:
             return start
