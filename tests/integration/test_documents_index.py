@@ -11,6 +11,8 @@ from narthex.core.errors import StorageFull
 from narthex.retrieval import newer, rebuild
 from narthex.retrieval.opened import OpenCollections
 from narthex.retrieval.rebuild import LOCK, needs_rebuild
+from narthex.storage.sqlite.connection import open_connection
+from narthex.storage.sqlite.migrate import load, migrate
 from narthex.vectors import segment
 
 pytestmark = [pytest.mark.anyio, pytest.mark.patient]
@@ -172,6 +174,14 @@ async def test_when_it_is_time_for_a_rebuild(documents, folder, monkeypatch):
     assert not needs_rebuild(folder)
     await documents.delete("a")
     assert needs_rebuild(folder)
+
+
+async def test_a_file_whose_maker_died_at_once_needs_none(folder):
+    folder.mkdir(parents=True)
+    connection = open_connection(folder / "c.db", synchronous="FULL", create=True)
+    migrate(connection, load("collection"), clock=lambda: 1)
+    connection.close()
+    assert not needs_rebuild(folder)
 
 
 async def test_the_less_there_is_in_the_code_file_the_sooner_it_is_made_anew(documents, folder, monkeypatch):

@@ -98,10 +98,11 @@ def _alone(folder: Path) -> Iterator[bool]:
 
 def _is_whole(folder: Path, connection: apsw.Connection) -> bool:
     found = fetched(connection, "select file from segment order by gen desc limit 1")
+    if not found:  # perhaps nothing at all: its maker died before the model's name was in it
+        return True
     dim = int(fetched(connection, "select v from meta where k = 'dim'")[0][0])
     try:
-        for (name,) in found:
-            open_segment(folder / name, dim=dim)
+        open_segment(folder / found[0][0], dim=dim)
     except Damaged:
         return False
     return True
