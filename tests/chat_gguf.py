@@ -1,6 +1,7 @@
 """Copies of the chat model with another chat template or with fewer layers: the same words as another kind of model."""
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 _TEXT, _ARRAY, _UINT32 = 8, 9, 4
@@ -9,8 +10,16 @@ _SIZES = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
 _ALIGNMENT = 32
 
 
-def rewritten(source: Path, target: Path, *, template: str | None = None, layers: int | None = None) -> Path:
-    """Write `source` anew with `template` as its chat template, or with only so many of its first layers.
+def rewritten(
+    source: Path,
+    target: Path,
+    *,
+    template: str | None = None,
+    layers: int | None = None,
+    numbers: Mapping[str, int] | None = None,
+) -> Path:
+    """Write `source` anew with `template` as its chat template, with only so many of its first layers, or with further
+    metadata.
 
     What a model of few layers says makes no sense, but it says it many times as fast.
 
@@ -20,6 +29,8 @@ def rewritten(source: Path, target: Path, *, template: str | None = None, layers
     if template is not None:
         text = template.encode()
         read.values[b"tokenizer.chat_template"] = struct.pack("<IQ", _TEXT, len(text)) + text
+    for name, number in (numbers or {}).items():
+        read.values[name.encode()] = struct.pack("<II", _UINT32, number)
     if layers is not None:
         read.values[b"llama.block_count"] = struct.pack("<II", _UINT32, layers)
         read.tensors = {name: each for name, each in read.tensors.items() if not _beyond(name, layers)}

@@ -53,3 +53,10 @@ def http(server: Server) -> Iterator[httpx2.Client]:
     """Plain HTTP with the admin's key: for what the official client would not send."""
     with server.http() as it:
         yield it
+
+
+@pytest.fixture(scope="session")
+def shallow_http(shallow_server: Server) -> Iterator[httpx2.Client]:
+    """The same, of the server whose chat model says nonsense."""
+    with shallow_server.http() as it:
+        yield it

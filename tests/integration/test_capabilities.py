@@ -144,9 +144,9 @@ CELLS = [(surface, field) for surface, values in VALUES.items() for field in val
 
 
 @pytest.fixture(scope="module")
-def table(http: httpx2.Client) -> dict[str, Body]:
+def table(shallow_http: httpx2.Client) -> dict[str, Body]:
     """What the server says of its own models, by surface."""
-    listed = {row["id"]: row["deployments"] for row in http.get("/v1/capabilities").json()["data"]}
+    listed = {row["id"]: row["deployments"] for row in shallow_http.get("/v1/capabilities").json()["data"]}
     return {surface: listed[model][0]["surfaces"][surface] for surface, model in MODELS.items()}
 
 
@@ -171,10 +171,10 @@ def test_every_field_that_is_known_has_a_cell_and_a_value(table: dict[str, Body]
 
 @pytest.mark.parametrize(("surface", "field"), CELLS)
 def test_a_field_is_treated_as_its_cell_says(
-    surface: str, field: str, *, table: dict[str, Body], http: httpx2.Client
+    surface: str, field: str, *, table: dict[str, Body], shallow_http: httpx2.Client
 ) -> None:
     state = table[surface][field]["state"]
-    answer = _asked(http, surface, VALUES[surface][field])
+    answer = _asked(shallow_http, surface, VALUES[surface][field])
     if state == "refused":
         assert _refused(answer, field), answer.text
         return
@@ -186,7 +186,7 @@ def test_a_field_is_treated_as_its_cell_says(
 
 @pytest.mark.parametrize(("surface", "field"), CELLS)
 def test_limits_are_where_the_cell_says(
-    surface: str, field: str, *, table: dict[str, Body], http: httpx2.Client
+    surface: str, field: str, *, table: dict[str, Body], shallow_http: httpx2.Client
 ) -> None:
     cell = table[surface][field]
     assert cell.get("limits") != ""
@@ -194,9 +194,9 @@ def test_limits_are_where_the_cell_says(
         assert (surface, field) not in BEYOND
     elif cell["state"] == "refused":
         passing = json.loads(limits.removeprefix("except "))
-        assert _asked(http, surface, {field: passing}).status_code == 200
+        assert _asked(shallow_http, surface, {field: passing}).status_code == 200
     else:
-        answer = _asked(http, surface, BEYOND[surface, field])
+        answer = _asked(shallow_http, surface, BEYOND[surface, field])
         assert _refused(answer, field), answer.text
 
 
@@ -291,10 +291,10 @@ async def test_a_name_that_only_the_star_takes_can_be_asked_for(elsewhere: Elsew
 # --- the endpoint ----------------------------------------------------------------------------------------------------
 
 
-def test_every_model_has_its_deployments_and_their_surfaces(http: httpx2.Client) -> None:
-    listed = http.get("/v1/capabilities").json()
+def test_every_model_has_its_deployments_and_their_surfaces(shallow_http: httpx2.Client) -> None:
+    listed = shallow_http.get("/v1/capabilities").json()
     assert listed["object"] == "list"
-    assert [row["id"] for row in listed["data"]] == [row["id"] for row in http.get("/v1/models").json()["data"]]
+    assert [row["id"] for row in listed["data"]] == [row["id"] for row in shallow_http.get("/v1/models").json()["data"]]
     rows = {row["id"]: row for row in listed["data"]}
     assert {row["object"] for row in rows.values()} == {"model.capabilities"}
     surfaces = {
@@ -309,20 +309,20 @@ def test_every_model_has_its_deployments_and_their_surfaces(http: httpx2.Client)
 
 
 @pytest.mark.parametrize("written", [SLASHED, SLASHED.replace("/", "%2F")])
-def test_one_model_may_be_named(written: str, http: httpx2.Client) -> None:
-    whole = {row["id"]: row for row in http.get("/v1/capabilities").json()["data"]}
-    assert http.get(f"/v1/capabilities?model={written}&unheard=of").json()["data"] == [whole[SLASHED]]
+def test_one_model_may_be_named(written: str, shallow_http: httpx2.Client) -> None:
+    whole = {row["id"]: row for row in shallow_http.get("/v1/capabilities").json()["data"]}
+    assert shallow_http.get(f"/v1/capabilities?model={written}&unheard=of").json()["data"] == [whole[SLASHED]]
 
 
 @pytest.mark.parametrize("name", ["nobody", "", "local/" + CHAT_MODEL])
-def test_an_unknown_model_is_not_found(name: str, http: httpx2.Client) -> None:
-    answer = http.get("/v1/capabilities", params={"model": name})
+def test_an_unknown_model_is_not_found(name: str, shallow_http: httpx2.Client) -> None:
+    answer = shallow_http.get("/v1/capabilities", params={"model": name})
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
 
 
-def test_a_model_that_is_not_granted_does_not_exist(server: Server) -> None:
-    with server.http(server.key(models=(EMBEDDING_MODEL,), name="capabilities of one")) as client:
+def test_a_model_that_is_not_granted_does_not_exist(shallow_server: Server) -> None:
+    with shallow_server.http(shallow_server.key(models=(EMBEDDING_MODEL,), name="capabilities of one")) as client:
         listed = client.get("/v1/capabilities").json()["data"]
         denied = client.get("/v1/capabilities", params={"model": CHAT_MODEL})
         unknown = client.get("/v1/capabilities", params={"model": "x" * len(CHAT_MODEL)})
@@ -334,6 +334,6 @@ def test_a_model_that_is_not_granted_does_not_exist(server: Server) -> None:
 @pytest.mark.parametrize(
     ("query", "param"), [("model=a&model=b", "model"), ("&".join(f"p{i}=1" for i in range(101)), None)]
 )
-def test_a_query_that_means_nothing_is_refused(query: str, param: str | None, http: httpx2.Client) -> None:
-    answer = http.get(f"/v1/capabilities?{query}")
+def test_a_query_that_means_nothing_is_refused(query: str, param: str | None, shallow_http: httpx2.Client) -> None:
+    answer = shallow_http.get(f"/v1/capabilities?{query}")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)

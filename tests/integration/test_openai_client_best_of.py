@@ -5,10 +5,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import gguf
 import openai
 import pytest
 from openai import OpenAI
+from tests.chat_gguf import rewritten
 from tests.server_process import CHAT_MODEL, StartServer
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture", "tests.client_fixture"]
@@ -89,34 +89,15 @@ def filling(models_dir: Path, start_server: StartServer, tmp_path_factory: pytes
     """A client of a server whose model declares that it can fill in."""
     (source,) = (models_dir / CHAT_MODEL).glob("*.gguf")
     target = tmp_path_factory.mktemp("gguf") / "fills-in.gguf"
-    declare(source, target, {"fim_pre": PRE, "fim_suf": SUF, "fim_mid": MID})
-    config = {"engine": {"default": None, "models": {NAME: {"source": str(target)}}}, "embedder": {"default": None}}
+    tokens = {"pre": PRE, "suf": SUF, "mid": MID}
+    numbers = {f"tokenizer.ggml.fim_{name}_token_id": token for name, token in tokens.items()}
+    model = {"source": str(rewritten(source, target, numbers=numbers)), "threads": 1}
+    config = {"engine": {"default": None, "models": {NAME: model}}, "embedder": {"default": None}}
     with (
         start_server(config, models=()) as server,
         OpenAI(base_url=server.base_url, api_key=server.admin_key, max_retries=0, timeout=120) as client,
     ):
         yield client
-
-
-def declare(source: Path, target: Path, tokens: dict[str, int]) -> None:
-    """A copy of a GGUF with some special tokens more."""
-    reader = gguf.GGUFReader(source)
-    architecture = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, architecture)
-    for field in reader.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        kind = field.types[0]
-        sub = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=sub)
-    for name, token in tokens.items():
-        writer.add_uint32(f"tokenizer.ggml.{name}_token_id", token)
-    for tensor in reader.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def test_a_model_that_fills_in_gets_both_sides(filling: OpenAI) -> None:

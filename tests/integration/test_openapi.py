@@ -77,11 +77,11 @@ def _key(server: Server) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def document(server: Server) -> Any:
-    with server.http() as client:
+def document(shallow_server: Server) -> Any:
+    with shallow_server.http() as client:
         client.put(f"/api/collections/{SHELF}", json={"model": EMBEDDING_MODEL}).raise_for_status()
         client.put(f"/api/collections/{SHELF}/documents/page", json={"content": "A page."}).raise_for_status()
-    return schemathesis.openapi.from_url(f"{server.url}/openapi.json", headers=_key(server))
+    return schemathesis.openapi.from_url(f"{shallow_server.url}/openapi.json", headers=_key(shallow_server))
 
 
 def _cases() -> list[tuple[str, str, GenerationMode]]:
@@ -93,7 +93,7 @@ def _cases() -> list[tuple[str, str, GenerationMode]]:
 
 @pytest.mark.parametrize(("method", "path", "mode"), _cases())
 def test_every_answer_is_as_described(
-    method: str, path: str, mode: GenerationMode, *, document: Any, server: Server
+    method: str, path: str, mode: GenerationMode, *, document: Any, shallow_server: Server
 ) -> None:
     statuses = set()
 
@@ -105,7 +105,7 @@ def test_every_answer_is_as_described(
             _shelved(case)
             if path in MODELS and isinstance(case.body, dict):
                 _honoured(case)
-        answer = case.call_and_validate(headers=_key(server), excluded_checks=NOT_TOLD, timeout=60)
+        answer = case.call_and_validate(headers=_key(shallow_server), excluded_checks=NOT_TOLD, timeout=60)
         statuses.add(answer.status_code)
 
     check()
@@ -113,16 +113,16 @@ def test_every_answer_is_as_described(
         assert 200 in statuses, "no call came through, so no answer was looked at"
 
 
-def test_every_route_is_described(server: Server) -> None:
+def test_every_route_is_described(shallow_server: Server) -> None:
     """And every description is of a route: the table of the running server, and the one of the document, agree."""
-    with server.http() as client:
+    with shallow_server.http() as client:
         paths = client.get("/openapi.json").json()["paths"]
     described = {(method.upper(), path) for path, methods in paths.items() for method in methods}
     assert described == set(OPERATIONS)
 
 
-def test_the_page_lists_every_operation_and_loads_nothing(server: Server) -> None:
-    with server.http() as client:
+def test_the_page_lists_every_operation_and_loads_nothing(shallow_server: Server) -> None:
+    with shallow_server.http() as client:
         page = client.get("/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.headers["content-security-policy"].startswith("default-src 'none'")
