@@ -54,8 +54,10 @@ class Errand:
     def begin(self, prompter: Prompter) -> bool:
         """Ask. Whether that could be done without waiting."""
         exchange = self._exchange
+        if exchange.on_lost is None:  # nobody would tell of a caller who leaves
+            return False
         self._prompted = prompter.ask(self._call, self._heard)
-        if self._prompted is None or exchange.on_lost is None:
+        if self._prompted is None:
             return False
         self._prompter = prompter
         exchange.cuttable(self)
