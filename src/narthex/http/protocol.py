@@ -7,24 +7,21 @@ All that belongs to connections stays uvicorn's: parsing, keep-alive, pipelining
 
 import asyncio
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
-from urllib.parse import unquote
 
 import httptools
 from typing_extensions import override
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from narthex.http.asgi import DIRECT, ON_LOST, Headers, Message, Rest
+from narthex.http.lines import STATUS, as_line, beginning, chunk, parsed
 
-_STATUS = {status: line.removesuffix(b"\r\n") for status, line in STATUS_LINE.items()}
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 _WITHOUT_BODY = frozenset((204, 304))
 _END_OF_HEAD = (b"", b"")
 _ENDS = b"\r\n\r\n"
 _CLOSES = b"\r\nconnection: close\r\n\r\n"
-_as_line = b": ".join
 _JOINED_BYTES = 64 * 1024
 """A body up to this long is copied behind its head, so that both leave in one write."""
 
@@ -168,7 +165,7 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError("http.response.start came out of order")
         self.response_started = True
         self.waiting_for_100_continue = False
-        lines = [_STATUS[status], *map(_as_line, self.default_headers), *map(_as_line, headers)]
+        lines = [STATUS[status], *map(as_line, self.default_headers), *map(as_line, headers)]
         named = dict(headers)
         if (length := named.get(b"content-length")) is not None:
             self.chunked_encoding, self.expected_content_length = False, int(length)
@@ -193,7 +190,7 @@ class Cycle(RequestResponseCycle):
         if self.response_started or self.scope["method"] == "HEAD":
             raise RuntimeError("a whole answer came out of order")
         self.response_started = True
-        begins = _beginning(tuple(self.default_headers))
+        begins = beginning(tuple(self.default_headers))
         head = b"%b%b%b" % (begins, lines, _ENDS if self.keep_alive else _CLOSES)
         if len(body) <= _JOINED_BYTES:
             self.transport.write(head + body)
@@ -214,7 +211,7 @@ class Cycle(RequestResponseCycle):
         if self.scope["method"] == "HEAD":
             body, self.expected_content_length = b"", 0
         elif self.chunked_encoding:
-            body = _chunk(body, more=more)
+            body = chunk(body, more=more)
         else:
             self.expected_content_length -= len(body)
             if self.expected_content_length < 0 or (self.expected_content_length and not more):
@@ -237,26 +234,6 @@ class Cycle(RequestResponseCycle):
         if not self.keep_alive:
             self.transport.close()
         self.on_response()
-
-
-def _chunk(body: bytes, *, more: bool) -> bytes:
-    if not body:
-        return b"" if more else b"0\r\n\r\n"
-    return b"%x\r\n%b\r\n%b" % (len(body), body, b"" if more else b"0\r\n\r\n")
-
-
-@lru_cache(4)
-def _beginning(ours: tuple[tuple[bytes, bytes], ...]) -> bytes:
-    """Of every answer of status 200, with the server's own headers: they change once a second."""
-    return b"\r\n".join((_STATUS[200], *map(_as_line, ours), b""))
-
-
-@lru_cache(256)
-def _parsed(url: bytes) -> tuple[str, bytes, bytes]:
-    """Its path, decoded and as it is, and its query."""
-    found = httptools.parse_url(url)
-    path = found.path.decode("ascii")
-    return unquote(path) if "%" in path else path, found.path, found.query or b""
 
 
 class Protocol(HttpToolsProtocol):
@@ -302,7 +279,7 @@ class Protocol(HttpToolsProtocol):
         """Begin with the request: as uvicorn's own, for an application without a root path, web sockets and limits."""
         parser = self.parser
         version = parser.get_http_version()
-        path, raw_path, query = _parsed(self.url)
+        path, raw_path, query = parsed(self.url)
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": _ASGI,
