@@ -4,13 +4,14 @@ import msgspec
 from llguidance import LLMatcher, LLTokenizer
 
 from narthex.core.chat import ChatRequest, Sampling
-from narthex.core.constrained import JsonFormat
+from narthex.core.constrained import Constraint, JsonFormat
 from narthex.core.errors import InvalidRequest
 from narthex.core.fold import Fold, FoldedChoice
 from narthex.core.stream import FinishReason, TokenLogprob
 from narthex.core.tools import Tool, Tools
 from narthex.engine.local.form.formats import CallFormat
 from narthex.engine.local.reading import Form
+from narthex.sandbox.forms import rule_of
 from narthex.wire.json import encode
 
 TOKENIZER = LLTokenizer("byte")
@@ -39,6 +40,15 @@ class CompactRules:
 
     async def fault(self, schema: bytes, text: str) -> str | None:
         del schema, text
+        return None
+
+    async def rule_of(self, constraint: Constraint) -> str:
+        if isinstance(constraint, JsonFormat):
+            return await self.rule(constraint.schema, path=constraint.path)
+        return rule_of(constraint)
+
+    async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+        del constraint, text, cut
         return None
 
 

@@ -143,12 +143,8 @@ def _unknown(surface: Surface) -> Iterator[Row]:
 
 
 EXTENSIONS = {
-    "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "stop_token_ids": [5], "include_stop_str_in_output": True,
-    "ignore_eos": True, "min_tokens": 1, "length_penalty": 1.5, "use_beam_search": True, "early_stopping": True,
-    "add_special_tokens": True, "guided_json": {"type": "object"}, "guided_regex": "[a-z]+",
-    "guided_choice": ["a", "b"], "guided_grammar": "start: \"a\"", "guided_whitespace_pattern": " ",
-    "structured_outputs": {"regex": "a"}, "memory_strategy": {"name": "last_k", "k": 3}, "token_budget": 100,
-    "guided_decoding_backend": "outlines", "inference_timeout": 1,
+    "min_tokens": 1, "length_penalty": 1.5, "use_beam_search": True, "early_stopping": True,
+    "memory_strategy": {"name": "last_k", "k": 3}, "token_budget": 100, "inference_timeout": 1,
     "inference_extra_params": {"a": 1}, "inference_extra_headers": {"a": "b"}, "chat_template": "x",
     "chat_template_kwargs": {"tokenize": True}, "add_generation_prompt": False, "continue_final_message": True,
 }  # fmt: skip

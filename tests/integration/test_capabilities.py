@@ -130,10 +130,15 @@ VALUES: dict[str, dict[str, Body]] = {
         "user": {"user": "u-1"},
     },
 }
+FURTHER: Body = {
+    "repetition_penalty": 1000,
+    "structured_outputs": {"json": SCHEMA, "disable_additional_properties": True},
+}
 BEYOND: dict[tuple[str, str], Body] = {
     ("chat", "messages"): {"messages": [{"role": "user", "content": [PICTURE]}]},
     ("chat", "modalities"): {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
     ("chat", "tools"): {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
+    **{(surface, name): {name: value} for surface in ("chat", "completions") for name, value in FURTHER.items()},
 }
 """Values outside of a field's limits; those of a refused field are its exceptions, and every value is outside."""
 

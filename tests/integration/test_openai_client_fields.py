@@ -48,7 +48,7 @@ def ask(client: httpx2.Client, **fields: Any) -> httpx2.Response:
         ({"guided_regex": "[a-z]+"}, "guided_regex"),
         ({"guided_json": {}}, "guided_json"),
         ({"guided_choice": ["a", "b"]}, "guided_choice"),
-        ({"guided_grammar": "start: x"}, "guided_grammar"),
+        ({"guided_grammar": 'start: "x"'}, "guided_grammar"),
         ({"top_k": 5}, "top_k"),
         ({"min_p": 0.5}, "min_p"),
         ({"best_of": 2}, "best_of"),

@@ -18,7 +18,6 @@ from tests.server_process import Server
 from tests.validation_rows import ANY, CHAT, TEXT, WITHIN, Row
 
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
-from narthex.dialects.sampling import NOT_BUILT
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 
@@ -36,8 +35,8 @@ OBJECTS = {
     "/v1/embeddings": "list",
 }
 KNOWN = {
-    "/v1/chat/completions": openai_chat.FIELDS | NOT_BUILT,
-    "/v1/completions": openai_completions.FIELDS | NOT_BUILT,
+    "/v1/chat/completions": openai_chat.FORM.known,
+    "/v1/completions": openai_completions.FORM.known,
     "/v1/embeddings": openai_embeddings.FIELDS,
 }
 PROFILES = ("openai", "thyris", "ionos", "oxy")

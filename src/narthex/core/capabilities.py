@@ -64,6 +64,16 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "function_call": ("none",),
     "suffix": ("",),
     "response_format": ({"type": "text"},),
+    "top_k": (0, -1),
+    "min_p": (0.0,),
+    "repetition_penalty": (1.0,),
+    "stop_token_ids": ((),),
+    "include_stop_str_in_output": (False,),
+    "ignore_eos": (False,),
+    "min_tokens": (0,),
+    "length_penalty": (1.0,),
+    "use_beam_search": (False,),
+    "early_stopping": (False,),
 }
 """Parsed values that ask for nothing: they pass wherever the field itself can't be honoured."""
 

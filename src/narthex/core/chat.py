@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from narthex.core.constrained import JsonFormat
+from narthex.core.constrained import Constraint, JsonFormat
 from narthex.core.grounding import Wanted
 from narthex.core.tools import Tools
 
@@ -109,6 +109,15 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """Token id to what is added to its logit: -100 bans it, 100 forces it."""
     logprobs: int | None = None
     """How many rivals of each chosen token to tell; None: no log probabilities at all."""
+    top_k: int = 0
+    """Only so many of the likeliest tokens can be chosen; 0: any."""
+    min_p: float = 0.0
+    """Only tokens that are at least so likely, as a share of the likeliest one, can be chosen."""
+    repetition_penalty: float = 1.0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[int, ...] = ()
+    include_stop: bool = False
+    """The stop string that ended an answer is told as its end."""
 
 
 class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -124,6 +133,10 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """None: the model is to know of no tool."""
     response_format: JsonFormat | None = None
     """None: any text."""
+    guided: Constraint | None = None
+    """What else the text is constrained by; never beside `response_format`."""
+    best_of: int = 1
+    """How many choices to make; the best `sampling.n` of them are the answer."""
     fields: Mapping[str, Any]
     """Every field that the caller set (null counts as unset), parsed; `capabilities` decides by these names."""
     sent: Mapping[str, msgspec.Raw]
@@ -132,3 +145,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be looked up in documents before it is answered."""
     begun: str = ""
     """What there is of the answer already, from an attempt that broke off: this one has to go on right there."""
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the answer's text has to be, by whichever field; None: any text."""
+        return self.response_format or self.guided

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from narthex.core.chat import Sampling, StreamOptions
+from narthex.core.constrained import Constraint
 
 DEFAULT_PROMPT = "<|endoftext|>"
 """What a prompt of null means: the beginning of a new text."""
@@ -26,7 +27,14 @@ class CompletionRequest(msgspec.Struct, frozen=True, kw_only=True):
     best_of: int = 1
     """How many choices to make for each prompt; the best `sampling.n` of them are the answer."""
     suffix: str = ""
+    guided: Constraint | None = None
+    """What the generated text has to be; None: any text."""
     fields: Mapping[str, Any]
     sent: Mapping[str, msgspec.Raw]
     begun: str = ""
     """As in `ChatRequest`; there is one prompt then, and it is a text."""
+
+    @property
+    def constraint(self) -> Constraint | None:
+        """What the generated text has to be; None: any text."""
+        return self.guided

@@ -11,6 +11,7 @@ from narthex.core.attempts import Attempt
 from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
+from narthex.core.constrained import Constraint
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError
 from narthex.core.grounding import Grounded
@@ -197,7 +198,7 @@ class Templates(Protocol):
 
 
 class Grammars(Protocol):
-    """Compiles JSON schemas for constrained output and checks finished texts by them, somewhere safe."""
+    """Compiles what output is constrained by and checks finished texts by it, somewhere safe."""
 
     async def rule(self, schema: bytes, *, path: str) -> str:
         """The right-hand side of a llguidance Lark rule for exactly the JSON texts of a schema, in one layout.
@@ -216,6 +217,27 @@ class Grammars(Protocol):
         Raises:
             InvalidRequest: the schema itself can't be read, or the check took too long.
             EngineUnavailable: the compiler can't be asked now.
+        """
+        ...
+
+    async def rule_of(self, constraint: Constraint) -> str:
+        """The right-hand side of a rule for texts of a constraint, and none but those.
+
+        Further rules, whose names begin with `form_`, may follow it on lines of their own.
+
+        Raises:
+            InvalidRequest: as `rule`; the place is only named within schemas.
+            EngineUnavailable: as `rule`.
+        """
+        ...
+
+    async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+        """Why a finished text is not what a constraint asks for, in short; None if it is.
+
+        `cut`: it only has to be the beginning of that, as the constraint's rule has it.
+
+        Raises:
+            RequestError: as `fault`.
         """
         ...
 

@@ -2,7 +2,7 @@
 `openai_chat_answer`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from narthex.core.chat import ChatRequest, StreamOptions
@@ -22,11 +22,12 @@ from narthex.dialects.fields import (
     record,
     string,
 )
+from narthex.dialects.guided import constraint_of
 from narthex.dialects.messages import MESSAGES, unanswered_tool_result
 from narthex.dialects.openai_chat_answer import ChatStream, encode_answer
 from narthex.dialects.openai_chat_passed import is_passed_on, passed_on
 from narthex.dialects.profiles import VOICES
-from narthex.dialects.sampling import METADATA, NOT_BUILT, SHARED, check_stream_options, sampling_of
+from narthex.dialects.sampling import METADATA, NOT_BUILT, OF_VLLM, SHARED, check_shared, sampling_of
 from narthex.dialects.tools import (
     FUNCTION_CHOICE,
     FUNCTIONS,
@@ -103,7 +104,8 @@ _ALONE = frozenset(
     )
 )  # fmt: skip
 """Fields that go together with any others."""
-FORM = Form("chat", FIELDS, REQUIRED, extensions=NOT_BUILT)
+EXTENSIONS: dict[str, Field] = OF_VLLM | {"best_of": integer(1, 128), "echo": BOOLEAN}
+FORM = Form("chat", FIELDS, REQUIRED, extensions=EXTENSIONS | NOT_BUILT)
 
 
 def _check(fields: dict[str, Any]) -> None:
@@ -115,12 +117,20 @@ def _check(fields: dict[str, Any]) -> None:
 
 
 def _check_together(fields: dict[str, Any]) -> None:
-    check_stream_options(fields)
+    check_shared(fields, limit=_limit(fields))
     check_tools(fields)
+    if fields.get("best_of", 1) > 1 and ("tools" in fields or "functions" in fields):
+        raise invalid("best_of", "it can't be used with tools.")
     if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
         raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
     if "audio" in fields.get("modalities", ()) and "audio" not in fields:
         raise missing("audio")
+
+
+def _limit(fields: Mapping[str, Any]) -> int | None:
+    """How long the answer may be, in tokens."""
+    limit: int | None = fields.get("max_completion_tokens", fields.get("max_tokens"))
+    return limit
 
 
 class ChatDialect:
@@ -133,7 +143,7 @@ class ChatDialect:
         read = FORM.read(body, profile=profile, strict=strict)
         fields = read.fields
         _check(fields)
-        limit = fields.get("max_completion_tokens", fields.get("max_tokens"))
+        limit = _limit(fields)
         request = ChatRequest(
             model=fields["model"],
             messages=fields["messages"],
@@ -145,6 +155,8 @@ class ChatDialect:
             service_tier=fields.get("service_tier"),
             tools=tools_of(fields),
             response_format=format_of(fields),
+            guided=constraint_of(fields),
+            best_of=max(fields.get("best_of", 1), fields.get("n", 1)),
             fields=fields,
             sent=read.sent,
         )

@@ -28,10 +28,11 @@ from narthex.dialects.fields import (
     nullable,
     wrong_type,
 )
+from narthex.dialects.guided import constraint_of
 from narthex.dialects.legacy_logprobs import LegacyLogprobs
 from narthex.dialects.openai_chat_answer import DONE, usage_object
 from narthex.dialects.openai_errors import error_body
-from narthex.dialects.sampling import NOT_BUILT, SHARED, check_stream_options, sampling_of
+from narthex.dialects.sampling import NOT_BUILT, OF_VLLM, SHARED, check_shared, sampling_of
 from narthex.wire import sse
 from narthex.wire.json import encode
 
@@ -79,17 +80,13 @@ FIELDS: dict[str, Field] = SHARED | {
     "suffix": STRING,
 }
 REQUIRED = ("model", "prompt")
-FORM = Form("completions", FIELDS, REQUIRED, extensions=NOT_BUILT)
+EXTENSIONS: dict[str, Field] = OF_VLLM
+FORM = Form("completions", FIELDS, REQUIRED, extensions=EXTENSIONS | NOT_BUILT)
 
 
 def _check(fields: dict[str, Any], prompts: Sequence[Any]) -> None:
-    check_stream_options(fields)
-    n, best_of = fields.get("n", 1), fields.get("best_of")
-    if best_of is not None and best_of < n and not (best_of == 0 and n == 1):
-        raise invalid("best_of", f"it must not be less than 'n' ({n}).")
-    if best_of is not None and best_of > 1 and fields.get("stream"):
-        raise invalid("best_of", "it can't be used with 'stream'.")
-    choices = len(prompts) * max(n, best_of or 1)
+    check_shared(fields, limit=fields.get("max_tokens", 16))
+    choices = len(prompts) * max(fields.get("n", 1), fields.get("best_of") or 1)
     if choices > MAX_CHOICES:
         message = f"too many choices. Expected at most {MAX_CHOICES} over all prompts, but got {choices}."
         raise invalid("prompt", message, code="array_above_max_length")
@@ -115,6 +112,7 @@ class CompletionsDialect:
             echo=fields.get("echo", False),
             best_of=max(fields.get("best_of", 1), fields.get("n", 1)),
             suffix=fields.get("suffix", ""),
+            guided=constraint_of(fields),
             fields=fields,
             sent=read.sent,
         )

@@ -1,5 +1,6 @@
 """The fields that chat and completions share. Source: contract sections 1.2, 1.6, 9 and 11."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -21,6 +22,7 @@ from narthex.dialects.fields import (
     record,
     string,
 )
+from narthex.dialects.guided import GUIDED
 
 SEED_RANGE = 9_223_372_036_854_776_000
 """The documented range of `seed`: the specification's rounding of 64 bits, both ways."""
@@ -73,14 +75,41 @@ SHARED: dict[str, Field] = {
     "user": STRING,
 }
 
+MOST_STOP_TOKENS = 128
+
+
+def _penalty(value: Any, path: str) -> float:
+    penalty: float = number().parse(value, path)
+    if penalty <= 0:
+        message = f"decimal below minimum value. Expected a value > 0, but got {value} instead."
+        raise invalid(path, message, code="decimal_below_min_value")
+    return penalty
+
+
+OF_VLLM: dict[str, Field] = {
+    "top_k": integer(-1),
+    "min_p": number(0, 1),
+    "repetition_penalty": Field(_penalty, {"type": "number", "exclusiveMinimum": 0}),
+    "stop_token_ids": array(integer(0, 2**31 - 1), 0, MOST_STOP_TOKENS),
+    "include_stop_str_in_output": BOOLEAN,
+    "ignore_eos": BOOLEAN,
+    "min_tokens": integer(0),
+    "length_penalty": number(),
+    "use_beam_search": BOOLEAN,
+    "early_stopping": BOOLEAN,
+    "add_special_tokens": BOOLEAN,
+    **GUIDED,
+}
+"""vLLM's further fields, as extensions of both surfaces. Source: contract sections 7.1 and 7.2."""
+_SAMPLED = frozenset(
+    ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos")
+)
+
 NOT_BUILT: dict[str, Field] = dict.fromkeys(
     (
-        "best_of", "top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
-        "min_tokens", "length_penalty", "use_beam_search", "early_stopping", "add_special_tokens", "echo",
-        "add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs", "guided_json",
-        "guided_regex", "guided_choice", "guided_grammar", "guided_decoding_backend", "guided_whitespace_pattern",
-        "structured_outputs", "memory_strategy", "token_budget", "suffix", "inference_timeout",
-        "inference_extra_params", "inference_extra_headers",
+        "add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs",
+        "memory_strategy", "token_budget", "suffix", "inference_timeout", "inference_extra_params",
+        "inference_extra_headers",
     ),
     JSON,
 )  # fmt: skip
@@ -100,10 +129,28 @@ def sampling_of(fields: dict[str, Any], *, max_tokens: int | None, logprobs: int
         max_tokens=max_tokens,
         logit_bias={int(token): bias for token, bias in fields["logit_bias"].items()} if "logit_bias" in fields else {},
         logprobs=logprobs,
+        **({} if _SAMPLED.isdisjoint(fields) else _sampled(fields)),
     )
 
 
-def check_stream_options(fields: dict[str, Any]) -> None:
-    """Refuse `stream_options` without a stream (contract 11)."""
+def _sampled(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The further fields of a request by the core's names."""
+    found = {name: fields[name] for name in _SAMPLED if name in fields}
+    if "top_k" in found:
+        found["top_k"] = max(0, found["top_k"])
+    if "include_stop_str_in_output" in found:
+        found["include_stop"] = found.pop("include_stop_str_in_output")
+    return found
+
+
+def check_shared(fields: Mapping[str, Any], *, limit: int | None) -> None:
+    """Refuse combinations that mean nothing on either surface. `limit`: of the answer, in tokens (contract 7.1, 11)."""
     if "stream_options" in fields and not fields.get("stream", False):
         raise invalid("stream_options", "it is only allowed when 'stream' is true.")
+    if limit is not None and fields.get("min_tokens", 0) > limit:
+        raise invalid("min_tokens", f"it must not be more than the limit of the answer ({limit}).")
+    n, best_of = fields.get("n", 1), fields.get("best_of")
+    if best_of is not None and best_of < n and not (best_of == 0 and n == 1):
+        raise invalid("best_of", f"it must not be less than 'n' ({n}).")
+    if best_of is not None and best_of > 1 and fields.get("stream"):
+        raise invalid("best_of", "it can't be used with 'stream'.")

@@ -158,11 +158,6 @@ def _tier(value: Any) -> None:
         raise Verdict("service_tier", "This model's server knows the tiers 'auto' and 'default' only.")
 
 
-def _top_k(value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < -1:
-        raise Verdict("top_k", "top_k has to be a whole number; 0 and -1 turn it off.")
-
-
 def _anything(_: Any) -> None:
     """No value is refused."""
 
@@ -197,7 +192,7 @@ _NO_FORCED_CALLS: dict[str, Rule] = {name: _free(name) for name in ("tool_choice
 _SAMPLING: dict[str, Rule] = {
     "temperature": Limited(limits="up to 1", check=_up_to_one),
     "top_p": State.NATIVE,
-    "top_k": Limited(limits="whole numbers", check=_top_k),
+    "top_k": State.NATIVE,
 }
 _NO_SAMPLING: dict[str, Rule] = {"temperature": _only(1, "temperature"), "top_p": _only(1, "top_p")}
 

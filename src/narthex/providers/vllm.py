@@ -24,7 +24,7 @@ from narthex.providers.openai_older import continued
 from narthex.providers.openai_rows import Row, Rules, functions_only, native, one_function
 from narthex.providers.repeated import Repeated
 from narthex.providers.traits import ModelTraits
-from narthex.providers.vllm_constraints import CONSTRAINED, constraint
+from narthex.providers.vllm_constraints import CONSTRAINED, structured
 
 GREEDY_BELOW = 1e-5
 """Temperatures that vLLM takes for 0."""
@@ -161,5 +161,5 @@ def _sampled(members: dict[str, Any], sampling: Sampling) -> dict[str, Any]:
 
 def _constrained(request: ChatRequest | CompletionRequest) -> dict[str, Any]:
     """`structured_outputs`, if the request has older fields that stand for it."""
-    guided = constraint(request.fields)
-    return {"structured_outputs": {name: request.sent[f"guided_{name}"] for name in guided}} if guided else {}
+    older = structured(request.sent)
+    return {"structured_outputs": older} if older else {}

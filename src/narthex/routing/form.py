@@ -14,9 +14,9 @@ import msgspec
 import structlog
 from pydantic_core import from_json
 
-from narthex.core.chat import ChatRequest
+from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import CompletionRequest
-from narthex.core.constrained import ANY_OBJECT
+from narthex.core.constrained import ANY_OBJECT, ChoiceFormat, JsonFormat, RegexFormat
 from narthex.core.errors import EngineError, InvalidRequest
 from narthex.core.fold import FoldedCall, FoldedChoice
 from narthex.core.ports import Grammars, Request
@@ -29,10 +29,9 @@ Calling = Literal["maybe", "never", "required"]
 _OF_FORM = frozenset(
     (
         "response_format", "tools", "tool_choice", "parallel_tool_calls", "function_call", "structured_outputs",
-        "guided_json", "guided_choice", "guided_regex",
+        "guided_json", "guided_choice", "guided_regex", "guided_grammar",
     )
 )  # fmt: skip
-_CONSTRAINTS = ("json", "choice", "regex")
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,26 +65,26 @@ def form_of(request: Request) -> Form | None:
         form = _with_tools(form, request)
     if form == _ANY:
         return None
-    return msgspec.structs.replace(form, may_be_cut=bool(request.sampling.stop))
+    return msgspec.structs.replace(form, may_be_cut=_may_be_cut(request.sampling))
+
+
+def _may_be_cut(sampling: Sampling) -> bool:
+    return bool(sampling.stop or sampling.stop_token_ids)
 
 
 def _constrained(request: ChatRequest | CompletionRequest) -> Form:
     """What the text may be."""
-    if isinstance(request, ChatRequest) and request.response_format is not None:
-        return Form(schema=request.response_format.schema)
-    fields = request.fields
-    if isinstance(request, CompletionRequest) and request.echo:
+    if request.fields.get("echo"):
         return _ANY  # the prompt stands before what is constrained
-    wanted: dict[str, Any] = dict(fields.get("structured_outputs", {}))
-    wanted |= {name: fields[f"guided_{name}"] for name in _CONSTRAINTS if f"guided_{name}" in fields}
-    if "json" in wanted:
-        schema = wanted["json"]
-        return Form(schema=schema.encode() if isinstance(schema, str) else encode(schema))
-    if wanted.get("json_object"):
-        return Form(schema=ANY_OBJECT)
-    if "regex" in wanted:
-        return Form(pattern=encode({"type": "string", "pattern": f"^(?:{wanted['regex']})$"}))
-    return Form(options=tuple(wanted.get("choice", ())))
+    match request.constraint:
+        case JsonFormat(schema=schema):
+            return Form(schema=schema)
+        case RegexFormat(pattern=pattern):
+            return Form(pattern=encode({"type": "string", "pattern": f"^(?:{pattern})$"}))
+        case ChoiceFormat(options=options):
+            return Form(options=options)
+        case _:  # grammars are left to who is asked
+            return _ANY
 
 
 def _with_tools(form: Form, request: ChatRequest) -> Form:

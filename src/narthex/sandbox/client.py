@@ -7,11 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from narthex.core.constrained import INVALID_SCHEMA
+import msgspec
+
+from narthex.core.constrained import INVALID_SCHEMA, ChoiceFormat, Constraint, JsonFormat
 from narthex.core.errors import EngineCrashed, EngineUnavailable, InvalidRequest
 from narthex.core.ports import Ensure
 from narthex.ipc.client import Client
-from narthex.sandbox.protocol import COMPILER, NAME, Checked, Compiled, job_file, job_name
+from narthex.sandbox.choices import fault_of_choice
+from narthex.sandbox.protocol import (
+    COMPILER,
+    NAME,
+    NAMES,
+    SPACING,
+    Check,
+    Checked,
+    Compile,
+    Compiled,
+    job_file,
+    job_name,
+)
 from narthex.sandbox.schema_text import MAX_SCHEMA_BYTES
 
 T = TypeVar("T")
@@ -86,40 +100,53 @@ class SandboxGrammars(_Sandbox):
 
     async def rule(self, schema: bytes, *, path: str) -> str:
         """See `Grammars.rule`."""
-        if len(schema) > MAX_SCHEMA_BYTES:
+        return await self.rule_of(JsonFormat(schema=schema, path=path))
+
+    async def fault(self, schema: bytes, text: str) -> str | None:
+        """See `Grammars.fault`."""
+        return await self.fault_of(JsonFormat(schema=schema, path=""), text)
+
+    async def rule_of(self, constraint: Constraint) -> str:
+        """See `Grammars.rule_of`."""
+        if isinstance(constraint, JsonFormat) and len(constraint.schema) > MAX_SCHEMA_BYTES:
             message = f"The schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB."
-            raise InvalidRequest(message, param=path, code=INVALID_SCHEMA)
-        name = job_name(schema)
+            raise InvalidRequest(message, param=constraint.path, code=INVALID_SCHEMA)
+        bare = _bare(constraint)
+        name = job_name(bare)
         while (running := self._compiling.get(name)) is not None:
             await running.wait()  # if whoever compiles it gives up, the next one does
         compiled = self._kept.get(name)
         if compiled is None:
-            compiled = await self._compile(name, schema)
+            compiled = await self._compile(name, bare)
         else:
             self._kept.move_to_end(name)
         if compiled.refusal:
-            raise _refusal(compiled, path)
+            raise _refusal(compiled, constraint)
         return compiled.rule
 
-    async def fault(self, schema: bytes, text: str) -> str | None:
-        """See `Grammars.fault`."""
-        name = job_name(schema, text)
-        checked = await self._in_turn("check", {"schema": schema, "text": text}, Checked, name=name)
+    async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+        """See `Grammars.fault_of`."""
+        if isinstance(constraint, ChoiceFormat):
+            return fault_of_choice(constraint, text, cut=cut)
+        bare = _bare(constraint)
+        checked = await self._in_turn(
+            "check", Check(constraint=bare, text=text, cut=cut), Checked, name=job_name(bare, text)
+        )
         if checked.refusal:
-            raise _refusal(checked, "")
+            raise _refusal(checked, bare)
         return checked.fault
 
-    async def _compile(self, name: str, schema: bytes) -> Compiled:
+    async def _compile(self, name: str, bare: Constraint) -> Compiled:
         done = self._compiling[name] = asyncio.Event()
         try:
-            compiled = await self._in_turn("compile", {"schema": schema}, Compiled, name=name)
+            compiled = await self._in_turn("compile", Compile(constraint=bare), Compiled, name=name)
             self._keep(name, compiled)
         finally:
             del self._compiling[name]
             done.set()
         return compiled
 
-    async def _in_turn(self, operation: str, payload: Any, answer: type[Told], *, name: str) -> Told:
+    async def _in_turn(self, operation: str, payload: Compile | Check, answer: type[Told], *, name: str) -> Told:
         """Ask, alone; a job that ends the process is refused.
 
         Raises:
@@ -134,7 +161,8 @@ class SandboxGrammars(_Sandbox):
                     if await asyncio.to_thread(self._begun) != name:
                         continue
                     if last or time.monotonic() - began > AT_ONCE_S:
-                        return answer(refusal="This schema takes too long, or too much memory.")
+                        what = NAMES[type(payload.constraint)]
+                        return answer(refusal=f"This {what} takes too long, or too much memory.")
             raise EngineUnavailable("The compiler ended while it had other work.", retry_after_s=1)
 
     def _begun(self) -> str:
@@ -152,10 +180,21 @@ class SandboxGrammars(_Sandbox):
             self._kept_bytes -= _size(dropped)
 
 
+def _bare(constraint: Constraint) -> Constraint:
+    """The same wherever it stands in a request."""
+    if isinstance(constraint, JsonFormat):
+        return msgspec.structs.replace(constraint, path="", spacing_path="")
+    return msgspec.structs.replace(constraint, path="")
+
+
 def _size(compiled: Compiled) -> int:
     return len(compiled.rule) + len(compiled.refusal) + 200
 
 
-def _refusal(told: Compiled | Checked, path: str) -> InvalidRequest:
+def _refusal(told: Compiled | Checked, constraint: Constraint) -> InvalidRequest:
+    if isinstance(constraint, JsonFormat) and told.at == SPACING:
+        return InvalidRequest(told.refusal, param=constraint.spacing_path, code="invalid_value")
+    path = constraint.path
     param = f"{path}.{told.at}" if path and told.at and not told.at.startswith("[") else path + told.at
-    return InvalidRequest(told.refusal, param=param or None, code=INVALID_SCHEMA)
+    code = INVALID_SCHEMA if isinstance(constraint, JsonFormat) else "invalid_value"
+    return InvalidRequest(told.refusal, param=param or None, code=code)

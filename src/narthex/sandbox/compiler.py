@@ -1,4 +1,4 @@
-"""The compiler process: compiles one schema after the other, each under a limit of time; its memory is limited as a
+"""The compiler process: compiles one constraint after the other, each under a limit of time; its memory is limited as a
 whole.
 
 Run as `python -m narthex.sandbox.compiler --notify FD` with `SandboxSettings` on standard input.
@@ -13,10 +13,11 @@ import msgspec
 from narthex.core.errors import InvalidRequest
 from narthex.ipc.server import Peer
 from narthex.sandbox.child import Operations, run
-from narthex.sandbox.grammar import rule
+from narthex.sandbox.forms import fault_of, rule_of
 from narthex.sandbox.limits import run_job
 from narthex.sandbox.protocol import (
     COMPILER,
+    NAMES,
     Check,
     Checked,
     Compile,
@@ -26,7 +27,6 @@ from narthex.sandbox.protocol import (
     job_name,
 )
 from narthex.sandbox.schema_text import SchemaRefused
-from narthex.sandbox.validity import fault
 
 T = TypeVar("T", Compiled, Checked)
 
@@ -38,23 +38,23 @@ def operations(settings: SandboxSettings) -> Operations:
     """The jobs that it does."""
     note = job_file(Path(settings.socket))
 
-    def done(name: str, job: Callable[[], T], refused: type[T]) -> T:
+    def done(name: str, what: str, job: Callable[[], T], refused: type[T]) -> T:
         note.write_text(name)
         try:
-            return run_job(job, limit_s=settings.time_limit_s, grace_s=GRACE_S, what="schema", param=None)
+            return run_job(job, limit_s=settings.time_limit_s, grace_s=GRACE_S, what=what, param=None)
         except SchemaRefused as error:
             return refused(refusal=error.message, at=error.at)
         except InvalidRequest as error:
             return refused(refusal=error.message)
 
     async def on_compile(_: Peer, payload: msgspec.Raw) -> Any:
-        schema = msgspec.msgpack.decode(payload, type=Compile).schema
-        return done(job_name(schema), lambda: Compiled(rule=rule(schema)), Compiled)
+        wanted = msgspec.msgpack.decode(payload, type=Compile).constraint
+        return done(job_name(wanted), NAMES[type(wanted)], lambda: Compiled(rule=rule_of(wanted)), Compiled)
 
     async def on_check(_: Peer, payload: msgspec.Raw) -> Any:
         job = msgspec.msgpack.decode(payload, type=Check)
-        name = job_name(job.schema, job.text)
-        return done(name, lambda: Checked(fault=fault(job.schema, job.text)), Checked)
+        wanted, name = job.constraint, job_name(job.constraint, job.text)
+        return done(name, NAMES[type(wanted)], lambda: Checked(fault=fault_of(wanted, job.text, cut=job.cut)), Checked)
 
     return {"compile": on_compile, "check": on_check}
 

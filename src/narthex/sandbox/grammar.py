@@ -7,7 +7,7 @@ searched for the smallest part that it refuses, so that the error can name the p
 import random
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 import llguidance
@@ -17,8 +17,12 @@ from narthex.sandbox.endless import endless_reference
 from narthex.sandbox.schema import Reader
 from narthex.sandbox.schema_text import SchemaRefused, decode
 
-LAYOUT: Final = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-"""The one layout in which texts are generated: on one line, a blank after commas and colons."""
+Layout = Mapping[str, Any]
+
+LAYOUT: Final[Layout] = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""The layout in which texts are generated: on one line, a blank after commas and colons."""
+DENSE: Final[Layout] = {"whitespace_flexible": False, "item_separator": ",", "key_separator": ":"}
+"""The same without blanks."""
 
 _LIMITS: Final = llguidance.LLParserLimits(
     max_items_in_row=1800,
@@ -35,7 +39,8 @@ _BLAME_S = 0.3
 _STEPS = 48
 """How many bytes of a text are tried, twice."""
 
-_TOKENIZER: Final = llguidance.LLTokenizer("byte")
+BYTES: Final = llguidance.LLTokenizer("byte")
+"""One token for each byte."""
 _REASON: Final = re.compile(r"failed to compile JSON schema: (.*)")
 _EMPTY: Final = "no value is valid by it"
 _COMPLEX: Final = "it is too complex"
@@ -56,8 +61,8 @@ _CHILD_MAPS: Final = ("properties", "patternProperties")
 _MEMBERS: Final = frozenset((*_CHILDREN, *_CHILD_MAPS, "prefixItems"))
 
 
-def rule(schema: bytes) -> str:
-    """The right-hand side of a rule for exactly the texts of a schema: `%json {…}`.
+def rule(schema: bytes, layout: Layout = LAYOUT) -> str:
+    """The right-hand side of a rule for exactly the texts of a schema in a layout: `%json {…}`.
 
     Raises:
         SchemaRefused: it can't be held, with the place.
@@ -66,21 +71,21 @@ def rule(schema: bytes) -> str:
     written = reader.read()
     if (name := endless_reference(written)) is not None:
         raise SchemaRefused("Every value by this reference would be endless.", reader.targets[name])
-    text = _rule(written, definitions={})
-    error = _probe(text)
+    text = _rule(written, definitions={}, layout=layout)
+    error = probe(text)
     if error is not None:
         raise _Blame(reader, written.get("$defs", {})).refusal(written, error)
     return text
 
 
-def _rule(written: Any, *, definitions: dict[str, Any]) -> str:
+def _rule(written: Any, *, definitions: dict[str, Any], layout: Layout = LAYOUT) -> str:
     body = {"anyOf": [written]} if isinstance(written, bool) else written
     extra = {"$defs": definitions} if definitions else {}
-    return "%json " + msgspec.json.encode({"x-guidance": LAYOUT} | body | extra).decode()
+    return "%json " + msgspec.json.encode({"x-guidance": layout} | body | extra).decode()
 
 
 def _matcher(text: str) -> llguidance.LLMatcher:
-    return llguidance.LLMatcher(_TOKENIZER, f"%llguidance {{}}\nstart: {text}", log_level=0, limits=_LIMITS)
+    return llguidance.LLMatcher(BYTES, f"%llguidance {{}}\nstart: {text}", log_level=0, limits=_LIMITS)
 
 
 def _compile_error(text: str) -> str | None:
@@ -99,7 +104,7 @@ def _reason(message: str) -> str:
     return (found[1] if found else message.splitlines()[0])[:200]
 
 
-def _probe(text: str) -> str | None:
+def probe(text: str) -> str | None:
     """Why no text can be begun by a rule, or why it costs too much; None if it works."""
     error = _compile_error(text)
     if error is not None:
@@ -152,7 +157,7 @@ class _Blame:
     def _error(self, node: Any) -> str | None:
         if node is False or time.monotonic() > self._until:
             return None
-        return _probe(_rule(node, definitions=self._definitions))
+        return probe(_rule(node, definitions=self._definitions))
 
     def _referred(self, node: Any) -> Iterator[Any]:
         """What the node refers to, unless that refers back: it then fails with its whole."""

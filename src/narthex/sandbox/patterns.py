@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-MAX_PATTERN_BYTES = 1024
+from narthex.core.constrained import MAX_PATTERN_BYTES
+
 MAX_REPEAT = 1000
 MAX_STATES = 10_000
 """What nested repeats may multiply to."""
@@ -22,8 +23,8 @@ _ANY = r"[\u0000-\U0010ffff]"
 _DOT = r"[^\n\r\u2028\u2029]"
 _CONTROLS: Final = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}
 _REPEAT = re.compile(r"\{([0-9]+)(?:(,)([0-9]*))?\}")
-_HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}")
-_GROUP_NAME = re.compile(r"\?<[A-Za-z_$][\w$]*>")
+_HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})")
+_GROUP_NAME = re.compile(r"\?P?<[A-Za-z_$][\w$]*>")
 
 
 class PatternRefused(Exception):
@@ -36,6 +37,24 @@ def plain(pattern: str) -> str:
     Raises:
         PatternRefused: with the reason.
     """
+    return "^(?:" + "|".join(_whole(terms_of(pattern))) + ")$"
+
+
+def matched_whole(pattern: str) -> str:
+    """A pattern that a text has to match from its beginning to its end, in plain syntax and without anchors.
+
+    Raises:
+        PatternRefused: with the reason.
+    """
+    return "(?:" + "|".join(_bare(terms_of(pattern))) + ")"
+
+
+def terms_of(pattern: str) -> "list[list[Term]]":
+    """The alternatives of a pattern.
+
+    Raises:
+        PatternRefused: with the reason.
+    """
     if len(pattern.encode(errors="surrogatepass")) > MAX_PATTERN_BYTES:
         raise PatternRefused(f"the pattern is longer than {MAX_PATTERN_BYTES} bytes")
     reader = _Reader(pattern)
@@ -44,7 +63,17 @@ def plain(pattern: str) -> str:
         raise PatternRefused("unmatched ')'")
     if sum(_weight(terms) for terms in alternatives) > MAX_STATES:
         raise PatternRefused("its repeats multiply to too many states")
-    return "^(?:" + "|".join(_whole(alternatives)) + ")$"
+    return alternatives
+
+
+def set_of(characters: str) -> str:
+    """A set as it stands in brackets, `[a-z]`, in plain syntax.
+
+    Raises:
+        PatternRefused: with the reason.
+    """
+    (terms,) = terms_of(characters)
+    return terms[0].text
 
 
 def other_than(names: Iterable[str]) -> str:
@@ -61,18 +90,18 @@ def other_than(names: Iterable[str]) -> str:
 def _differing(node: dict[str, Any]) -> str:
     """What may follow: nothing, where no name ends; a character with which none goes on; or what differs later."""
     next_ones = sorted(character for character in node if character)
-    members = "".join(_literal(character) for character in next_ones)
+    members = "".join(literal(character) for character in next_ones)
     options = [f"[^{members}]{_ANY}*" if members else f"{_ANY}{_ANY}*"]
-    options += [f"{_literal(character)}(?:{_differing(node[character])})" for character in next_ones]
+    options += [f"{literal(character)}(?:{_differing(node[character])})" for character in next_ones]
     if "" not in node:
         options.append("")
     return "|".join(options)
 
 
-class _Term:
+class Term:
     """One piece of an alternative: a set or character, an anchor, or a group with its alternatives."""
 
-    def __init__(self, text: str = "", *, group: "list[list[_Term]] | None" = None, anchor: str = "") -> None:
+    def __init__(self, text: str = "", *, group: "list[list[Term]] | None" = None, anchor: str = "") -> None:
         self.text = text
         self.group = group
         self.anchor = anchor
@@ -81,10 +110,21 @@ class _Term:
 
     @property
     def weight(self) -> int:
+        """About how many states it has."""
         inner = 1 if self.group is None else sum(_weight(terms) for terms in self.group)
         return max(inner, 1) * max(self.most, 1)
 
+    @property
+    def bounds(self) -> tuple[int, int | None]:
+        """How often it is repeated."""
+        known = {"": (1, 1), "*": (0, None), "+": (1, None), "?": (0, 1)}.get(self.repeat)
+        if known is not None:
+            return known
+        least, _, most = self.repeat[1:-1].partition(",")
+        return int(least), int(most) if most else None
+
     def render(self) -> str:
+        """In plain syntax. Raises `PatternRefused`."""
         if self.anchor:
             raise PatternRefused(f"'{self.anchor}' can only be held at the ends of an alternative")
         if self.group is None:
@@ -92,11 +132,11 @@ class _Term:
         return "(?:" + "|".join("".join(term.render() for term in terms) for terms in self.group) + ")" + self.repeat
 
 
-def _weight(terms: list[_Term]) -> int:
+def _weight(terms: list[Term]) -> int:
     return 1 + sum(term.weight for term in terms)
 
 
-def _whole(alternatives: list[list[_Term]]) -> list[str]:
+def _whole(alternatives: list[list[Term]]) -> list[str]:
     """Alternatives of a search, as alternatives for the whole text."""
     found: list[str] = []
     for terms in alternatives:
@@ -112,6 +152,16 @@ def _whole(alternatives: list[list[_Term]]) -> list[str]:
     return found
 
 
+def _bare(alternatives: list[list[Term]]) -> list[str]:
+    """Alternatives for the whole text, whose own anchors say nothing new."""
+    found = []
+    for terms in alternatives:
+        first = 1 if terms and terms[0].anchor == "^" else 0
+        last = len(terms) - 1 if len(terms) > first and terms[-1].anchor == "$" else len(terms)
+        found.append("".join(term.render() for term in terms[first:last]))
+    return found
+
+
 class _Reader:
     """Reads a pattern from left to right."""
 
@@ -123,10 +173,10 @@ class _Reader:
     def ended(self) -> bool:
         return self._at >= len(self._pattern)
 
-    def alternatives(self, depth: int) -> list[list[_Term]]:
+    def alternatives(self, depth: int) -> list[list[Term]]:
         if depth > MAX_NESTING:
             raise PatternRefused("its groups are nested too deeply")
-        found: list[list[_Term]] = [[]]
+        found: list[list[Term]] = [[]]
         while not self.ended and self._peek() != ")":
             if self._take("|"):
                 found.append([])
@@ -149,23 +199,23 @@ class _Reader:
         self._at += 1
         return self._pattern[self._at - 1]
 
-    def _term(self, depth: int) -> _Term:
+    def _term(self, depth: int) -> Term:
         character = self._next()
         if character in "^$":
-            return _Term(anchor=character)
+            return Term(anchor=character)
         if character == ".":
-            return _Term(_DOT)
+            return Term(_DOT)
         if character == "(":
             return self._group(depth)
         if character == "[":
-            return _Term(self._class())
+            return Term(self._class())
         if character == "\\":
             return self._escape()
         if character in "*+?" or (character == "{" and _REPEAT.match(self._pattern, self._at - 1)):
             raise PatternRefused("nothing to repeat")
-        return _Term(_literal(character))
+        return Term(literal(character))
 
-    def _group(self, depth: int) -> _Term:
+    def _group(self, depth: int) -> Term:
         if self._peek() == "?" and not self._take("?:"):
             if not (name := _GROUP_NAME.match(self._pattern, self._at)):
                 raise PatternRefused("lookaround and flags can't be held")
@@ -173,9 +223,9 @@ class _Reader:
         group = self.alternatives(depth + 1)
         if not self._take(")"):
             raise PatternRefused("unclosed group")
-        return _Term(group=group)
+        return Term(group=group)
 
-    def _repeated(self, term: _Term) -> _Term:
+    def _repeated(self, term: Term) -> Term:
         counted = _REPEAT.match(self._pattern, self._at)
         if counted:
             self._at = counted.end()
@@ -198,15 +248,15 @@ class _Reader:
             raise PatternRefused("nothing to repeat")
         return term
 
-    def _escape(self) -> _Term:
+    def _escape(self) -> Term:
         character = self._next()
         if character.lower() in _SETS:
-            return _Term(f"[{'' if character.islower() else '^'}{_SETS[character.lower()]}]")
+            return Term(f"[{'' if character.islower() else '^'}{_SETS[character.lower()]}]")
         if character in "bB":
             raise PatternRefused("word boundaries can't be held")
         if character in "123456789k":
             raise PatternRefused("back references can't be held")
-        return _Term(_literal(self._escaped(character)))
+        return Term(literal(self._escaped(character)))
 
     def _escaped(self, character: str) -> str:
         """The one character that an escape stands for; its first character has been read."""
@@ -257,14 +307,14 @@ class _Reader:
 
     def _range(self, first: str) -> str:
         if self._peek() != "-" or self._pattern[self._at + 1 : self._at + 2] in ("]", ""):
-            return _literal(first)
+            return literal(first)
         self._next()
         last = self._member()
         if isinstance(last, tuple):
             raise PatternRefused("a range that ends with a set")
         if last < first:
             raise PatternRefused("a range out of order")
-        return f"{_literal(first)}-{_literal(last)}"
+        return f"{literal(first)}-{literal(last)}"
 
     def _member(self) -> str | tuple[str, bool]:
         """A character of a class; or a shorthand's set, and whether it is negated."""
@@ -277,7 +327,12 @@ class _Reader:
         return "\b" if character == "b" else self._escaped(character)
 
 
-def _literal(character: str) -> str:
+def literal(character: str) -> str:
+    """One character as it stands for itself.
+
+    Raises:
+        PatternRefused: it is none.
+    """
     if character.isascii() and character.isalnum():
         return character
     code = ord(character)

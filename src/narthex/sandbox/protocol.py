@@ -1,17 +1,32 @@
 """What the gateway and its two sandboxes say to each other."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
+from narthex.core.constrained import ChoiceFormat, Constraint, GrammarFormat, JsonFormat, RegexFormat
 from narthex.ipc.logs import LogFormat
 
 NAME: Final = "sandbox"
 """The child that renders templates, by its name with the supervisor."""
 COMPILER: Final = "compiler"
-"""The child that compiles schemas: another one, so that no schema keeps templates waiting."""
+"""The child that compiles constraints: another one, so that none keeps templates waiting."""
+
+
+NAMES: Final[Mapping[type[Constraint], str]] = {
+    JsonFormat: "schema",
+    RegexFormat: "regular expression",
+    ChoiceFormat: "list of choices",
+    GrammarFormat: "grammar",
+}
+"""What refusals call each constraint."""
+
+
+SPACING: Final = "\0"
+"""The place of a refusal that is not in the schema, but in the pattern for its white space."""
 
 
 class SandboxSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +46,9 @@ class Render(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Compile(msgspec.Struct, frozen=True, kw_only=True):
-    """One schema to compile."""
+    """One constraint to compile. Its path is of no account here."""
 
-    schema: bytes
+    constraint: Constraint
 
 
 class Compiled(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,23 +60,25 @@ class Compiled(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One finished text to check by a schema."""
+    """One finished text to check by a constraint; one that was `cut` needs only be a beginning."""
 
-    schema: bytes
+    constraint: Constraint
     text: str
+    cut: bool = False
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True):
-    """What is wrong with the text, if anything; or why the schema can't be read."""
+    """What is wrong with the text, if anything; or why the constraint can't be read."""
 
     fault: str | None = None
     refusal: str = ""
     at: str = ""
 
 
-def job_name(schema: bytes, text: str = "") -> str:
+def job_name(constraint: Constraint, text: str = "") -> str:
     """What a job is known by, on both sides."""
-    return hashlib.sha256(b"%d:%b%b" % (len(schema), schema, text.encode())).hexdigest()
+    told = msgspec.msgpack.encode(constraint)
+    return hashlib.sha256(b"%d:%b%b" % (len(told), told, text.encode())).hexdigest()
 
 
 def job_file(socket: Path) -> Path:

@@ -37,13 +37,38 @@ def _functions_only(value: Any) -> None:
             raise Verdict(f"tools[{index}].type", "Only tools of type 'function' are supported.")
 
 
+def _moderate(value: Any) -> None:
+    if not _LEAST_PENALTY <= value <= _MOST_PENALTY:
+        message = f"'repetition_penalty' can be {_LEAST_PENALTY} to {_MOST_PENALTY} here."
+        raise Verdict("repetition_penalty", message)
+
+
+def _as_written(value: Any) -> None:
+    if value.get("disable_additional_properties"):
+        name = "structured_outputs.disable_additional_properties"
+        raise Verdict(name, "Schemas are held as they are written: say 'additionalProperties' there.")
+
+
+_LEAST_PENALTY, _MOST_PENALTY = 0.01, 100
+"""Beyond these the engine's arithmetic has no end of either side."""
+
 _SHARED: dict[str, Rule] = dict.fromkeys(
     (
         "model", "frequency_penalty", "presence_penalty", "n", "seed", "stop", "stream", "stream_options",
-        "temperature", "top_p", "max_tokens", "logprobs", "logit_bias",
+        "temperature", "top_p", "max_tokens", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos",
+        "include_stop_str_in_output", "add_special_tokens", "guided_json", "guided_regex", "guided_choice",
+        "guided_grammar", "guided_whitespace_pattern",
     ),
     State.NATIVE,
 )  # fmt: skip
+_SHARED |= {
+    "repetition_penalty": Limited(limits=f"{_LEAST_PENALTY} to {_MOST_PENALTY}", check=_moderate),
+    "stop_token_ids": State.EMULATED,
+    "best_of": State.EMULATED,
+    "echo": State.EMULATED,
+    "guided_decoding_backend": State.NO_EFFECT,
+    "structured_outputs": Limited(limits="not disable_additional_properties", check=_as_written),
+}
 
 CHAT: Capabilities = (
     _SHARED
@@ -65,8 +90,6 @@ CHAT: Capabilities = (
 COMPLETIONS: Capabilities = _SHARED | {
     "prompt": State.NATIVE,
     "user": State.NO_EFFECT,
-    "echo": State.EMULATED,
-    "best_of": State.EMULATED,
 }
 
 BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}

@@ -1,7 +1,8 @@
-"""Holds finished answers against the schemas that they were made by: a second pair of eyes on the grammar.
+"""Holds finished answers against the constraints that they were made by: a second pair of eyes on the grammar.
 
-Source: ARCHITECTURE D3. An answer that ended at its limit is a valid beginning and no fault (contract 11); neither is
-one that a stop string of the caller's cut short.
+Source: ARCHITECTURE D3. An answer that ended at its limit, or that a stop string or token of the caller's cut short,
+has to be the beginning of a valid one (contract 11): past a limit of its own, or where its end is ruled out, the engine
+would write on without any constraint.
 """
 
 import hashlib
@@ -11,9 +12,12 @@ from contextlib import AbstractAsyncContextManager
 import structlog
 
 from narthex.core.chat import ChatRequest
-from narthex.core.errors import InvalidOutput
+from narthex.core.completions import CompletionRequest
+from narthex.core.constrained import Constraint, JsonFormat
+from narthex.core.errors import InvalidOutput, InvalidRequest
 from narthex.core.ports import Grammars
 from narthex.core.stream import ChoiceFinished, Event, Frame, TextDelta, ToolCallDelta
+from narthex.wire.json import encode
 
 log = structlog.get_logger(__name__)
 
@@ -41,19 +45,21 @@ class _Answer:
 class Checks:
     """What the answers to one request have to be valid by."""
 
-    def __init__(self, request: ChatRequest, grammars: Grammars) -> None:
-        tools = request.tools.callable_ if request.tools is not None else ()
-        self._parameters: Mapping[str, bytes] = {tool.name: tool.parameters for tool in tools}
-        wanted = request.response_format
-        self._must_call = request.tools is not None and request.tools.required
-        self._schema = wanted.schema if wanted is not None else None
-        self._may_be_cut = bool(request.sampling.stop)
+    def __init__(self, request: ChatRequest | CompletionRequest, grammars: Grammars) -> None:
+        known = request.tools if isinstance(request, ChatRequest) else None
+        tools = known.callable_ if known is not None else ()
+        self._parameters: Mapping[str, Constraint] = {
+            tool.name: JsonFormat(schema=tool.parameters, path=tool.path) for tool in tools
+        }
+        self._must_call = known is not None and known.required
+        self._constraint = request.constraint
+        self._may_be_cut = bool(request.sampling.stop or request.sampling.stop_token_ids)
         self._grammars = grammars
 
     @property
     def any(self) -> bool:
         """Whether there is anything to check."""
-        return self._schema is not None or bool(self._parameters)
+        return self._constraint is not None or bool(self._parameters)
 
     async def watch(self, frames: Frames) -> Frames:
         """The same frames.
@@ -70,33 +76,40 @@ class Checks:
     async def _note(self, event: Event, answers: dict[int, _Answer]) -> None:
         if isinstance(event, TextDelta | ToolCallDelta):
             answers.setdefault(event.choice, _Answer()).add(event)
-        elif isinstance(event, ChoiceFinished) and event.reason != "length":
-            await self._check(answers.pop(event.choice, _Answer()))
+        elif isinstance(event, ChoiceFinished):
+            cut = self._may_be_cut or event.reason == "length"
+            await self._check(answers.pop(event.choice, _Answer()), cut=cut)
 
-    async def _check(self, answer: _Answer) -> None:
-        for name, arguments in answer.calls.values():
-            await self._hold(self._parameters[name], arguments)
+    async def _check(self, answer: _Answer, *, cut: bool) -> None:
+        for name, arguments in answer.calls.values() if not cut else ():
+            await self._hold(self._parameters[name], arguments, cut=False)
         if answer.calls:
             return
         if self._must_call:
-            self._fault("no tool was called")
-        elif self._schema is not None:
-            await self._hold(self._schema, answer.text)
+            if not cut:
+                self._fault("no tool was called")
+        elif self._constraint is not None and (answer.text or not cut):
+            await self._hold(self._constraint, answer.text, cut=cut)
 
-    async def _hold(self, schema: bytes, text: str) -> None:
-        if (fault := await self._grammars.fault(schema, text)) is not None:
-            self._fault(fault, schema)
-
-    def _fault(self, fault: str, schema: bytes = b"") -> None:
-        if self._may_be_cut:
+    async def _hold(self, constraint: Constraint, text: str, *, cut: bool) -> None:
+        try:
+            fault = await self._grammars.fault_of(constraint, text, cut=cut)
+        except InvalidRequest as error:
+            if not cut or not isinstance(constraint, JsonFormat):
+                raise
+            log.warning("an answer that was cut was not checked", why=error.message)
             return
-        # The fault may quote the answer, which is the caller's: the log gets only what finds the schema again.
-        log.error("invalid_output", schema=hashlib.sha256(schema).hexdigest()[:16])
+        if fault is not None:
+            self._fault(fault, constraint)
+
+    def _fault(self, fault: str, constraint: Constraint | None = None) -> None:
+        # The fault may quote the answer, which is the caller's: the log gets only what finds the constraint again.
+        log.error("invalid_output", constraint=hashlib.sha256(encode(constraint)).hexdigest()[:16])
         raise InvalidOutput(f"The model's answer does not have the form that was asked for: {fault[:300]}")
 
 
-async def whole(attempt: Attempt, checks: Checks) -> list[Frame]:
-    """All frames of a valid answer; one that is not valid is made once more.
+async def whole(attempt: Attempt) -> list[Frame]:
+    """All frames of a valid answer; one that is not valid is made once more. Every attempt is to be watched.
 
     Raises:
         InvalidOutput: the second one wasn't valid either.
@@ -104,7 +117,7 @@ async def whole(attempt: Attempt, checks: Checks) -> list[Frame]:
 
     async def made(number: int) -> list[Frame]:
         async with attempt(number) as frames:
-            return [frame async for frame in checks.watch(frames)]
+            return [frame async for frame in frames]
 
     try:
         return await made(0)

@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 
-from narthex.core.chat import Sampling
+from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest, Prompt
 from narthex.core.errors import UnsupportedParameter
-from narthex.core.ports import Request
 from narthex.core.stream import Frame, TokenLogprob
 from narthex.engine.local.echo import Echo, Told, echoed
 from narthex.engine.local.infill import FillIn
@@ -32,7 +31,8 @@ async def prompt_tokens(
     if all(isinstance(prompt, tuple) for prompt in request.prompts):
         await server.props()  # nothing else would tell that the engine is gone before we count on it
     if not request.suffix:
-        return [await _tokens(prompt, server, props) for prompt in request.prompts]
+        begin = request.fields.get("add_special_tokens", True)
+        return [await _tokens(prompt, server, props, begin=begin) for prompt in request.prompts]
     if fill_in is None:
         message = f"'suffix' is not supported with the model '{request.model}': it was not trained to fill in."
         raise UnsupportedParameter(message, param="suffix")
@@ -44,8 +44,10 @@ async def prompt_tokens(
     return [fill_in.prompt(begin, await _plain(prompt, server), after) for prompt in request.prompts]
 
 
-async def _tokens(prompt: Prompt, server: LlamaServer, props: Props) -> Sequence[int]:
-    """Text as plain text; token ids as they are; nothing as the beginning of a new text."""
+async def _tokens(prompt: Prompt, server: LlamaServer, props: Props, *, begin: bool) -> Sequence[int]:
+    """Text as plain text, with what the model begins a text by or without; token ids as they are; nothing as the
+    beginning of a new text.
+    """
     if isinstance(prompt, tuple):
         return prompt
     if prompt in {"", DEFAULT_PROMPT}:
@@ -53,7 +55,7 @@ async def _tokens(prompt: Prompt, server: LlamaServer, props: Props) -> Sequence
         if len(tokens) == 1:
             return tokens
         return await server.tokenize(props.bos_token or props.eos_token, control=True, begin=False)
-    return await server.tokenize(prompt, control=False, begin=True)
+    return await server.tokenize(prompt, control=False, begin=begin)
 
 
 async def _plain(prompt: Prompt, server: LlamaServer) -> Sequence[int]:
@@ -63,18 +65,29 @@ async def _plain(prompt: Prompt, server: LlamaServer) -> Sequence[int]:
     return await server.tokenize("" if prompt == DEFAULT_PROMPT else prompt, control=False, begin=False)
 
 
-def is_ranked(request: Request) -> bool:
+def is_ranked(request: ChatRequest | CompletionRequest) -> bool:
     """Whether the caller asked for the best of several candidates."""
-    return isinstance(request, CompletionRequest) and (request.fields.get("best_of") or 1) > 1
+    return (request.fields.get("best_of") or 1) > 1
 
 
-def generated(request: Request) -> Sampling:
+def generated(request: ChatRequest | CompletionRequest) -> Sampling:
     """How the engine is to sample: every candidate, with log probabilities where they are needed to choose."""
-    sampling: Sampling = request.sampling  # type: ignore[union-attr]
+    sampling = request.sampling
     if not is_ranked(request):
         return sampling
     logprobs = 0 if sampling.logprobs is None else sampling.logprobs
-    return msgspec.structs.replace(sampling, n=request.best_of, logprobs=logprobs)  # type: ignore[union-attr]
+    return msgspec.structs.replace(sampling, n=request.best_of, logprobs=logprobs)
+
+
+def chatted(frames: AsyncIterator[Frame], request: ChatRequest) -> AsyncIterator[Frame]:
+    """The frames of a chat's answer, from those of all that is generated: the best, behind what they go on from."""
+    sampling = request.sampling
+    if is_ranked(request):
+        frames = ranked(frames, candidates=request.best_of, n=sampling.n, logprobs=sampling.logprobs is not None)
+    last = request.messages[-1]
+    if request.fields.get("echo") and last.role == "assistant" and last.text:
+        frames = echoed(frames, [Told(last.text)], n=sampling.n)
+    return frames
 
 
 async def completed(

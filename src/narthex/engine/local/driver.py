@@ -21,7 +21,7 @@ from narthex.core.ports import NO_CLOCKS, Call, Ensure, Grammars, Opened, Slots,
 from narthex.core.stream import Frame, UsageReported
 from narthex.engine.local.capabilities import honoured
 from narthex.engine.local.checked import Checks, told, whole
-from narthex.engine.local.completion import completed, generated
+from narthex.engine.local.completion import chatted, completed, generated
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
 from narthex.engine.local.llama import SEEDS, LlamaServer, engine_seed, is_greedy
 from narthex.engine.local.preparation import LocalModel, Preparation, Prepared
@@ -78,21 +78,22 @@ class LocalDeployment:
 
     @asynccontextmanager
     async def _open(self, call: Call) -> AsyncIterator[Stream]:
-        ready = await self._preparation.prepare(call.request)
-        checks = Checks(call.request, self._grammars) if isinstance(call.request, ChatRequest) else None
-        if checks is None or not checks.any:
-            async with self._attempt(call, ready) as frames:
+        request = call.request
+        assert isinstance(request, ChatRequest | CompletionRequest)  # noqa: S101 - the router asks for no other surface
+        ready = await self._preparation.prepare(request)
+        checks = Checks(request, self._grammars)
+        if request.stream or not checks.any:
+            async with self._attempt(call, request, ready, checks=checks) as frames:
                 yield frames
-        elif call.request.stream:  # type: ignore[union-attr]
-            async with self._attempt(call, ready) as frames:
-                yield checks.watch(frames)
         else:
-            yield told(await whole(lambda number: self._attempt(call, ready, number), checks))
+            yield told(await whole(lambda number: self._attempt(call, request, ready, number=number, checks=checks)))
 
     @asynccontextmanager
-    async def _attempt(self, call: Call, ready: Prepared, number: int = 0) -> AsyncIterator[Stream]:
+    async def _attempt(
+        self, call: Call, request: ChatRequest | CompletionRequest, ready: Prepared, *, number: int = 0, checks: Checks
+    ) -> AsyncIterator[Stream]:
         """Generate. A further attempt draws other tokens, the same ones each time that the request is seeded."""
-        sampling = generated(call.request)
+        sampling = generated(request)
         jobs = _jobs(sampling, ready, attempt=number)
         scored = bool(ready.echoes) and sampling.logprobs is not None
         tally = Tally(sum(map(len, ready.prompts)), scored=scored, begun=ready.begun)
@@ -107,8 +108,12 @@ class LocalDeployment:
             vocabulary=ready.vocabulary,
         )
         async with generate(generation, jobs) as frames:
-            if isinstance(call.request, CompletionRequest):
-                frames = self._completed(frames, call.request, ready, owner=owner)
+            if checks.any:
+                frames = checks.watch(frames)
+            if isinstance(request, CompletionRequest):
+                frames = self._completed(frames, request, ready, owner=owner)
+            else:
+                frames = chatted(frames, request)
             yield self._watched(frames, tally)
 
     def _completed(

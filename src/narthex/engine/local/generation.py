@@ -26,6 +26,7 @@ from narthex.core.stream import (
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
 from narthex.engine.local.probabilities import Trace, Vocabulary
 from narthex.engine.local.reading import Form, Reader
+from narthex.engine.local.stopping import stopped
 from narthex.engine.slots import fingerprint
 from narthex.ipc.tasks import TaskSet
 
@@ -216,7 +217,8 @@ class Generation:
         texts = [self._text(job, job.first + start + index) for index in range(lease.choices)]
         unfinished = set(range(lease.choices))
         async with self._server.completion(self._body(job, lease, start=start)) as pieces:
-            async for piece in pieces:
+            spell = self._server.detokenize
+            async for piece in stopped(pieces, self._sampling, choices=lease.choices, spell=spell):
                 if events := texts[piece.index].events(piece):
                     yield Frame.of(*events)
                 if piece.stop:

@@ -72,6 +72,7 @@ class Piece(msgspec.Struct, frozen=True):
     tokens: tuple[int, ...] = ()
     stop: bool = False
     stop_type: str = ""
+    stopping_word: str = ""
     tokens_predicted: int = 0
     id_slot: int = -1
     timings: Timings = Timings()
@@ -269,7 +270,7 @@ def engine_seed(seed: int) -> int:
 
 def is_greedy(sampling: Sampling) -> bool:
     """Whether only the most likely token can ever be chosen."""
-    return sampling.temperature == 0 or sampling.top_p == 0
+    return sampling.temperature == 0 or sampling.top_p == 0 or sampling.top_k == 1
 
 
 def sampling_body(sampling: Sampling, *, seed: int, prompt_tokens: int, max_new: int) -> dict[str, Any]:
@@ -283,24 +284,34 @@ def sampling_body(sampling: Sampling, *, seed: int, prompt_tokens: int, max_new:
         for name in ("frequency_penalty", "presence_penalty", "top_p")
         if (value := getattr(sampling, name)) is not UNSET
     }
-    penalised = "frequency_penalty" in set_ or "presence_penalty" in set_
+    penalised = "frequency_penalty" in set_ or "presence_penalty" in set_ or sampling.repetition_penalty != 1
     greedy = is_greedy(sampling)
     if sampling.logit_bias:
         set_["logit_bias"] = [[token, _bias(bias)] for token, bias in sampling.logit_bias.items()]
+    if sampling.ignore_eos:
+        set_["ignore_eos"] = True
     if sampling.logprobs is not None:
         set_["n_probs"] = max(1, sampling.logprobs)  # 0 would tell nothing at all
     return {
         "n_predict": max_new,
-        "samplers": ["penalties", "top_k"] if greedy else ["penalties", "temperature", "top_p"],
-        "top_k": 1 if greedy else 0,
+        "samplers": ["penalties", "top_k"]
+        if greedy
+        else ["penalties", "temperature", *_chosen_from(sampling), "top_p"],
+        "top_k": 1 if greedy else sampling.top_k,
+        "min_p": sampling.min_p,
         "temperature": 1.0 if sampling.temperature is UNSET else sampling.temperature,
         "top_p": 1.0,
-        "repeat_penalty": 1.0,
+        "repeat_penalty": sampling.repetition_penalty,
         "repeat_last_n": prompt_tokens + max_new if penalised else 0,
         "seed": seed,
         "stop": sampling.stop,
         **set_,
     }
+
+
+def _chosen_from(sampling: Sampling) -> list[str]:
+    """What leaves tokens out besides the nucleus, in vLLM's order."""
+    return [*(["min_p"] if sampling.min_p else []), *(["top_k"] if sampling.top_k else [])]
 
 
 def _bias(bias: float) -> float | bool:

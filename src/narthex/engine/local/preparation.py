@@ -11,10 +11,10 @@ import msgspec
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.errors import EngineUnavailable, InvalidRequest, UnsupportedParameter
-from narthex.core.ports import Ensure, Grammars, Request, Templates
+from narthex.core.ports import Ensure, Grammars, Templates
 from narthex.engine.local.completion import generated, prompt_tokens
 from narthex.engine.local.echo import Echo
-from narthex.engine.local.form.request import form_of
+from narthex.engine.local.form.request import completion_form, form_of
 from narthex.engine.local.form.thinking import answer_begins, unheeded
 from narthex.engine.local.infill import FillIn
 from narthex.engine.local.llama import LlamaServer, Props
@@ -71,6 +71,13 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     begun: int = 0
 
 
+def _refuse_endless(request: ChatRequest | CompletionRequest, form: Form) -> None:
+    """A form comes to an end, where nothing but the end can be chosen."""
+    if form.grammar and request.sampling.ignore_eos:
+        message = "'ignore_eos' can't be used with tools, nor where the answer has to have a form."
+        raise InvalidRequest(message, param="ignore_eos", code="unsupported_value")
+
+
 class Preparation:
     """Prepares the requests to one model. What it asked an engine once it keeps until `forget`."""
 
@@ -92,7 +99,7 @@ class Preparation:
         """The engine failed: ask anew what it is."""
         self._props = None
 
-    async def prepare(self, request: Request) -> Prepared:
+    async def prepare(self, request: ChatRequest | CompletionRequest) -> Prepared:
         """All that is needed before the first token, from an engine that runs.
 
         An engine that ended since we last spoke is awaited in its next life. The supervisor may hear of its end later
@@ -108,9 +115,11 @@ class Preparation:
                 props = await self._ready()
                 window = self._model.window or props.window
                 if isinstance(request, ChatRequest):
-                    return await self._chat(request, props, window=window)
-                assert isinstance(request, CompletionRequest)  # noqa: S101 - the router asks for no other surface
-                return await self._completion(request, props, window=window)
+                    ready = await self._chat(request, props, window=window)
+                else:
+                    ready = await self._completion(request, props, window=window)
+                _refuse_endless(request, ready.form)
+                return ready
             except EngineUnavailable:
                 self.forget()
                 if (pause_s := next(pauses_s, None)) is None:
@@ -144,18 +153,19 @@ class Preparation:
 
     async def _completion(self, request: CompletionRequest, props: Props, *, window: int) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
-        await self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        await self._check_sampled(request)
         for prompt in request.prompts:
             await self._check_ids(prompt if isinstance(prompt, tuple) else (), param="prompt")
         prompts = await prompt_tokens(request, self._server, props=props, fill_in=self._facts.fill_in)
         if request.begun:
             return await self._completion_begun(request, prompts, window=window)
+        form = await completion_form(request, self._grammars)
         vocabulary = await self._spelled(request)
         echoes: Sequence[Echo] = ()
         if request.echo and vocabulary is not None:
             pairs = zip(request.prompts, prompts, strict=True)
             echoes = [Echo.of(prompt, tokens, vocabulary) for prompt, tokens in pairs]
-        return Prepared(prompts=prompts, param="prompt", window=window, vocabulary=vocabulary, echoes=echoes)
+        return Prepared(prompts=prompts, param="prompt", window=window, form=form, vocabulary=vocabulary, echoes=echoes)
 
     async def _completion_begun(
         self, request: CompletionRequest, prompts: Sequence[Sequence[int]], *, window: int
@@ -166,7 +176,7 @@ class Preparation:
 
     async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
-        await self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        await self._check_sampled(request)
         template = self._facts.template if self._facts.template is not None else props.chat_template
         if not template:
             message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
@@ -179,6 +189,7 @@ class Preparation:
         variables = chat_variables(request, template, bracket=marks.bracket, special=special)
         rendered = await self._templates.render(template, variables)
         begin = not (props.bos_token and rendered.startswith(props.bos_token))
+        begin = request.fields.get("add_special_tokens", begin)
         tokens = await self._tokens(marks.split(rendered), begin=begin)
         if request.begun:
             grown = rendered + answer_begins(template, rendered[-_TAIL:]) + marks.bracket(request.begun)
@@ -204,6 +215,10 @@ class Preparation:
             tokens = await self._server.tokenize(text, control=True, begin=False)
             self._token_ids[text] = tokens[0] if len(tokens) == 1 else None
         return self._token_ids[text]
+
+    async def _check_sampled(self, request: ChatRequest | CompletionRequest) -> None:
+        await self._check_ids(request.sampling.logit_bias, param="logit_bias")
+        await self._check_ids(request.sampling.stop_token_ids, param="stop_token_ids")
 
     async def _check_ids(self, tokens: Collection[int], *, param: str) -> None:
         """Refuse ids of no token (contract Q29); where the server does not tell how many there are, it is the judge."""

@@ -131,7 +131,7 @@ def chat_variables(
     Raises:
         InvalidRequest: as `template_variables`.
     """
-    json = request.response_format is not None
+    json = request.constraint is not None
     return field_variables(request.fields, template) | template_variables(
         request.messages, template, tools=request.tools, json=json, bracket=bracket, special=special
     )

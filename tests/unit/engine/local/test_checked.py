@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from narthex.core.chat import ChatRequest, Message, Sampling
-from narthex.core.constrained import ANY_OBJECT, JsonFormat
-from narthex.core.errors import InvalidOutput
+from narthex.core.completions import CompletionRequest
+from narthex.core.constrained import ANY_OBJECT, ChoiceFormat, Constraint, JsonFormat
+from narthex.core.errors import InvalidOutput, InvalidRequest
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, FinishReason, Frame, TextDelta, ToolCallDelta
 from narthex.core.tools import Tool, Tools
 from narthex.engine.local.checked import Checks, whole
@@ -24,23 +25,37 @@ class Judge:
     def __init__(self, *wrong: str) -> None:
         self._wrong = wrong
         self.asked: list[tuple[bytes, str]] = []
+        self.cut: list[bool] = []
 
     async def rule(self, schema: bytes, *, path: str) -> str:
         raise AssertionError((schema, path))
 
     async def fault(self, schema: bytes, text: str) -> str | None:
-        self.asked.append((schema, text))
+        raise AssertionError((schema, text))
+
+    async def rule_of(self, constraint: Constraint) -> str:
+        raise AssertionError(constraint)
+
+    async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+        assert isinstance(constraint, JsonFormat)
+        self.cut.append(cut)
+        self.asked.append((constraint.schema, text))
         return "it is wrong" if text in self._wrong else None
 
 
 def request(
-    *, stop: tuple[str, ...] = (), formatted: bool = True, tools: bool = False, required: bool = False
+    *,
+    stop: tuple[str, ...] = (),
+    stop_token_ids: tuple[int, ...] = (),
+    formatted: bool = True,
+    tools: bool = False,
+    required: bool = False,
 ) -> ChatRequest:
     tool = Tool(name="sort", parameters=PARAMETERS, path="tools[0].function.parameters")
     return ChatRequest(
         model="m",
         messages=(Message(role="user", content="Hi"),),
-        sampling=Sampling(stop=stop),
+        sampling=Sampling(stop=stop, stop_token_ids=stop_token_ids),
         response_format=JsonFormat(schema=SCHEMA, path="response_format") if formatted else None,
         tools=Tools(all_=(tool,), required=required) if tools else None,
         fields={},
@@ -80,13 +95,51 @@ async def test_the_finish_of_an_invalid_one_is_not_told() -> None:
 
 
 async def test_a_beginning_is_no_fault() -> None:
-    judge = Judge("{")
+    judge = Judge()
     await watched(Checks(request(), judge), answer("{", reason="length"))
-    assert judge.asked == []
+    assert (judge.asked, judge.cut) == ([(SCHEMA, "{")], [True])
+    with pytest.raises(InvalidOutput):
+        await watched(Checks(request(), Judge("no")), answer("no", reason="length"))
+    await watched(Checks(request(), Judge("")), answer(reason="length"))  # thoughts, say, and nothing else
 
 
 async def test_what_a_stop_string_cut_is_no_fault() -> None:
-    await watched(Checks(request(stop=("}",)), Judge("{")), answer("{"))
+    for cutting in (request(stop=("}",)), request(stop_token_ids=(7,))):
+        judge = Judge()
+        await watched(Checks(cutting, judge), answer("{"))
+        assert judge.cut == [True]
+
+
+@pytest.mark.parametrize("reason", ["stop", "length"])
+async def test_a_beginning_that_takes_too_long_to_check_passes(reason: FinishReason) -> None:
+    class Slow(Judge):
+        async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+            raise InvalidRequest("The schema took longer than 1 s.")
+
+    frames = answer("{", reason=reason)
+    if reason == "length":
+        assert await watched(Checks(request(), Slow()), frames) == frames
+    else:
+        with pytest.raises(InvalidRequest):
+            await watched(Checks(request(), Slow()), frames)
+
+
+@pytest.mark.parametrize(("text", "held"), [("yes", True), ("no", False)])
+async def test_completions_are_held_too(text: str, held: bool) -> None:
+    class Choices(Judge):
+        async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+            assert isinstance(constraint, ChoiceFormat)
+            return None if text in constraint.options else "it is none of the choices."
+
+    guided = ChoiceFormat(options=("yes",), path="guided_choice")
+    asked = CompletionRequest(model="m", prompts=("Is it?",), sampling=Sampling(), guided=guided, fields={}, sent={})
+    checks = Checks(asked, Choices())
+    assert checks.any
+    if held:
+        await watched(checks, answer(text))
+    else:
+        with pytest.raises(InvalidOutput):
+            await watched(checks, answer(text))
 
 
 async def test_choices_are_told_apart() -> None:
@@ -133,9 +186,9 @@ async def test_a_whole_answer_is_made_once_more(texts: tuple[str, ...], attempts
     @asynccontextmanager
     async def attempt(number: int) -> AsyncIterator[AsyncIterator[Frame]]:
         opened.append(number)
-        yield stream(answer(texts[number]))
+        yield Checks(request(), Judge("{")).watch(stream(answer(texts[number])))
 
-    frames = await whole(attempt, Checks(request(), Judge("{")))
+    frames = await whole(attempt)
     assert frames[1].events == (TextDelta(0, "{}"),)
     assert opened == list(range(attempts))
 
@@ -143,10 +196,10 @@ async def test_a_whole_answer_is_made_once_more(texts: tuple[str, ...], attempts
 async def test_and_no_more_than_once() -> None:
     @asynccontextmanager
     async def attempt(_: int) -> AsyncIterator[AsyncIterator[Frame]]:
-        yield stream(answer("{"))
+        yield Checks(request(), Judge("{")).watch(stream(answer("{")))
 
     with pytest.raises(InvalidOutput):
-        await whole(attempt, Checks(request(), Judge("{")))
+        await whole(attempt)
 
 
 def test_any_object_is_a_schema() -> None:

@@ -1,11 +1,23 @@
 """What is told before the answers, which of the candidates are told, and how a model is asked to fill in."""
 
+from typing import Any
+
 import pytest
 from tests.scripted_deployment import USED
 
+from narthex.core.chat import ChatRequest, Message, Role, Sampling
 from narthex.core.completions import DEFAULT_PROMPT, Prompt
 from narthex.core.fold import Fold, FoldedChoice
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, TextDelta, TokenLogprob
+from narthex.core.stream import (
+    ChoiceFinished,
+    ChoiceStarted,
+    Event,
+    Frame,
+    ReasoningDelta,
+    TextDelta,
+    TokenLogprob,
+)
+from narthex.engine.local.completion import chatted, generated
 from narthex.engine.local.echo import Echo, Told, echoed
 from narthex.engine.local.infill import FillIn, fill_in_of
 from narthex.engine.local.probabilities import Vocabulary
@@ -85,6 +97,47 @@ async def test_equals_keep_their_order_and_entries_stay_where_asked_for() -> Non
     found = await chosen(*(candidate(number, -1.0) for number in range(3)), candidates=3, n=2, logprobs=True)
     assert ["".join(choice.text) for choice in found] == ["text 0", "text 1"]
     assert [len(choice.logprobs or ()) for choice in found] == [1, 1]
+
+
+def conversation(*, role: Role = "assistant", content: str | None = "The", n: int = 1, **fields: Any) -> ChatRequest:
+    return ChatRequest(
+        model="m",
+        messages=(Message(role="user", content="Hi"), Message(role=role, content=content)),
+        sampling=Sampling(n=n),
+        best_of=fields.get("best_of", n),
+        fields=fields,
+        sent={},
+    )
+
+
+async def told(request: ChatRequest, *frames: Frame) -> list[tuple[Event, ...]]:
+    return [frame.events async for frame in chatted(stream(*frames), request)]
+
+
+async def test_a_chat_that_asks_for_neither_is_left_alone() -> None:
+    frame = candidate(0, -1)
+    assert await told(conversation(), frame) == [frame.events]
+    assert generated(conversation(n=2)) == Sampling(n=2)
+
+
+async def test_the_best_of_a_chat_keep_their_thoughts() -> None:
+    request = conversation(best_of=2)
+    assert generated(request) == Sampling(n=2, logprobs=0)
+    thought = Frame.of(ChoiceStarted(1), ReasoningDelta(1, "Hm."))
+    entry = TokenLogprob(token="t", logprob=-0.5)
+    rest = Frame.of(TextDelta(1, "Yes", (entry,)), ChoiceFinished(1, "stop"))
+    assert await told(request, candidate(0, -1), thought, rest) == [
+        (ChoiceStarted(0), ReasoningDelta(0, "Hm."), TextDelta(0, "Yes", None), ChoiceFinished(0, "stop"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("role", "content", "echo"), [("assistant", "The", 1), ("user", "The", 0), ("assistant", "", 0)]
+)
+async def test_a_chat_tells_what_it_goes_on_from(role: Role, content: str, echo: int) -> None:
+    request = conversation(role=role, content=content, echo=True)
+    (events,) = await told(request, Frame.of(ChoiceStarted(0)))
+    assert events == (ChoiceStarted(0), TextDelta(0, "The", None))[: 1 + echo]
 
 
 PRE, SUF, MID = (f"tokenizer.ggml.fim_{part}_token_id" for part in ("pre", "suf", "mid"))

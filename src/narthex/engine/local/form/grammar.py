@@ -29,20 +29,21 @@ class Calls(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shape(msgspec.Struct, frozen=True, kw_only=True):
-    """What an answer may be. `json`: the right-hand side of the rule of its text; "": any text.
+    """What an answer may be. `text`: the right-hand side of the rule of its text, which further rules may follow; "":
+    any text.
 
     `ids`: the ids of markers that are single tokens.
     """
 
     thinking: Thinking | None = None
     calls: Calls | None = None
-    json: str = ""
+    text: str = ""
     ids: Mapping[str, int] = {}
 
 
 def compose(shape: Shape) -> str:
     """The whole grammar; "" where any text will do."""
-    if shape.calls is None and not shape.json:
+    if shape.calls is None and not shape.text:
         return ""
     rules = _Rules(shape.ids)
     body = rules.body(shape)
@@ -73,12 +74,12 @@ class _Rules:
         """The answer itself."""
         calls = shape.calls
         if calls is None:
-            return self._rule("json", shape.json)
+            return self._rule("text", shape.text)
         if calls.required:
             return self._calls(calls, after="")
-        if shape.json:
-            self._rule("json", shape.json)
-            return f"(json | {self._calls(calls, after='')})"
+        if shape.text:
+            self._rule("text", shape.text)
+            return f"(text | {self._calls(calls, after='')})"
         free = self._rule("rest", _ANY)
         if not calls.format.trigger:
             return f"({free} | {self._whole_answer(calls)})"

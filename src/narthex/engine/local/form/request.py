@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from narthex.core.chat import ChatRequest
+from narthex.core.completions import CompletionRequest
+from narthex.core.constrained import JsonFormat
 from narthex.core.errors import InvalidRequest
 from narthex.core.ports import Grammars
 from narthex.core.tools import Tool, Tools
@@ -31,20 +33,26 @@ async def form_of(
 
     Raises:
         InvalidRequest: a schema can't be held; names its path. A stop string would cut every call that has to be made.
+            A text that is no JSON can't be told from calls that may be made instead.
     """
     thinking = thinking_of(template, opened)
-    tools, json = request.tools, request.response_format
+    tools, constraint = request.tools, request.constraint
     row = None
+    if tools is not None and not tools.required and constraint is not None and not isinstance(constraint, JsonFormat):
+        message = (
+            "It can't be used with tools that may or may not be called: set 'tool_choice' to 'none' or 'required'."
+        )
+        raise InvalidRequest(f"Invalid '{constraint.path}': {message}", param=constraint.path, code="unsupported_value")
     if tools is not None:
-        row = _uncut(call_format(template, json=json is not None), tools, stop=request.sampling.stop)
-    if tools is None and json is None and thinking is None:
+        row = _uncut(call_format(template, json=constraint is not None), tools, stop=request.sampling.stop)
+    if tools is None and constraint is None and thinking is None:
         return ANY_TEXT
     markers = _markers(thinking, row)
-    held = tools is not None or json is not None
+    held = tools is not None or constraint is not None
     shape = Shape(
         thinking=thinking,
         calls=await _calls(tools, row, grammars) if tools is not None and row is not None else None,
-        json=await grammars.rule(json.schema, path=json.path) if json is not None else "",
+        text=await grammars.rule_of(constraint) if constraint is not None else "",
         ids=await _ids(markers, token_id) if held else {},
     )
     layout = Layout(
@@ -52,9 +60,20 @@ async def form_of(
         format=row,
         names=tuple(tool.name for tool in tools.callable_) if tools is not None else (),
         required=tools is not None and tools.required,
-        anywhere=json is None and row is not None and bool(row.trigger),
+        anywhere=constraint is None and row is not None and bool(row.trigger),
     )
     return FormOfParts(grammar=compose(shape), preserved=markers, layout=layout)
+
+
+async def completion_form(request: CompletionRequest, grammars: Grammars) -> Form:
+    """What a completion may be: any text, or one of a form.
+
+    Raises:
+        InvalidRequest: it can't be held; names its path.
+    """
+    if request.guided is None:
+        return ANY_TEXT
+    return Form(grammar=compose(Shape(text=await grammars.rule_of(request.guided))))
 
 
 def _uncut(row: CallFormat, tools: Tools, *, stop: Sequence[str]) -> CallFormat:

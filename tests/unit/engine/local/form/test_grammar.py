@@ -33,7 +33,7 @@ async def grammar(
         pairs = [(tool.name, await rules.rule(tool.parameters, path="")) for tool in tools.callable_]
         calls = Calls(format=row, tools=pairs, required=tools.required, parallel=row.parallel(tools.parallel))
     held = await rules.rule(json, path="") if json else ""
-    return compose(Shape(thinking=thinking, calls=calls, json=held, ids=ids or {}))
+    return compose(Shape(thinking=thinking, calls=calls, text=held, ids=ids or {}))
 
 
 def choose(*, required: bool = False, parallel: bool = True, callable_: tuple[object, ...] = (WEATHER, TIME)) -> Tools:

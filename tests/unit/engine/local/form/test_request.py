@@ -1,6 +1,7 @@
 """The form of the answer to a request."""
 
 import pytest
+from msgspec import structs
 from tests.answer_forms import (
     ANY,
     BOTH,
@@ -18,10 +19,13 @@ from tests.answer_forms import (
     written,
 )
 
+from narthex.core.chat import Sampling
+from narthex.core.completions import CompletionRequest
+from narthex.core.constrained import ChoiceFormat, Constraint, GrammarFormat, JsonFormat, RegexFormat
 from narthex.core.errors import InvalidRequest
 from narthex.core.tools import Tool, Tools
 from narthex.engine.local.form.formats import FORMATS, HERMES, call_format
-from narthex.engine.local.form.request import TokenId, form_of
+from narthex.engine.local.form.request import TokenId, completion_form, form_of
 from narthex.engine.local.reading import ANY_TEXT, Form
 
 pytestmark = pytest.mark.anyio
@@ -77,6 +81,38 @@ async def test_json() -> None:
     assert accepts(wanted.grammar, '{"city":"Rome"}') is True
     assert wanted.preserved == ()
     assert told(read(wanted, '{"city":"<tool_call>"}')) == ("", '{"city":"<tool_call>"}', [], "stop")
+
+
+@pytest.mark.parametrize(
+    ("guided", "text"),
+    [
+        (ChoiceFormat(options=("yes", "no"), path="guided_choice"), "no"),
+        (RegexFormat(pattern="[0-9]{2}", path="guided_regex"), "12"),
+        (GrammarFormat(grammar='root ::= "(" root ")" | "a"', path="guided_grammar"), "((a))"),
+        (JsonFormat(schema=CITY, path="guided_json"), '{"city":"Rome"}'),
+    ],
+)
+async def test_other_forms(guided: Constraint, text: str) -> None:
+    request = structs.replace(asked(), guided=guided)
+    wanted = await form_of(request, template=THINKS, opened="", grammars=CompactRules())
+    for thoughts in ("", "<think>Hm.</think>\n"):
+        assert accepts(wanted.grammar, f"{thoughts}{text}") is True
+        assert accepts(wanted.grammar, f"{thoughts}{text}?") is False
+    assert told(read(wanted, text)) == ("", text, [], "stop")
+    completion = CompletionRequest(model="m", prompts=("A",), sampling=Sampling(), guided=guided, fields={}, sent={})
+    held = await completion_form(completion, CompactRules())
+    assert accepts(held.grammar, text) is True
+    assert await completion_form(structs.replace(completion, guided=None), CompactRules()) is ANY_TEXT
+
+
+async def test_text_that_is_no_json_can_t_be_told_from_calls() -> None:
+    guided = ChoiceFormat(options=("yes", "no"), path="guided_choice")
+    with pytest.raises(InvalidRequest) as caught:
+        await form_of(structs.replace(asked(BOTH), guided=guided), template="", opened="", grammars=CompactRules())
+    assert (caught.value.param, caught.value.code) == ("guided_choice", "unsupported_value")
+    required = structs.replace(asked(Tools(all_=(TIME,), required=True)), guided=guided)
+    wanted = await form_of(required, template="", opened="", grammars=CompactRules())
+    assert accepts(wanted.grammar, "yes") is False
 
 
 async def test_json_or_a_call() -> None:
