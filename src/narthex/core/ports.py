@@ -17,7 +17,7 @@ from narthex.core.errors import NarthexError
 from narthex.core.grounding import Grounded
 from narthex.core.images import ImagesRequest
 from narthex.core.keys import Principal
-from narthex.core.stream import Frame
+from narthex.core.stream import Frame, Pulse, Splice
 
 Request = ChatRequest | CompletionRequest | EmbeddingsRequest | ImagesRequest
 Surface = Literal["chat", "completions", "embeddings", "images"]
@@ -48,6 +48,40 @@ class Prompt(AbstractAsyncContextManager[Stream]):
     def hush(self) -> None:
         """Tell nothing any more: the block will be entered."""
         ...
+
+
+class Sink(Protocol):
+    """Where what goes on with an answer is written in the very callback that brings it, if nobody has to wait for that.
+
+    Both ways of giving it something tell whether it takes more; else wait for the reader before you give it more.
+    """
+
+    def take(self, frame: Frame) -> bool:
+        """Write a frame that neither finishes a choice nor tells the usage."""
+        ...
+
+    def alike(self, frame: Frame) -> Splice | None:
+        """How the frames are written that differ from the one it has just taken in nothing but a text; None: each has
+        to be looked at.
+        """
+        ...
+
+    def pass_on(self, chunk: bytes) -> bool:
+        """Send events that were written by a splice, as HTTP's chunks."""
+        ...
+
+
+class Relaying:
+    """A stream that can give a sink what goes on with the answer, as it comes, where nobody is to look at it."""
+
+    __slots__ = ()
+
+    async def hand_over(self, sink: Sink, pulse: Pulse) -> None:
+        """Until something else comes, or the sink takes no more; `anext` tells what that is, and raises what it may.
+
+        Raises:
+            NarthexError: what was given can't be read.
+        """
 
 
 class Call:
@@ -153,6 +187,10 @@ class StreamEncoder(Protocol):
 
     def encode(self, frame: Frame) -> bytes:
         """The bytes of one frame; may be empty."""
+        ...
+
+    def alike(self, frame: Frame) -> Splice | None:
+        """See `Sink.alike`; of the frame that was encoded last."""
         ...
 
     def end(self) -> bytes:
@@ -296,6 +334,30 @@ class Slots(Protocol):
         ...
 
 
+class Intake(Protocol):
+    """Takes a body as it comes. `last_s`: when it last took something, as a time of the loop."""
+
+    running: bool
+    """Whether it takes what comes; once stopped it never does again."""
+
+    @property
+    def last_s(self) -> float:
+        """When something of use came last, as a time of the loop."""
+        ...
+
+    def passes(self, piece: bytes) -> bytes:
+        """Pass on what it can of a piece that came in; what is left has to be read."""
+        ...
+
+    def feed(self, body: bytes, piece: bytes) -> None:
+        """Take what a piece brought of the body."""
+        ...
+
+    def stop(self) -> None:
+        """Something has come, or happened, that is not for it."""
+        ...
+
+
 class Exchange(Protocol):
     """An answer of an upstream, from its head on."""
 
@@ -308,6 +370,10 @@ class Exchange(Protocol):
 
     def receive(self) -> Awaitable[bytes]:
         """The body's next bytes; b"" at its end. Raises `UpstreamError`."""
+        ...
+
+    def divert(self, intake: Intake | None) -> None:
+        """Have the body fed to it until one of them has enough of that; `receive` goes on from there. None: no more."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes]:

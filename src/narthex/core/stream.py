@@ -234,10 +234,11 @@ class Frame:
 
     `format` names the wire format of `data` (e.g. "openai.chat"); a dialect of the same format may pass it on. A frame
     made by a driver has no wire form: `format` is "" and its events are given. `billed`: what the servers behind it
-    counted, where that is not what the caller is told of (`usage`).
+    counted, where that is not what the caller is told of (`usage`). `goes_on`: one choice that has begun goes on, and
+    nothing else is said; whoever decoded it would decode the next frame the same without it.
     """
 
-    __slots__ = ("_decode", "_events", "billed", "data", "finishes", "format", "usage")
+    __slots__ = ("_decode", "_events", "billed", "data", "finishes", "format", "goes_on", "usage")
 
     def __init__(
         self,
@@ -247,12 +248,14 @@ class Frame:
         events: tuple[Event, ...] | None = None,
         decode: Callable[[bytes], tuple[Event, ...]] | None = None,
         finishes: bool = False,
+        goes_on: bool = False,
         usage: Usage | None = None,
         billed: Usage | None = None,
     ) -> None:
         self.format = format
         self.data = data
         self.finishes = finishes
+        self.goes_on = goes_on
         self.usage = usage
         self.billed = billed
         self._events = events
@@ -280,3 +283,24 @@ class Frame:
     def has_output(self) -> bool:
         """Whether this frame carries something a caller would see: before that an attempt may still be replaced."""
         return self.finishes or any(not isinstance(event, ChoiceStarted) for event in self.events)
+
+
+class Splice(msgspec.Struct, frozen=True):
+    """What stands before and after a text in a frame's data, and in the event that a dialect writes for that frame.
+
+    All with the text's quotes. It holds for every frame whose data is the same around another JSON string, for as long
+    as nothing is written but such frames.
+    """
+
+    theirs: tuple[bytes, bytes]
+    ours: tuple[bytes, bytes]
+
+
+class Pulse:
+    """How an answer goes on: how many pieces of it were told, and when the last was, as a time of the loop."""
+
+    __slots__ = ("last_s", "pieces")
+
+    def __init__(self) -> None:
+        self.last_s = 0.0
+        self.pieces = 0

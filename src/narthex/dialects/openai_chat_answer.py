@@ -6,11 +6,9 @@ Rule 1: what is said of the whole answer (id, model, time, tier) is said alike i
 Rule 2: the role is told once for each choice, also where a server repeats it or leaves it out.
 """
 
-import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
-
-import msgspec
 
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import NarthexError
@@ -26,11 +24,13 @@ from narthex.core.stream import (
     OrderCheck,
     ReasoningDelta,
     RefusalDelta,
+    Splice,
     TextDelta,
     TokenLogprob,
     ToolCallDelta,
     Usage,
 )
+from narthex.dialects.openai_chat_relay import ChunkRelay
 from narthex.dialects.openai_errors import error_body
 from narthex.wire import sse
 from narthex.wire.json import encode
@@ -40,19 +40,6 @@ DONE = b"data: [DONE]\n\n"
 
 _ROLE = b'{"role":"assistant","content":"","refusal":null}'
 _ROLE_OF_CALLS = b'{"role":"assistant","content":null,"refusal":null}'
-
-_THEIRS = ("usage", "service_tier", "obfuscation", "x_groq")
-"""Fields of a provider's chunks that are left out, or replaced by ours. Usage stands in the last one too."""
-
-_CHOICES = b'"choices":'
-_TEXT = b'"content":"'
-_IN_CHOICES = re.compile(rb'"(?:role|reasoning|usage)"').search
-"""Those that are told anew, or left out."""
-
-_raw_map = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_raw_maps = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-_any = msgspec.json.Decoder().decode
-
 
 DEFAULT_TIER = "default"
 _TWO_TIERS = "thyris"
@@ -191,13 +178,9 @@ class ChatStream:
         }
         self._with_usage = request.stream_options.include_usage
         self._older = "functions" in request.fields
-        self._edits: dict[str, msgspec.Raw] | None = None
-        self._begun: set[int] = set()
-        self._choices = request.sampling.n
-        self._their_head = self._their_tail = self._our_head = self._our_start = self._our_end = b""
-        self._around = _Around(b"", b"")
-        self._our_tail = b',"usage":null}\n\n' if self._with_usage else b"}\n\n"
-        self._head = self._written_head({"system_fingerprint": call.fingerprint}, tier=service_tier(call))
+        edits = partial(_edits, call, self._identity)
+        self._relay = ChunkRelay(edits, choices=request.sampling.n, with_usage=self._with_usage)
+        self._heads: tuple[Any, bytes] | None = None
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
         self._order = OrderCheck()
         self._unannounced: set[int] = set()
@@ -207,15 +190,18 @@ class ChatStream:
         """The chunks of a frame; a frame of this very format is passed on with our identity in it."""
         self._usage = frame.usage or self._usage
         if frame.format == FORMAT:
-            text = self._around.text_of(frame.data)
-            return self._relay(frame) if text is None else b"%b%b%b" % (self._our_start, text, self._our_end)
-        if self._edits is None:  # what follows frames that were passed on is checked by whoever made it follow
+            return self._relay.passed_on(frame.data)
+        if not self._relay.has_begun:  # what follows frames that were passed on is checked by whoever made it follow
             self._order.feed(frame.events)
         return b"".join(map(self._chunks, frame.events))
 
+    def alike(self, frame: Frame) -> Splice | None:
+        """See `StreamEncoder`: chunks that are passed on with another text."""
+        return self._relay.splice(frame.data) if frame.format == FORMAT else None
+
     def end(self) -> bytes:
         """The usage, if it was asked for, and the end mark."""
-        if self._edits is None:  # of what is passed on the provider's decoder checks the order
+        if not self._relay.has_begun:  # of what is passed on the provider's decoder checks the order
             self._order.end()
         if not self._with_usage:
             return DONE
@@ -226,81 +212,16 @@ class ChatStream:
         """The error as an event; no end mark follows it (contract 1.4)."""
         return sse.encode(error_body(error))
 
-    def _written_head(self, rest: Mapping[str, Any], *, tier: str | None) -> bytes:
-        head = self._identity | dict(rest) | ({} if tier is None else {"service_tier": tier})
-        return b"data: " + encode(head)[:-1] + b',"choices":['
-
-    def _relay(self, frame: Frame) -> bytes:
-        data = frame.data
-        if self._their_head and data.startswith(self._their_head) and data.endswith(self._their_tail):
-            choices = data[len(self._their_head) : -len(self._their_tail)]
-            if _is_plain(choices):  # nearly all: what stands around the choices is the same every time
-                return b"%b%b%b" % (self._our_head, choices, self._our_tail)
-        return self._relay_slowly(frame)
-
-    def _relay_slowly(self, frame: Frame) -> bytes:
-        chunk = _raw_map.decode(frame.data)
-        if not bytes(chunk.get("choices", b"")).strip(b"[] \t\r\n"):
-            return b""  # their usage; ours follows at the end
-        if self._edits is None:
-            self._edits = self._edits_after(chunk)
-        for name in _THEIRS:
-            chunk.pop(name, None)
-        if len(self._begun) < self._choices or _IN_CHOICES(chunk["choices"]) is not None:
-            chunk["choices"] = self._retold(chunk["choices"])
-            return sse.encode(encode(chunk | self._edits))
-        chunk |= self._edits
-        self._remember(frame.data, chunk)
-        return sse.encode(encode(chunk))
-
-    def _remember(self, data: bytes, chunk: Mapping[str, msgspec.Raw]) -> None:
-        """What stands before and after the choices in their chunks, and is to stand there in ours."""
-        head, mark, rest = data.partition(_CHOICES)
-        before, choices, after = rest.partition(bytes(chunk["choices"]))
-        if before.strip() or not choices or _CHOICES in rest:  # it is another name, deeper within
-            return
-        ours = encode({name: raw for name, raw in chunk.items() if name not in {"choices", "usage"}})
-        if b"\n" not in ours and b"\r" not in ours:
-            self._their_head, self._their_tail = head + mark + before, after
-            self._our_head = b"data: " + ours[:-1] + b"," + _CHOICES
-            self._remember_text(choices)
-
-    def _remember_text(self, choices: bytes) -> None:
-        """What stands around the text of their chunks, and is to stand around it in ours."""
-        start, mark, rest = choices.partition(_TEXT)
-        text, quote, end = rest.partition(b'"')
-        if mark and quote and not text.endswith(b"\\") and _is_plain(choices):
-            end = quote + end
-            self._around = _Around(self._their_head + start + mark, end + self._their_tail)
-            self._our_start, self._our_end = self._our_head + start + mark, end + self._our_tail
-
-    def _edits_after(self, first: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-        """What replaces a provider's fields in every chunk; the usage chunk is written alike."""
-        told = {name: _any(first[name]) for name in ("system_fingerprint", "service_tier") if name in first}
-        tier = service_tier(self._call, told=str(told.pop("service_tier", None) or DEFAULT_TIER))
-        self._head = self._written_head(told, tier=tier)
-        edits = self._identity | ({} if tier is None else {"service_tier": tier})
-        edits |= {"usage": None} if self._with_usage else {}
-        return {name: msgspec.Raw(encode(value)) for name, value in edits.items()}
-
-    def _retold(self, choices: msgspec.Raw) -> msgspec.Raw:
-        """The role once, thoughts by the name that they have in whole answers too, and no usage."""
-        entries = _raw_maps.decode(choices)
-        for entry in entries:
-            entry.pop("usage", None)
-            delta = _any(entry.get("delta", b"{}"))
-            if not isinstance(delta, dict):
-                continue
-            index = _any(entry.get("index", b"0"))
-            if index in self._begun:
-                delta.pop("role", None)
-            else:
-                self._begun.add(index)
-                delta = {"role": "assistant"} | {name: value for name, value in delta.items() if name != "role"}
-            if (thought := delta.pop("reasoning", None)) and not delta.get("reasoning_content"):
-                delta["reasoning_content"] = thought
-            entry["delta"] = msgspec.Raw(encode(delta))
-        return msgspec.Raw(encode(entries))
+    @property
+    def _head(self) -> bytes:
+        """What our chunks begin with; as those that were passed on before, if any were."""
+        told = self._relay.of_all
+        if self._heads is None or self._heads[0] is not told:
+            of_all = {"system_fingerprint": self._call.fingerprint} if told is None else told
+            edits = _edits(self._call, self._identity, of_all)
+            head = self._identity | {name: of_all[name] for name in of_all if name != "service_tier"} | edits
+            self._heads = told, b"data: " + encode(head)[:-1] + b',"choices":['
+        return self._heads[1]
 
     def _chunks(self, event: Event) -> bytes:
         """The chunk of an event; before the first one of a choice its role, which tells whether text is to come."""
@@ -338,47 +259,10 @@ class ChatStream:
         )  # fmt: skip
 
 
-class _Around:
-    """What stands around the text of nearly all chunks. A chunk that has just this around anything without a quote, and
-    is JSON, has the same members with another text.
-    """
-
-    __slots__ = ("_end", "_least", "_start")
-
-    def __init__(self, start: bytes, end: bytes) -> None:
-        """Both empty: nothing is known yet."""
-        self._start = start
-        self._end = end
-        self._least = len(start) + len(end)
-
-    def text_of(self, data: bytes) -> bytes | None:
-        """The text of such a chunk, as it is written; None for any other chunk."""
-        if not self._least or not data.startswith(self._start) or not data.endswith(self._end):
-            return None
-        text = data[len(self._start) : -len(self._end)]
-        # A backslash at its end would take the quote behind it into the text.
-        known = len(data) >= self._least and b'"' not in text and not text.endswith(b"\\")
-        return text if known else None
-
-
-def _is_plain(choices: bytes) -> bool:
-    """Whether this is one list of choices and nothing after it, in one line, with nothing to be told anew.
-
-    Where a list ends within it, it is looked at closely. A quote within a text has a backslash before it, so no text is
-    taken for a name.
-    """
-    return (
-        choices[-1:] == b"]"
-        and len(choices) > len(b"[{}]")
-        and b"]," not in choices
-        and b"] " not in choices
-        and b"]\t" not in choices
-        and b"\n" not in choices
-        and b"\r" not in choices
-        and b'"role"' not in choices
-        and b'"reasoning"' not in choices
-        and b'"usage"' not in choices
-    )
+def _edits(call: Call, identity: Mapping[str, Any], of_all: Mapping[str, Any]) -> dict[str, Any]:
+    """What is ours to say in every chunk, of an answer of which a provider says `of_all`."""
+    tier = service_tier(call, told=str(of_all.get("service_tier") or DEFAULT_TIER))
+    return {**identity, **({} if tier is None else {"service_tier": tier})}
 
 
 def _call_delta(event: ToolCallDelta, *, older: bool) -> dict[str, Any]:

@@ -168,6 +168,9 @@ class CompletionsStream:
         self._usage = frame.usage or self._usage
         return b"".join(map(self._event, frame.events))
 
+    def alike(self, frame: Frame) -> None:
+        """See `StreamEncoder`: nothing is written as it came."""
+
     def end(self) -> bytes:
         """The usage, if it was asked for, and the end mark."""
         self._order.end()

@@ -119,6 +119,9 @@ class ImagesStream:
         self._order.feed(frame.events)
         return b"".join(map(self._event, frame.events))
 
+    def alike(self, frame: Frame) -> None:
+        """See `StreamEncoder`: nothing is written as it came."""
+
     def end(self) -> bytes:
         """Nothing: the stream just ends."""
         self._order.end()

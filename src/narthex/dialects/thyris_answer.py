@@ -63,6 +63,9 @@ class NativeStream:
                 self._finished = event.reason
         return b"".join(written)
 
+    def alike(self, frame: Frame) -> None:
+        """See `StreamEncoder`: nothing is written as it came."""
+
     def end(self) -> bytes:
         """What there is to tell besides the text."""
         self._order.end()

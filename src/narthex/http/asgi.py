@@ -57,6 +57,15 @@ class Direct(Protocol):
         """Whether the caller reads too slowly: wait until it is `unclogged` before you write more."""
         ...
 
+    flows: bool
+    """Whether a stream is under way, in chunks, to a caller who is there."""
+    quiet: bool
+    """No chunk was passed on since this was set."""
+
+    def pass_on(self, chunk: bytes) -> bool:
+        """A chunk of such a stream, its length and all. Whether nobody has to wait before the next."""
+        ...
+
     async def unclogged(self) -> None:
         """Wait until the caller has read."""
         ...

@@ -91,8 +91,9 @@ class Exchange:
         extensions = scope.get("extensions", _NONE)
         self.on_lost: OnLost | None = extensions.get(ON_LOST)
         """Tells of the caller's leaving, where the server can."""
-        self._direct: Direct | None = extensions.get(DIRECT)
-        self.named = dict(reversed(self.headers)) if self._direct is None else self._direct.named
+        self.direct: Direct | None = extensions.get(DIRECT)
+        """The caller's end without messages, where the server has one."""
+        self.named = dict(reversed(self.headers)) if self.direct is None else self.direct.named
         """The first header of each name."""
         self._send = send
         self._task = task
@@ -103,8 +104,8 @@ class Exchange:
 
     def go_on(self, rest: Rest) -> None:
         """See `Direct`. Only where a `Direct` serves it."""
-        assert self._direct is not None  # noqa: S101 - nobody else begins without a task
-        self._direct.go_on(rest)
+        assert self.direct is not None  # noqa: S101 - nobody else begins without a task
+        self.direct.go_on(rest)
 
     @property
     def task(self) -> asyncio.Task[Any]:
@@ -122,7 +123,7 @@ class Exchange:
             CallerLeft: the caller hung up in the middle.
             Draining: it was cut.
         """
-        if self._direct is not None and (whole := self._direct.whole()) is not None:
+        if self.direct is not None and (whole := self.direct.whole()) is not None:
             if len(whole) > limit_bytes:
                 raise too_large(limit_bytes)
             return whole
@@ -172,14 +173,14 @@ class Exchange:
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of the answer."""
         headers = self._head(status, headers)
-        if self._direct is not None:
-            self._direct.begin(status, headers)
+        if self.direct is not None:
+            self.direct.begin(status, headers)
         else:
             await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     def pass_on(self, body: bytes) -> bool:
         """Send more of a stream, if nobody has to wait for that. Whether it was sent."""
-        direct = self._direct
+        direct = self.direct
         if direct is None or direct.clogged or not self.status:
             return False
         direct.write(body, more=True)
@@ -188,7 +189,7 @@ class Exchange:
     async def send(self, body: bytes, *, more: bool = True) -> None:
         """Send more of the body. Waits while the caller reads too slowly."""
         self.ended = not more
-        direct = self._direct
+        direct = self.direct
         if direct is None:
             await self._send({"type": "http.response.body", "body": body, "more_body": more})
             return
@@ -204,7 +205,7 @@ class Exchange:
 
     def answer(self, body: bytes) -> bool:
         """Send a whole answer of status 200, if nobody has to wait for that. Whether it was sent."""
-        direct = self._direct
+        direct = self.direct
         if direct is None or direct.clogged:
             return False
         lines = _lines(tuple(self.told()))

@@ -40,8 +40,9 @@ class Cycle(RequestResponseCycle):
     before: "Cycle | None" = None
     """The request before this one on the same connection, if it was not answered when this one came."""
     _head = b""
-    _flows = False
-    """A stream is under way: what comes is written as it comes."""
+    flows = False
+    quiet = False
+    """See `Direct`, both."""
     _news = False
     _waiting: asyncio.Event | None = None
     _lost: Callable[[], None] | None = None
@@ -127,7 +128,7 @@ class Cycle(RequestResponseCycle):
             self.before.lost()
         if self.response_complete:
             return
-        self.disconnected, self._flows = True, False
+        self.disconnected, self.flows = True, False
         self.tell()
         if self._lost is not None:
             self._lost()
@@ -152,6 +153,14 @@ class Cycle(RequestResponseCycle):
     def clogged(self) -> bool:
         """See `Direct`."""
         return self.flow.write_paused and not self.disconnected
+
+    def pass_on(self, chunk: bytes) -> bool:
+        """See `Direct`."""
+        if not self.flows:
+            return False
+        self.quiet = False
+        self.transport.write(chunk)
+        return not self.flow.write_paused
 
     async def unclogged(self) -> None:
         """See `Direct`."""
@@ -201,7 +210,7 @@ class Cycle(RequestResponseCycle):
 
     def write(self, body: bytes, *, more: bool) -> None:
         """See `Direct`."""
-        if self._flows and more and body:
+        if self.flows and more and body:
             self.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
             return
         if self.disconnected:
@@ -222,7 +231,7 @@ class Cycle(RequestResponseCycle):
             self.transport.write(self._head)
             self._head = b""
         self.transport.write(body)
-        self._flows = more and self.chunked_encoding is True and self.scope["method"] != "HEAD"
+        self.flows = more and self.chunked_encoding is True and self.scope["method"] != "HEAD"
         if not more:
             self._end()
 

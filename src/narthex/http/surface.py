@@ -1,10 +1,8 @@
 """The endpoint of a dialect: read, decode, run through the policies, and write what comes, whole or as a stream."""
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
-from typing import Self
 
 import structlog
 
@@ -26,9 +24,8 @@ from narthex.http.asgi import (
 from narthex.http.errand import Errand, Prompter
 from narthex.http.exchange import Exchange
 from narthex.http.routes import Over
-from narthex.ipc.tasks import TaskSet
+from narthex.http.sink import CallersSink, Pings, next_frame
 from narthex.policy.auth import authorize, authorize_model
-from narthex.wire import sse
 
 log = structlog.get_logger(__name__)
 
@@ -147,8 +144,10 @@ class ModelSurface:
             await self._broken(exchange, encoder, NarthexError(), cause=error)
 
     async def _frames(self, exchange: Exchange, call: Call, frames: Stream, *, encoder: StreamEncoder) -> None:
-        with _Pings(exchange, every_s=self._ping_after_s / 2) as pings:
-            async for frame in frames:
+        with Pings(exchange, every_s=self._ping_after_s / 2) as pings:
+            direct = None if exchange.direct is None else CallersSink(exchange.direct, encoder, pings)
+            sink = None
+            while (frame := await next_frame(frames, sink)) is not None:
                 if frame.usage is not None:
                     _note_usage(exchange, frame.usage)
                 if data := encoder.encode(frame):
@@ -158,6 +157,7 @@ class ModelSurface:
                     pings.due = False
                     if not exchange.pass_on(data):
                         await exchange.send(data)
+                    sink = None if frame.finishes else direct
 
     async def _broken(
         self, exchange: Exchange, encoder: StreamEncoder | None, error: NarthexError, *, cause: Exception
@@ -180,32 +180,6 @@ def _principal(exchange: Exchange) -> Principal:
 def _streams(call: Call) -> bool:
     request = call.request
     return not isinstance(request, EmbeddingsRequest) and request.stream
-
-
-class _Pings:
-    """Sends a comment into a stream that was silent all through a period."""
-
-    def __init__(self, exchange: Exchange, *, every_s: float) -> None:
-        self.due = False
-        """Cleared by whoever writes."""
-        self._exchange = exchange
-        self._every_s = every_s
-        self._tasks = TaskSet()
-
-    def __enter__(self) -> Self:
-        self._loop = asyncio.get_running_loop()
-        self._timer = self._loop.call_later(self._every_s, self._ring)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._timer.cancel()
-        self._tasks.cancel()
-
-    def _ring(self) -> None:
-        if self.due and self._exchange.begun:
-            self._tasks.start(self._exchange.send(sse.PING))
-        self.due = True
-        self._timer = self._loop.call_later(self._every_s, self._ring)
 
 
 @lru_cache(1000)

@@ -1,6 +1,7 @@
 """A clock over a block, as `asyncio.timeout_at`, made for clocks that are set anew with each piece of a stream."""
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -14,7 +15,7 @@ class Deadline:
     assignment, unless it is moved to before the timer.
     """
 
-    __slots__ = ("_before", "_expired", "_loop", "_rings_s", "_task", "_timer", "_timers", "_when_s")
+    __slots__ = ("_before", "_expired", "_loop", "_moves", "_rings_s", "_task", "_timer", "_timers", "_when_s")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Deadline:
         self._rings_s = 0.0
         self._timer: Alarm | asyncio.TimerHandle | None = None
         self._expired = False
+        self._moves: Callable[[], float | None] | None = None
 
     @property
     def expired(self) -> bool:
@@ -42,8 +44,14 @@ class Deadline:
     def set(self, when_s: float | None) -> None:
         """Move the time. Only within the block."""
         self._when_s = when_s
+        self._moves = None
         if when_s is not None and (self._timer is None or when_s < self._rings_s):
             self._arm(when_s)
+
+    def follow(self, when_s: Callable[[], float | None]) -> None:
+        """Let the time be what this tells, which never goes back, until it is `set`. Only within the block."""
+        self.set(when_s())
+        self._moves = when_s
 
     async def __aenter__(self) -> Self:
         self.begin()
@@ -78,6 +86,8 @@ class Deadline:
 
     def _ring(self) -> None:
         self._timer = None
+        if self._moves is not None:
+            self._when_s = self._moves()
         if self._when_s is None or self._expired:
             return
         if self._loop.time() < self._when_s:

@@ -203,7 +203,7 @@ class ChatDecoder:
         if glance.error is None and glance.usage is None and len(live) == 1:
             index = live[0].index
             if not live[0].finish_reason and index in self._started and index not in self._finished:
-                return Frame(FORMAT, data, decode=_going_on(index))  # nearly all are such
+                return Frame(FORMAT, data, decode=_going_on(index), goes_on=True)  # nearly all are such
         if glance.error:
             raise stream_error(glance.error)
         if glance.usage is not None:

@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
 from narthex.core.errors import NarthexError, RequestError, UpstreamTimeout
-from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Opened, Stream
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Usage, UsageReported
+from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Opened, Relaying, Sink, Stream
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Pulse, Usage, UsageReported
 from narthex.ipc.deadline import Deadline
 from narthex.routing.journey import Journey
 from narthex.routing.prompt import Prompted
@@ -30,7 +30,7 @@ class Filtered(Exception):
 class Attempting:
     """Asks one deployment; the block begins with its first output, and leaving it stops its work. Use it once.
 
-    Whoever takes a frame of `rest` tells `sent` of it. Errors that the block raises count as the deployment's.
+    Errors that the block raises count as the deployment's.
 
     Raises:
         Filtered: see there.
@@ -39,7 +39,7 @@ class Attempting:
     """
 
     __slots__ = (
-        "_asked", "_before", "_began_s", "_begun", "_call", "_clocks", "_deployment", "_journey", "_opened", "_pieces",
+        "_asked", "_before", "_began_s", "_begun", "_call", "_clocks", "_deployment", "_journey", "_opened", "_pulse",
         "_timer", "_turn", "_usage", "held", "rest",
     )  # fmt: skip
 
@@ -56,7 +56,7 @@ class Attempting:
         self._begun = begun
         self._opened: Opened | None = None
         self._usage: Usage | None = None
-        self._pieces = 0
+        self._pulse = Pulse()
         self.held: list[Frame] = []
         """The frames up to its first output, or all that there are."""
         self.rest: Stream
@@ -125,7 +125,16 @@ class Attempting:
         if frame.usage is not None:
             self._usage = frame.billed or frame.usage
         elif not frame.finishes:
-            self._pieces += 1
+            self._pulse.pieces += 1
+
+    async def next(self, sink: Sink | None) -> Frame | None:
+        """The next of `rest`, None at its end; with a sink, after what could be written there as it came."""
+        if sink is not None and isinstance(self.rest, Relaying):
+            await self.rest.hand_over(sink, self._pulse)
+        frame = await anext(self.rest, None)
+        if frame is not None:
+            self.sent(frame)
+        return frame
 
     async def _ended(self, error: BaseException | None) -> BaseException | None:
         """Leave what was entered, the last first, and account for it. What the block ends with, if anything."""
@@ -149,7 +158,7 @@ class Attempting:
                 outcome=outcome,
                 seconds=self._journey.now() - self._began_s,
                 usage=self._usage,
-                pieces=self._pieces,
+                pieces=self._pulse.pieces,
             ),
         )
         return error
@@ -216,15 +225,15 @@ class _Clocks:
         """When the first output is due."""
         return self._ends_s if self._first_token_s is None else _earlier(self.now() + self._first_token_s, self._ends_s)
 
-    def next_s(self) -> float | None:
-        """When the next frame is due, asked now."""
+    def next_s(self, last_s: float) -> float | None:
+        """When the next frame is due after one that came then."""
         if self._idle_s is None:
             return self._ends_s
-        due_s = self.now() + self._idle_s
+        due_s = last_s + self._idle_s
         return due_s if self._ends_s is None else min(due_s, self._ends_s)
 
 
-class _Clocked:
+class _Clocked(Relaying):
     """Frames under the attempt's clocks, which run only while somebody waits for the next one."""
 
     __slots__ = ("_clocks", "_frames", "_timer")
@@ -238,10 +247,18 @@ class _Clocked:
         return self
 
     async def __anext__(self) -> Frame:
-        self._timer.set(self._clocks.next_s())
+        self._timer.set(self._clocks.next_s(self._clocks.now()))
         frame = await anext(self._frames)
         self._timer.set(None)
         return frame
+
+    @override
+    async def hand_over(self, sink: Sink, pulse: Pulse) -> None:
+        if isinstance(self._frames, Relaying):
+            pulse.last_s = self._clocks.now()
+            self._timer.follow(lambda: self._clocks.next_s(pulse.last_s))
+            await self._frames.hand_over(sink, pulse)
+            self._timer.set(None)
 
 
 class _Paced(_Clocked):
@@ -257,7 +274,7 @@ class _Paced(_Clocked):
     @override
     async def __anext__(self) -> Frame:
         began_s = self._clocks.now()
-        self._timer.set(_earlier(began_s + self._left_s, self._clocks.next_s()))
+        self._timer.set(_earlier(began_s + self._left_s, self._clocks.next_s(began_s)))
         frame = await anext(self._frames)
         self._timer.set(None)
         self._left_s -= self._clocks.now() - began_s
@@ -265,6 +282,10 @@ class _Paced(_Clocked):
         if not self._missing or frame.finishes:  # what comes after the finish is no output that could be slow
             self._missing, self._left_s = self._due, PACE_S
         return frame
+
+    @override
+    async def hand_over(self, sink: Sink, pulse: Pulse) -> None:
+        """Nothing: how long each piece took is looked at."""
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

@@ -13,7 +13,7 @@ import structlog
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
-from narthex.core.ports import Call, OnAnswer, Opened, Stream
+from narthex.core.ports import Call, OnAnswer, Opened, Sink, Stream
 from narthex.core.stream import Frame
 from narthex.ipc.alarms import Alarms
 from narthex.ipc.deadline import Deadline
@@ -106,8 +106,12 @@ class Router:
         prompted.give_up()
         return _Answer(self, call, total_s=self._total_s, begun=prompted)
 
-    async def frames(self, call: Call, journey: Journey, begun: Prompted | None) -> AsyncGenerator[Frame, None]:
-        """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`."""
+    async def frames(self, call: Call, journey: Journey, begun: Prompted | None) -> AsyncGenerator[Frame, Sink | None]:
+        """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`.
+
+        Whoever sends a sink for a frame may find what goes on after it written there: it is asked for the next frame
+        only when there is one that says more.
+        """
         request = call.request
         told = _told(call, journey) if journey.rules.rescue else None
         streams = not isinstance(request, EmbeddingsRequest) and request.stream
@@ -123,11 +127,11 @@ class Router:
                     committed = True
                     if asked is call:
                         yield _COMMITTED
-                    for frame in held:
-                        yield frame
-                    async for frame in attempt.rest:
-                        attempt.sent(frame)
-                        yield frame if told is None else told.next(frame)
+                    sink = None
+                    for first in held:
+                        sink = yield first
+                    while (frame := await attempt.next(sink if told is None else None)) is not None:
+                        sink = yield frame if told is None else told.next(frame)
                 return
             except Filtered:
                 journey.filtered(deployment)

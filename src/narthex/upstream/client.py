@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from narthex import __version__
 from narthex.core.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout
+from narthex.core.ports import Intake
 from narthex.upstream.address import Address
 from narthex.upstream.connection import Connection
 from narthex.upstream.pool import Pool
@@ -81,6 +82,12 @@ class UpstreamResponse:
         idle_s = self._idle_s if self._begun else None
         self._begun = True
         return self._connection.receive(idle_s)
+
+    def divert(self, intake: Intake | None) -> None:
+        """See `Exchange.divert`. None after the block was left is fine."""
+        if self._connection is not None:
+            self._begun = True
+            self._connection.divert(intake, self._idle_s)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces as they come. A slow reader slows the peer down: no more than about 256 KiB is held.

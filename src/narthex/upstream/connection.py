@@ -13,7 +13,8 @@ import httptools
 from typing_extensions import override
 
 from narthex.core.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
-from narthex.upstream.faults import translate
+from narthex.core.ports import Intake
+from narthex.upstream.faults import as_ours
 
 HIGH_WATER_BYTES = 256 * 1024
 """How much of a body is held for a slow reader before the connection is no longer read."""
@@ -30,9 +31,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__", "_answered", "_busy", "_chunks", "_complete", "_failure", "_head_done", "_head_waiter",
-        "_held", "_keep", "_limit_s", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser", "_read_paused",
-        "_since_body", "_spoiled", "_timer", "_transport", "_unsent", "_waiter", "_waiting_since_s", "_write_paused",
-        "exchanges", "fields", "idle_since_s", "lost_unanswered", "on_header", "status",
+        "_held", "_intake", "_keep", "_limit_s", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser",
+        "_read_paused", "_since_body", "_spoiled", "_timer", "_transport", "_unsent", "_waiter", "_waiting_since_s",
+        "_write_paused", "exchanges", "fields", "idle_since_s", "lost_unanswered", "on_header", "status",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["Connection"], None]) -> None:
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self._unsent: memoryview | None = None
         self._limit_s: float | None = None
         self._waiting_since_s = 0.0
+        self._intake: Intake | None = None
 
     # --- what the pool and the client ask of it
 
@@ -114,7 +116,7 @@ class Connection(asyncio.Protocol):
         """
         while not self._head_done:
             if self._failure is not None:
-                raise _ours(self._failure)
+                raise as_ours(self._failure)
             self._head_waiter = self._loop.create_future()
             await self._head_waiter
 
@@ -136,17 +138,22 @@ class Connection(asyncio.Protocol):
 
     def _tell(self, waiter: "asyncio.Future[bytes]") -> None:
         """What there is to tell of the body."""
-        chunks = self._chunks
-        if chunks:
-            waiter.set_result(chunks.pop() if len(chunks) == 1 else b"".join(chunks))
-            chunks.clear()
-            self._held = 0
+        if self._chunks:
+            waiter.set_result(self._taken())
             if self._read_paused:
                 self._resume_reading()
         elif self._failure is not None:
-            waiter.set_exception(_ours(self._failure))
+            waiter.set_exception(as_ours(self._failure))
         else:
             waiter.set_result(b"")
+
+    def _taken(self) -> bytes:
+        """What is held of the body, which is not held any more."""
+        chunks = self._chunks
+        body = chunks.pop() if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._held = 0
+        return body
 
     def _tell_answer(self) -> None:
         """Whoever waits for all of an answer hears of it, unless nothing that could be decided by has come yet."""
@@ -160,6 +167,16 @@ class Connection(asyncio.Protocol):
         self._on_answer = None
         if told is not None:
             told(body)
+
+    def divert(self, intake: Intake | None, idle_s: float | None) -> None:
+        """Feed it with what comes; it is stopped once there is what only `receive` tells. `idle_s`: as there."""
+        self._intake = intake
+        if intake is not None and (self._chunks or self._complete or self._failure is not None):
+            intake.stop()
+        elif intake is not None:
+            if idle_s != self._limit_s:
+                self._arm(idle_s)
+            self._waiting_since_s = self._loop.time()
 
     def end(self) -> bool:
         """End the exchange. True if the connection can carry another one; otherwise it is closed at once."""
@@ -190,6 +207,9 @@ class Connection(asyncio.Protocol):
     @override
     def data_received(self, data: bytes) -> None:
         """Parse what came."""
+        intake = self._intake
+        if intake is not None and not (data := intake.passes(data)):
+            return
         if not self._busy:  # nobody asked: whatever this is, it must not become the next request's answer
             self.abort()
             return
@@ -207,6 +227,9 @@ class Connection(asyncio.Protocol):
             self._waiter = None
             if not waiter.done():
                 self._tell(waiter)  # once of all that came together
+        elif self._chunks and intake is not None and intake.running:
+            self._waiting_since_s = self._loop.time()
+            intake.feed(self._taken(), data)
         if self._on_answer is not None:
             self._tell_answer()
 
@@ -288,7 +311,7 @@ class Connection(asyncio.Protocol):
             return
         self._since_body = 0
         self._chunks.append(data)
-        if self._waiter is not None:  # it is told in a moment
+        if self._waiter is not None or (self._intake is not None and self._intake.running):  # it is told in a moment
             return
         self._held += len(data)
         if self._held > HIGH_WATER_BYTES and not self._read_paused and (transport := self._usable()) is not None:
@@ -300,7 +323,7 @@ class Connection(asyncio.Protocol):
         if self._head_done and not self._complete:
             self._complete = True
             self._keep = self._parser.should_keep_alive()
-            if self._waiter is not None:
+            if self._waiter is not None or self._intake is not None:
                 self._wake()
 
     # --- inside
@@ -315,10 +338,8 @@ class Connection(asyncio.Protocol):
         return None if transport is None or transport.is_closing() else transport
 
     def _body_ends_with_connection(self) -> bool:
-        for name, value in self.headers:
-            if name == b"content-length" or (name == b"transfer-encoding" and b"chunked" in value.lower()):
-                return False
-        return True
+        told = dict(self.headers)
+        return b"content-length" not in told and b"chunked" not in told.get(b"transfer-encoding", b"").lower()
 
     def _broken_off(self) -> UpstreamError:
         if self._answered:
@@ -333,6 +354,8 @@ class Connection(asyncio.Protocol):
 
     def _wake(self) -> None:
         """Whoever waits for the head is to look again; whoever waits for the body is told of it."""
+        if self._intake is not None:
+            self._intake.stop()
         waiter = self._waiter
         if waiter is not None:
             self._waiter = None
@@ -360,17 +383,11 @@ class Connection(asyncio.Protocol):
     def _ring(self, limit_s: float) -> None:
         waiter = self._waiter
         waited_s = 0.0 if waiter is None or waiter.done() else self._loop.time() - self._waiting_since_s
+        if (intake := self._intake) is not None and intake.running:
+            waited_s = self._loop.time() - max(self._waiting_since_s, intake.last_s)
         # the head's clock runs from the request on, whoever waits; the body's only while somebody waits for bytes
         if not self._head_done or waited_s >= limit_s:
             self._fail(UpstreamTimeout(f"The model's server sent nothing for {limit_s:.3g} s."))
             self.abort()
             return
         self._timer = self._loop.call_later(limit_s - waited_s, self._ring, limit_s)
-
-
-def _ours(failure: Exception) -> UpstreamError:
-    if isinstance(failure, UpstreamError):
-        return failure
-    error = translate(failure)
-    error.__cause__ = failure
-    return error

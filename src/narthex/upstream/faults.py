@@ -39,3 +39,12 @@ def translate(error: Exception) -> UpstreamError:
             ours, message = TABLE[kind]
             return ours(message)
     return UpstreamUnavailable()
+
+
+def as_ours(failure: Exception) -> UpstreamError:
+    """An error of ours as it is, or what a foreign one is to the caller."""
+    if isinstance(failure, UpstreamError):
+        return failure
+    error = translate(failure)
+    error.__cause__ = failure
+    return error

@@ -21,13 +21,16 @@ from narthex.core.ports import (
     OnAnswer,
     Opened,
     Prompt,
+    Relaying,
     Request,
     Send,
+    Sink,
     Stream,
     Surface,
 )
-from narthex.core.stream import Frame
+from narthex.core.stream import Frame, Pulse
 from narthex.upstream.client import Sending
+from narthex.upstream.relay import Relay
 
 LAST_S = 2.0
 """How long to wait for what follows the end of an answer."""
@@ -116,7 +119,7 @@ class RemoteDeployment:
         return _Answer(codec, request, self._send("POST", codec.path, codec.build(request, model=self._model)))
 
 
-class _Answer(Prompt):
+class _Answer(Prompt, Relaying):
     """One request to the server: the block has its answer's frames, as its bytes come.
 
     Once the only choice has finished, nothing but usage and an end mark is to come. Whoever says nothing then, breaks
@@ -200,10 +203,29 @@ class _Answer(Prompt):
                 self._ended = True
                 self._here = self._decoder.end()
 
-    async def _last(self) -> bytes:
+    @override
+    async def hand_over(self, sink: Sink, pulse: Pulse) -> None:
+        """See `Relaying`."""
+        if self._ended or self._until_s is not None:
+            return
+        relay = Relay(self._decoder, sink, pulse, loop=asyncio.get_running_loop())
         try:
+            relay.take(self._here)
+            if relay.running:
+                self._answer.divert(relay)
+                await relay.ended
+        finally:
+            self._answer.divert(None)
+            self._here = relay.rest
+
+    async def _last(self) -> bytes:
+        waiting = self._answer.receive()
+        try:
+            if isinstance(waiting, asyncio.Future) and waiting.done():  # nearly always: it came with the finish
+                data: bytes = waiting.result()
+                return data
             async with asyncio.timeout_at(self._until_s):
-                return await self._answer.receive()
+                return await waiting
         except (UpstreamError, TimeoutError):
             return b""
 

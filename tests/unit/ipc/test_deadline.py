@@ -227,3 +227,31 @@ def test_it_rings_when_asyncio_s_own_rings(first: float | None, steps: list[Step
     ours = outcome(Deadline, first, steps, lambda clock, when_s: clock.set(when_s))
     theirs = outcome(asyncio.timeout_at, first, steps, lambda clock, when_s: clock.reschedule(when_s))
     assert ours == theirs
+
+
+async def test_it_follows_a_time_that_moves_by_itself() -> None:
+    began_s = last_s = now()
+    deadline = Counting()
+
+    async def steps() -> None:
+        nonlocal last_s
+        deadline.follow(lambda: last_s + 5)
+        for _ in range(4):
+            await asyncio.sleep(3)
+            last_s = now()
+        await for_ever()
+
+    with pytest.raises(TimeoutError):
+        async with deadline:
+            await steps()
+    assert now() - began_s == 4 * 3 + 5
+    assert deadline.timers < 6
+
+
+async def test_it_follows_no_more_once_it_is_set() -> None:
+    async with Deadline() as deadline:
+        began_s = now()
+        deadline.follow(lambda: began_s + 5)
+        deadline.set(None)
+        await asyncio.sleep(20)
+    assert not deadline.expired
