@@ -262,8 +262,8 @@ async def test_comments_and_names_of_events_are_not_passed_on(
 THEIR_HEADERS = (
     "set-cookie: session=canary; Path=/",
     "server: canary/1.0",
-    "x-ratelimit-remaining-requests: 41",
-    "x-ratelimit-limit-tokens: 42",
+    "x-ratelimit-remaining-requests: 414141",
+    "x-ratelimit-limit-tokens: 424242",
     "x-request-id: canary",
     "openai-organization: canary",
     "openai-processing-ms: 123456",
@@ -289,7 +289,7 @@ async def test_their_headers_are_not_passed_on(server: Server, folder: Path, mod
         answer = await streamed(server, model)
     assert answer.status == (502 if status in {401, 500} else status)
     values = " ".join(answer.headers.values())
-    for word in ("canary", "41", "42", "123456", "1999"):
+    for word in ("canary", "414141", "424242", "123456", "1999"):
         assert word not in values.replace(answer.headers["x-request-id"], "").replace(answer.headers["date"], "")
     names = {line.partition(":")[0] for line in THEIR_HEADERS}
     allowed = {"x-request-id", "openai-processing-ms", "openai-version", "cache-control"}
