@@ -170,7 +170,8 @@ class Preparation:
     async def _completion_begun(
         self, request: CompletionRequest, prompts: Sequence[Sequence[int]], *, window: int
     ) -> Prepared:
-        grown = await self._server.tokenize(f"{request.prompts[0]}{request.begun}", control=False, begin=True)
+        begin = request.fields.get("add_special_tokens", True)
+        grown = await self._server.tokenize(f"{request.prompts[0]}{request.begun}", control=False, begin=begin)
         begun = max(0, len(grown) - len(prompts[0]))
         return Prepared(prompts=[grown], param="prompt", window=window, begun=begun)
 
