@@ -55,13 +55,27 @@ class Gateway:
     async def call(self, caller: Caller) -> Caller:
         return await caller.call(self._application)
 
+    async def get(self, path: str, *, query: str = "") -> Caller:
+        caller = Caller(method="GET", path=path, headers={"x-api-key": self._key})
+        caller.scope["query_string"] = query.encode()
+        return await self.call(caller)
+
     async def ask(self, **fields: Any) -> Caller:
         return await self.call(self.asking(**fields))
 
 
 @asynccontextmanager
-async def gateway(folder: Path, providers: Mapping[str, str | RemoteProvider], **fields: Any) -> AsyncIterator[Gateway]:
-    """`providers`: what they are by name; an address alone is OpenAI's. `fields`: of the model's `Named`."""
+async def gateway(
+    folder: Path,
+    providers: Mapping[str, str | RemoteProvider],
+    *,
+    more: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> AsyncIterator[Gateway]:
+    """`providers`: what they are by name; an address alone is OpenAI's. `fields`: of the model's `Named`.
+
+    `more`: further settings of the worker.
+    """
     control = await open_control(folder / "control.db", clock=lambda: 0)
     made = await control.keys.ensure_admin()
     await control.aclose()
@@ -77,6 +91,7 @@ async def gateway(folder: Path, providers: Mapping[str, str | RemoteProvider], *
             name: RemoteProvider(type="openai", base_url=each) if isinstance(each, str) else each
             for name, each in providers.items()
         },
+        **(more or {}),
     )
     async with open_worker(settings) as worker:
         yield Gateway(worker.application, made[1].reveal())

@@ -16,6 +16,7 @@ from narthex.dialects import (
     openai_completions,
     openai_embeddings,
     openai_images,
+    openai_stored,
     thyris,
     thyris_documents,
 )
@@ -55,6 +56,7 @@ def page() -> str:
         f"## Routes\n\n{routes}",
         f"## Request fields\n\n{FIELDS_INTRO}",
         _fields("`POST /v1/chat/completions`", KNOWN["chat"], openai_chat.REQUIRED),
+        _fields("`POST /v1/chat/completions/{completion_id}`", openai_stored.UPDATE, openai_stored.UPDATE_REQUIRED),
         _fields("`POST /v1/completions`", KNOWN["completions"], openai_completions.REQUIRED),
         _fields("`POST /v1/embeddings`", KNOWN["embeddings"], openai_embeddings.REQUIRED),
         _fields("`POST /v1/images/generations`", KNOWN["images"], openai_images.REQUIRED),

@@ -95,7 +95,7 @@ VALUES: dict[str, dict[str, Body]] = {
     | {
         "messages": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
         "store": {"store": True},
-        "metadata": {"metadata": {"a": "b"}},
+        "metadata": {"metadata": {"a": "b"}, "store": True},
         "logprobs": {"logprobs": True},
         "top_logprobs": {"top_logprobs": 2, "logprobs": True},
         "max_tokens": {"max_tokens": 1},

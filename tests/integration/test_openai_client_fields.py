@@ -38,7 +38,6 @@ def ask(client: httpx2.Client, **fields: Any) -> httpx2.Response:
         ({"logprobs": True}, "logprobs"),
         ({"logprobs": True, "top_logprobs": 2}, "logprobs"),
         ({"logit_bias": {"5": 10}}, "logit_bias"),
-        ({"store": True}, "store"),
         ({"prediction": {"type": "content", "content": "a"}}, "prediction"),
         ({"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}, "modalities"),
         ({"web_search_options": {}}, "web_search_options"),

@@ -20,6 +20,7 @@ from narthex.app import Worker, open_worker
 from narthex.core.documents import Chunk, Chunking, Collection, EmbeddingModel, NewDocument
 from narthex.core.jobs import NewJob
 from narthex.core.keys import EVERYTHING, SURFACES, Grants, NewKey
+from narthex.core.stored import StoredChat
 from narthex.engine.models import manifest
 from narthex.engine.served import ServedModel
 from narthex.http.images import ImageFiles
@@ -28,6 +29,7 @@ from narthex.retrieval.opened import OpenCollections
 from narthex.retrieval.portable import export
 from narthex.routing.route import Named
 from narthex.storage.sqlite.control import ControlStore, open_control
+from narthex.storage.sqlite.stored import SqliteStoredChats
 
 pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
@@ -40,11 +42,14 @@ DOCUMENTS, DOCUMENT, SEARCH = f"{COLLECTION}/documents", f"{COLLECTION}/document
 IMPORT = f"{COLLECTION}/import"
 FILES, JOBS, JOB = f"{COLLECTION}/files", f"{COLLECTION}/jobs", f"{COLLECTION}/jobs/{{job}}"
 FORM = b'--xx\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n%b\r\n--xx--'
+CHATS, STORED = "/v1/chat/completions", "/v1/chat/completions/{completion_id}"
 NATIVE = "/api/"
 SHELF = "shelf"
 """A collection that is there, made with `EMBED`."""
 PAGE = "page"
 """A document in it."""
+KEPT = "chatcmpl-kept"
+"""A completion that is stored."""
 
 
 class Needs(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +63,12 @@ class Needs(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ROUTES = {
-    ("POST", "/v1/chat/completions"): Needs(surface="chat", model=CHAT),
+    ("POST", CHATS): Needs(surface="chat", model=CHAT),
+    ("GET", CHATS): Needs(surface="stored"),
+    ("GET", STORED): Needs(surface="stored"),
+    ("POST", STORED): Needs(surface="stored"),
+    ("GET", f"{STORED}/messages"): Needs(surface="stored"),
+    ("DELETE", STORED): Needs(surface="stored"),
     ("POST", "/v1/completions"): Needs(surface="completions", model=CHAT),
     ("POST", "/v1/embeddings"): Needs(surface="embeddings", model=EMBED),
     ("POST", "/v1/images/generations"): Needs(surface="images", model=PICTURES),
@@ -99,7 +109,8 @@ ROUTES = {
 """A new route is written down here, with what it needs, or the first test fails."""
 
 BODIES = {
-    "/v1/chat/completions": {"model": CHAT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
+    STORED: {"metadata": {}},
+    CHATS: {"model": CHAT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
     "/v1/completions": {"model": CHAT, "prompt": "Hi", "max_tokens": 1},
     "/v1/embeddings": {"model": EMBED, "input": "Hi"},
     "/v1/images/generations": {"model": PICTURES, "prompt": "Hi"},
@@ -150,7 +161,7 @@ class World:
         body = json.dumps(BODIES.get(path, {})).encode()
         if path in {FILES, IMPORT}:
             body, headers["content-type"] = FORM % self._export, "multipart/form-data; boundary=xx"
-        path = path.replace("{job}", self._job)
+        path = path.replace("{job}", self._job).replace("{completion_id}", KEPT)
         path = path.replace("{model}", ADDED).replace("{name}", self._image).replace("{key}", SHELF)
         path = path.replace("{document}", "new" if method == "POST" else PAGE)
         caller = Caller(body, method=method, path=path, headers=headers)
@@ -170,6 +181,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
         secrets[name] = secret.reveal()
     await control.keys.revoke("revoked")
     job = await _shelved(control, tmp_path)
+    await _kept(control, tmp_path)
     await control.aclose()
     file = tmp_path / "models" / ADDED / manifest.FILE_NAME
     file.parent.mkdir(parents=True)
@@ -215,6 +227,14 @@ async def _shelved(control: ControlStore, data: Path) -> str:
     )
     await control.jobs.cancel(job.id)
     return job.id
+
+
+async def _kept(control: ControlStore, data: Path) -> None:
+    key, *_ = await control.keys.list()
+    stored = SqliteStoredChats(data / "completions.db", clock=lambda: NOW_MS)
+    chat = StoredChat(id=KEPT, created_s=int(time.time()), model="gone", metadata={}, answer=b"{}")
+    await stored.add(chat, account_id=key.account_id, messages=b"[]")
+    await stored.aclose()
 
 
 def _allowed(needs: Needs, grants: Grants) -> bool:

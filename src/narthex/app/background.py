@@ -33,7 +33,7 @@ from narthex.jobs.indexing import Indexing
 from narthex.jobs.ingesting import Ingesting, Site
 from narthex.jobs.rebuilding import Rebuilding
 from narthex.jobs.runner import Runner, Work
-from narthex.jobs.tidying import Tidying
+from narthex.jobs.tidying import Aging, Tidying
 from narthex.jobs.waking import NAME, Wake, Woken, socket_of
 from narthex.retrieval.extract.client import Extractor
 from narthex.retrieval.opened import FOLDER as COLLECTIONS
@@ -44,6 +44,8 @@ from narthex.routing.health import Health
 from narthex.routing.router import Router
 from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
 from narthex.storage.sqlite.control import open_control
+from narthex.storage.sqlite.stored import FILE as COMPLETIONS
+from narthex.storage.sqlite.stored import SqliteStoredChats
 from narthex.storage.uploads import FOLDER as UPLOADS
 from narthex.storage.uploads import Uploads
 
@@ -81,7 +83,7 @@ class Background:
                 await self._runner.run(stop, idle_s=IDLE_S)
                 # From here on nobody is heard any more: what was queued before is seen now, or by a successor.
                 await server.aclose()
-                if not self._indexing.busy and not await self._jobs.open_ids():
+                if not (self._indexing.busy or self._tidying.busy) and not await self._jobs.open_ids():
                     break
         finally:
             await beside.aclose()
@@ -136,8 +138,16 @@ async def open_background(settings: WorkerSettings) -> AsyncIterator[Background]
             "import": Importing(site),
         }
         runner = Runner(control.jobs, works, owner=owner)
+        stored = SqliteStoredChats(data_dir / COMPLETIONS, clock=_now_ms)
+        stack.push_async_callback(stored.aclose)
         tidying = Tidying(
-            control.jobs, control.collections, stores, site.uploads, look_at=indexing.look_at, clock=_now_ms
+            control.jobs,
+            control.collections,
+            stores,
+            site.uploads,
+            look_at=indexing.look_at,
+            aging=Aging(stored, kept_s=settings.stored_kept_s),
+            clock=_now_ms,
         )
         yield Background(settings, jobs=control.jobs, site=site, runner=runner, tidying=tidying, indexing=indexing)
 

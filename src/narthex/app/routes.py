@@ -13,7 +13,6 @@ from narthex.http.openapi import OpenApi
 from narthex.http.routes import Endpoint, Route
 
 _PATHS: Mapping[Surface, str] = {
-    "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
     "images": "/v1/images/generations",

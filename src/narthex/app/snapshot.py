@@ -12,6 +12,7 @@ import msgspec
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from narthex import __version__
+from narthex.app.chats import stored_routes
 from narthex.app.deployments import Deployments
 from narthex.app.files import file_routes
 from narthex.app.native import chat_routes, library_of, native_routes
@@ -31,10 +32,12 @@ from narthex.http.asgi import Receive, Scope, Send
 from narthex.http.capabilities import ModelCapabilities
 from narthex.http.health import Health as Probes
 from narthex.http.images import ImageFiles, KeptImages
+from narthex.http.keeping import Keeping
 from narthex.http.metrics import Metrics
 from narthex.http.models import Models
 from narthex.http.openapi import OpenApi
 from narthex.http.routes import Endpoint, Routes
+from narthex.http.stored import StoredEndpoints
 from narthex.http.surface import ModelSurface
 from narthex.http.worker import WorkerSettings
 from narthex.ipc import logs
@@ -46,6 +49,7 @@ from narthex.routing.catalogue import cards, local_routes, named_routes
 from narthex.routing.health import Health
 from narthex.routing.router import Router
 from narthex.storage.sqlite.control import ControlStore
+from narthex.storage.sqlite.stored import SqliteStoredChats
 from narthex.storage.uploads import Uploads
 
 
@@ -53,6 +57,7 @@ class Common(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker has once, whatever its settings come to. `now_s` and `now_ms` give unix time."""
 
     control: ControlStore
+    stored: SqliteStoredChats
     collections: OpenCollections
     uploads: Uploads
     waker: Waker
@@ -110,8 +115,9 @@ class Snapshot:
         router = Router(routes, total_s=settings.total_s, health=common.health)
         probes = Probes({"keys": common.control.keys.ping}, draining=lambda: application.draining)
         openapi = OpenApi(__version__)
+        surfaces = self._surfaces(router)
         served = table(
-            self._surfaces(router),
+            surfaces,
             models=Models(lambda: cards(routes), remove=self._remove),
             capabilities=ModelCapabilities(router),
             images=common.images,
@@ -120,6 +126,7 @@ class Snapshot:
             openapi=openapi,
             admin=Admin(common.supervisor.reload),
         )
+        served += stored_routes(surfaces["chat"], self._stored())
         library = library_of(
             router, collections=common.control.collections, stores=common.collections, clock=common.now_ms
         )
@@ -153,7 +160,18 @@ class Snapshot:
         )
         return application
 
+    def _stored(self) -> StoredEndpoints:
+        return StoredEndpoints(
+            self._common.stored,
+            clock=self._common.now_s,
+            kept_s=self.settings.stored_kept_s,
+            body_limit_bytes=self.settings.body_limit_bytes,
+            lenient=self.settings.lenient,
+        )
+
     def _surfaces(self, router: Router) -> dict[Surface, Endpoint]:
+        keeping = Keeping(self._common.stored, max_bytes=self.settings.stored_max_bytes)
+
         def surface(dialect: Dialect, handler: Handler = router.open) -> ModelSurface:
             return ModelSurface(
                 dialect,
@@ -162,6 +180,7 @@ class Snapshot:
                 body_limit_bytes=self.settings.body_limit_bytes,
                 lenient=self.settings.lenient,
                 prompter=router if handler == router.open else None,
+                keeping=keeping if dialect.surface == "chat" else None,
             )
 
         dialects: tuple[Dialect, ...] = (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 
 from narthex import __version__
+from narthex.app.aging import aged
 from narthex.app.shelf import Shelf
 from narthex.app.snapshot import Common, Snapshot
 from narthex.app.supervisor import Supervisor
@@ -25,6 +26,8 @@ from narthex.retrieval.opened import OpenCollections
 from narthex.routing.health import Health
 from narthex.sandbox.client import SandboxGrammars, SandboxTemplates
 from narthex.storage.sqlite.control import open_control
+from narthex.storage.sqlite.stored import FILE as COMPLETIONS
+from narthex.storage.sqlite.stored import SqliteStoredChats
 from narthex.storage.uploads import FOLDER as UPLOADS
 from narthex.storage.uploads import Uploads
 
@@ -167,6 +170,8 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
     async with AsyncExitStack() as stack:
         control = await open_control(data_dir / "control.db", clock=_now_ms)
         stack.push_async_callback(control.aclose)
+        stored = SqliteStoredChats(data_dir / COMPLETIONS, clock=_now_ms)
+        stack.push_async_callback(stored.aclose)
         collections = OpenCollections(data_dir / COLLECTIONS, clock=_now_ms)
         stack.push_async_callback(collections.aclose)
         supervisor = Supervisor(run_dir)
@@ -186,6 +191,7 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         metrics.watch(health.snapshot)
         common = Common(
             control=control,
+            stored=stored,
             collections=collections,
             uploads=Uploads(data_dir / UPLOADS),
             waker=waker,
@@ -202,6 +208,9 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         )
         worker = Worker(settings, common)
         stack.push_async_callback(worker.aclose)
+        tasks = TaskSet()
+        stack.push_async_callback(tasks.aclose)
+        tasks.start(aged(stored, waker, settings=lambda: worker.settings, clock=_now_s))
         yield worker
 
 

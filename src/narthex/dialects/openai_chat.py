@@ -133,6 +133,11 @@ def _limit(fields: Mapping[str, Any]) -> int | None:
     return limit
 
 
+def _is_idle(fields: dict[str, Any]) -> bool:
+    """Whether there are metadata, but nothing that is to be stored with them (contract 11)."""
+    return "metadata" in fields and not fields.get("store")
+
+
 class ChatDialect:
     """The OpenAI-compatible chat surface."""
 
@@ -160,7 +165,7 @@ class ChatDialect:
             fields=fields,
             sent=read.sent,
         )
-        return Decoded(request, read.ignored)
+        return Decoded(request, (*read.ignored, "metadata") if _is_idle(fields) else read.ignored)
 
     def encoder(self, call: Call, *, created: int) -> ChatStream:
         """Write the answer as chunks."""

@@ -6,7 +6,6 @@ Source: ARCHITECTURE D3; contract sections 8.2 and 11.
 import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -17,11 +16,10 @@ from narthex.dialects import openai_chat, openai_completions, openai_embeddings,
 from narthex.dialects.fields import Field
 from narthex.http.exchange import Exchange
 from narthex.http.models import granted
+from narthex.http.query import parameters
 from narthex.routing.catalogue import cards
 from narthex.routing.router import Route, Router
 from narthex.wire.json import encode
-
-_MOST_PARAMETERS = 100
 
 KNOWN: Mapping[Surface, Mapping[str, Field]] = {
     "chat": openai_chat.FORM.known,
@@ -83,12 +81,7 @@ class ModelCapabilities:
 
 def _wanted(exchange: Exchange) -> str | None:
     """The query's `model`. Other parameters mean nothing here, as on every route."""
-    query = exchange.scope.get("query_string", b"").decode("latin-1")
-    try:
-        sent = parse_qsl(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS)
-    except ValueError:
-        raise InvalidRequest(f"The query has more than {_MOST_PARAMETERS} parameters.") from None
-    values = [value for name, value in sent if name == "model"]
+    values = [value for name, value in parameters(exchange) if name == "model"]
     if len(values) > 1:
         raise InvalidRequest("'model' was sent more than once.", param="model")
     return values[0] if values else None

@@ -2,18 +2,17 @@
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from urllib.parse import parse_qs
 
 from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Principal
 from narthex.http.asgi import Headers, ended_by_hangup, refuse_foreign_media
 from narthex.http.exchange import Exchange
+from narthex.http.query import parameters
 from narthex.policy.auth import authorize
 
 SURFACE = "documents"
 """The grant for collections and what is in them."""
 _LONGEST_HEADER = 4096
-_MOST_PARAMETERS = 100
 
 
 def granted(exchange: Exchange) -> Principal:
@@ -59,11 +58,7 @@ def query_value(exchange: Exchange, name: str) -> str | None:
     Raises:
         InvalidRequest: it is there twice, or the query is too long.
     """
-    query = exchange.scope.get("query_string", b"").decode("latin-1")
-    try:
-        values = parse_qs(query, keep_blank_values=True, max_num_fields=_MOST_PARAMETERS).get(name, [])
-    except ValueError:
-        raise InvalidRequest(f"The query has more than {_MOST_PARAMETERS} parameters.") from None
+    values = [value for sent, value in parameters(exchange) if sent == name]
     if len(values) > 1:
         raise InvalidRequest(f"Invalid '{name}': it is there twice.", param=name)
     return values[0] if values else None

@@ -10,7 +10,7 @@ from narthex.core.capabilities import EMBEDDINGS
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.dialects.sampling import NOT_BUILT
 from narthex.engine.local import capabilities as local
-from narthex.http import openapi_files, openapi_native
+from narthex.http import openapi_files, openapi_native, openapi_stored
 from narthex.http.docs import CONTENT_SECURITY, page
 from narthex.http.exchange import NATIVE, Exchange
 from narthex.http.openapi_answers import INTEGER, SCHEMAS, STRING, Schema, reference
@@ -68,7 +68,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = (
             events="ChatCompletionChunk",
             body=CHAT_BODY,
             asks_model=True,
-            errors=MODEL_CALL,
+            errors=(*MODEL_CALL, 507),
         ),
         ("POST", "/v1/completions"): Operation(
             id="createCompletion",
@@ -140,6 +140,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = (
     }
     | openapi_native.OPERATIONS
     | openapi_files.OPERATIONS
+    | openapi_stored.OPERATIONS
 )
 
 
@@ -180,6 +181,7 @@ def document(version: str, routes: Iterable[Route]) -> dict[str, Any]:
             "schemas": SCHEMAS
             | openapi_native.SCHEMAS
             | openapi_files.SCHEMAS
+            | openapi_stored.SCHEMAS
             | {"Document": {"type": "object", "required": ["openapi", "info", "paths"]}},
             "headers": _HEADERS,
             "securitySchemes": {
@@ -223,7 +225,7 @@ def _operation(route: Route, operation: Operation) -> Schema:
         "security": [] if route.access == "open" else [{"bearer": []}, {"x-api-key": []}],
         "responses": responses,
     }
-    if (needs := _needs(route)) is not None:
+    if (needs := _needs(route, operation)) is not None:
         described["description"] = needs
     if parameters := [*_path_parameters(route), *_query_parameters(operation)]:
         described["parameters"] = parameters
@@ -242,13 +244,15 @@ def _path_parameters(route: Route) -> Iterator[Schema]:
 
 def _query_parameters(operation: Operation) -> Iterator[Schema]:
     for name, description in operation.query.items():
-        yield {"name": name, "in": "query", "description": description, "schema": STRING}
+        schema = operation.query_schemas.get(name, STRING)
+        yield {"name": name, "in": "query", "description": description, "schema": schema}
 
 
-def _needs(route: Route) -> str | None:
+def _needs(route: Route, operation: Operation) -> str | None:
     if route.access == "admin":
         return "Needs an admin key."
-    return f"Needs a key with the grant `{route.surface}`." if route.surface else None
+    grant = operation.grant or route.surface
+    return f"Needs a key with the grant `{grant}`." if grant else None
 
 
 def _answer(operation: Operation, status: int) -> Schema:

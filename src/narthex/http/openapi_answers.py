@@ -12,7 +12,7 @@ Schema = dict[str, Any]
 STRING: Schema = {"type": "string"}
 INTEGER: Schema = {"type": "integer"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
-_MAYBE_STRING: Schema = {"type": ["string", "null"]}
+MAYBE_STRING: Schema = {"type": ["string", "null"]}
 _UNIX_S: Schema = {"type": "integer", "description": "Unix seconds."}
 
 
@@ -43,8 +43,8 @@ def _finish(*reasons: str, open_ended: bool = False) -> Schema:
 
 _CHAT_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 _TEXT_REASONS = ("stop", "length", "content_filter")
-_FUNCTION = closed({"name": STRING, "arguments": {"type": "string", "description": "JSON text."}})
-_TOOL_CALL = closed({"id": STRING, "type": {"const": "function"}, "function": _FUNCTION})
+FUNCTION = closed({"name": STRING, "arguments": {"type": "string", "description": "JSON text."}})
+TOOL_CALL = closed({"id": STRING, "type": {"const": "function"}, "function": FUNCTION})
 _TOKEN = closed({"token": STRING, "logprob": {"type": "number"}, "bytes": maybe(list_of(COUNT))})
 _CHOSEN_TOKEN = closed(_TOKEN["properties"] | {"top_logprobs": list_of(_TOKEN)})
 _LOGPROBS = maybe(closed({"content": maybe(list_of(_CHOSEN_TOKEN)), "refusal": maybe(list_of(_CHOSEN_TOKEN))}))
@@ -58,17 +58,17 @@ _TEXT_LOGPROBS = maybe(
         }
     )
 )
-_MESSAGE = closed(
+CHAT_MESSAGE = closed(
     {
         "role": {"const": "assistant"},
-        "content": _MAYBE_STRING,
-        "refusal": _MAYBE_STRING,
+        "content": MAYBE_STRING,
+        "refusal": MAYBE_STRING,
         "annotations": list_of({"type": "object"}),
     },
     {
         "reasoning_content": STRING,
-        "tool_calls": list_of(_TOOL_CALL) | {"minItems": 1},
-        "function_call": _FUNCTION,
+        "tool_calls": list_of(TOOL_CALL) | {"minItems": 1},
+        "function_call": FUNCTION,
     },
 )
 _TOOL_CALL_DELTA = closed(
@@ -79,8 +79,8 @@ _DELTA = closed(
     {},
     {
         "role": {"const": "assistant"},
-        "content": _MAYBE_STRING,
-        "refusal": _MAYBE_STRING,
+        "content": MAYBE_STRING,
+        "refusal": MAYBE_STRING,
         "reasoning_content": STRING,
         "tool_calls": list_of(_TOOL_CALL_DELTA),
         "function_call": closed({}, {"name": STRING, "arguments": STRING}),
@@ -103,7 +103,7 @@ _USAGE = closed(
     }
 )
 _TIER: Schema = {"type": "string", "description": "The tier that was used; only where the request named one."}
-_FINGERPRINT = {"system_fingerprint": _MAYBE_STRING}
+_FINGERPRINT = {"system_fingerprint": MAYBE_STRING}
 
 
 def _head(kind: str, prefix: str) -> Schema:
@@ -143,8 +143,8 @@ _ERROR = closed(
             {
                 "message": STRING,
                 "type": STRING,
-                "param": _MAYBE_STRING | {"description": "Path of the field at fault."},
-                "code": _MAYBE_STRING,
+                "param": MAYBE_STRING | {"description": "Path of the field at fault."},
+                "code": MAYBE_STRING,
             }
         )
     }
@@ -152,8 +152,8 @@ _ERROR = closed(
 _UNAUTHORIZED = closed(
     {"httpStatus": {"const": 401}, "messages": list_of(closed({"errorCode": STRING, "message": STRING}))}
 )
-_CHAT_CHOICE = closed(
-    {"index": COUNT, "message": _MESSAGE, "logprobs": _LOGPROBS, "finish_reason": _finish(*_CHAT_REASONS)}
+CHAT_CHOICE = closed(
+    {"index": COUNT, "message": CHAT_MESSAGE, "logprobs": _LOGPROBS, "finish_reason": _finish(*_CHAT_REASONS)}
 )
 _CHUNK_CHOICE = closed(
     {"index": COUNT, "delta": _DELTA, "finish_reason": _finish(*_CHAT_REASONS, open_ended=True)},
@@ -180,14 +180,16 @@ def _image_event(name: str, more: Schema) -> Schema:
     return closed({"type": {"const": name}, "b64_json": _BASE64, "created_at": _UNIX_S} | _IMAGE_TRAITS | more)
 
 
+CHAT_ANSWER = closed(
+    _head("chat.completion", "chatcmpl")
+    | {"choices": list_of(CHAT_CHOICE), "usage": reference("Usage")}
+    | _FINGERPRINT,
+    {"service_tier": _TIER},
+)
+
 SCHEMAS: dict[str, Schema] = {
     "Usage": _USAGE,
-    "ChatCompletion": closed(
-        _head("chat.completion", "chatcmpl")
-        | {"choices": list_of(_CHAT_CHOICE), "usage": reference("Usage")}
-        | _FINGERPRINT,
-        {"service_tier": _TIER},
-    ),
+    "ChatCompletion": CHAT_ANSWER,
     "ChatCompletionChunk": closed(
         _head("chat.completion.chunk", "chatcmpl") | {"choices": list_of(_CHUNK_CHOICE)},
         {"usage": maybe(reference("Usage")), "service_tier": _TIER} | _FINGERPRINT,

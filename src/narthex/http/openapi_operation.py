@@ -34,7 +34,11 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     succeeds: tuple[int, ...] = (200,)
     """Its statuses; 204 has no body."""
     query: Mapping[str, str] = {}
-    """Texts that may stand in the query, with what each means."""
+    """What may stand in the query, with what each means."""
+    query_schemas: Mapping[str, Schema] = {}
+    """Of those that are not just texts."""
+    grant: str = ""
+    """The grant that it asks for, where that is not its route's."""
     errors: tuple[int, ...] = ()
     unready: str = ""
     """The schema of a 503 that is no error body."""

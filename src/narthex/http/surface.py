@@ -23,6 +23,7 @@ from narthex.http.asgi import (
 )
 from narthex.http.errand import Errand, Prompter
 from narthex.http.exchange import Exchange
+from narthex.http.keeping import Keeping, Noted
 from narthex.http.routes import Over
 from narthex.http.sink import CallersSink, Pings, next_frame
 from narthex.policy.auth import authorize, authorize_model
@@ -47,8 +48,9 @@ class ModelSurface:
         lenient: bool,
         ping_after_s: float = PING_AFTER_S,
         prompter: Prompter | None = None,
+        keeping: Keeping | None = None,
     ) -> None:
-        """`prompter`: asks without a task where it can, what `handler` would ask."""
+        """`prompter`: asks without a task where it can, what `handler` would ask. `keeping`: stores answers."""
         self._dialect = dialect
         self._handler = handler
         self._clock = clock
@@ -56,6 +58,7 @@ class ModelSurface:
         self._lenient = lenient
         self._ping_after_s = ping_after_s
         self._prompter = prompter
+        self._keeping = keeping
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request. Errors before the answer's head are raised; later ones become events."""
@@ -71,7 +74,7 @@ class ModelSurface:
         if len(body) > self._body_limit_bytes:
             raise too_large(self._body_limit_bytes)
         call = self._call(exchange, body)
-        if self._prompter is not None and not _streams(call):
+        if self._prompter is not None and not _streams(call) and self._keeper(call) is None:
             errand = Errand(exchange, call, over=over, answered=self._answered, waits=self._whole)
             if errand.begin(self._prompter):
                 return None
@@ -99,7 +102,14 @@ class ModelSurface:
         exchange.facts["model"] = decoded.request.model
         return call
 
+    def _keeper(self, call: Call) -> Keeping | None:
+        """What stores the answer; None where nobody wants that."""
+        keeping = self._keeping
+        return keeping if keeping is not None and call.request.fields.get("store") else None
+
     async def _rest(self, exchange: Exchange, call: Call) -> None:
+        if (keeper := self._keeper(call)) is not None:
+            await keeper.make_room(call)
         answer = self._stream if _streams(call) else partial(self._whole, self._handler)
         if exchange.on_lost is not None:
             await answer(exchange, call)
@@ -111,7 +121,10 @@ class ModelSurface:
         async with exchange.until_cut(or_left=True), handler(call) as frames:
             exchange.facts["deployment"] = call.deployment
             held = [frame async for frame in frames]
-        await exchange.reply(200, self._answered(exchange, call, held))
+        body = self._answered(exchange, call, held)
+        if (keeper := self._keeper(call)) is not None:
+            await keeper.keep(call, body)
+        await exchange.reply(200, body)
 
     def _answered(self, exchange: Exchange, call: Call, frames: Sequence[Frame]) -> bytes:
         for frame in frames:
@@ -124,13 +137,19 @@ class ModelSurface:
 
     async def _stream(self, exchange: Exchange, call: Call) -> None:
         encoder: StreamEncoder | None = None
+        keeper, created = self._keeper(call), 0
+        noted: Noted | None = None
         try:
             async with exchange.until_cut(or_left=True), self._handler(call) as frames:
                 exchange.facts["deployment"] = call.deployment
                 # Not before: what it writes tells who answers.
-                encoder = self._dialect.encoder(call, created=int(self._clock()))
-                await self._frames(exchange, call, frames, encoder=encoder)
+                created = int(self._clock())
+                encoder = self._dialect.encoder(call, created=created)
+                noted = None if keeper is None else Noted(frames)
+                await self._frames(exchange, call, noted or frames, encoder=encoder)
             end = encoder.end()
+            if keeper is not None and noted is not None:
+                await keeper.keep(call, self._dialect.encode_answer(call, noted.frames, created=created))
             if not exchange.begun:
                 await exchange.begin(200, _STREAM_HEADERS)
             await exchange.send(end, more=False)

@@ -48,6 +48,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[str, ...] = ()
     body_limit_bytes: int = 16 * 1024 * 1024
     upload_limit_bytes: int = 256 * 1024 * 1024
+    stored_kept_s: float = 30 * 86_400.0
+    stored_max_bytes: int = 10 * 1024**3
     total_s: float = 590.0
     drain_s: float = 30.0
     profile: str = "openai"

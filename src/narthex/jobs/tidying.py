@@ -10,6 +10,7 @@ from narthex.core.documents import Collection, Collections
 from narthex.core.errors import NarthexError
 from narthex.core.jobs import Jobs
 from narthex.core.keys import Clock
+from narthex.core.stored import StoredChats
 from narthex.storage.uploads import Uploads
 
 log = structlog.get_logger(__name__)
@@ -20,6 +21,9 @@ KEPT_MS = 7 * 24 * 3600 * 1000
 _SETTLED_S = 900.0
 """Longer than any request takes: a file that was not written for so long belongs to none."""
 
+_PRUNED_AT_ONCE = 500
+_PAUSE_S = 0.1
+
 
 class Files(Protocol):
     """The files of collections."""
@@ -29,8 +33,31 @@ class Files(Protocol):
         ...
 
 
+class Aging:
+    """Deletes stored completions that are older than `kept_s`, a few at a time: whoever stores one waits but little."""
+
+    def __init__(self, chats: StoredChats, *, kept_s: float) -> None:
+        self._chats = chats
+        self._kept_s = kept_s
+
+    async def prune(self, now_ms: int) -> None:
+        """Delete all of them.
+
+        Raises:
+            StorageError: they can't be deleted.
+        """
+        before_s = int(now_ms / 1000 - self._kept_s)
+        oldest_s = await self._chats.oldest_s()
+        if oldest_s is None or oldest_s >= before_s:
+            return
+        while True:
+            if not await self._chats.prune(before_s=before_s, at_most=_PRUNED_AT_ONCE):
+                return
+            await asyncio.sleep(_PAUSE_S)
+
+
 class Tidying:
-    """Does that now, and every ten minutes."""
+    """Does that now, and every ten minutes. `busy`: it is at it."""
 
     def __init__(
         self,
@@ -40,6 +67,7 @@ class Tidying:
         uploads: Uploads,
         *,
         look_at: Callable[[Collection], None],
+        aging: Aging,
         clock: Clock,
     ) -> None:
         """`look_at`: looks after a collection's index."""
@@ -48,15 +76,19 @@ class Tidying:
         self._files = files
         self._uploads = uploads
         self._look_at = look_at
+        self._aging = aging
+        self.busy = False
         self._clock = clock
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set."""
         while not stop.is_set():
+            self.busy = True
             try:
                 await self.tidy()
             except (NarthexError, OSError) as error:
                 log.warning("tidying failed", error=str(error))
+            self.busy = False
             await asyncio.sleep(EVERY_S)
 
     async def tidy(self) -> None:
@@ -74,3 +106,4 @@ class Tidying:
         await self._files.sweep(living, unused_for_s=_SETTLED_S)
         for collection in living:
             self._look_at(collection)
+        await self._aging.prune(now_ms)

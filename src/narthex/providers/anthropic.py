@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from narthex.core import stored
 from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
 from narthex.core.chat import ChatRequest
 from narthex.core.constrained import ANY_OBJECT
@@ -30,7 +31,7 @@ _NATIVE = (
     "model", "max_tokens", "max_completion_tokens", "stream", "stream_options", "user", "safety_identifier",
     "tool_choice", "parallel_tool_calls", "function_call",
 )  # fmt: skip
-_HINTS = ("metadata", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
+_HINTS = ("prompt_cache_key", "prompt_cache_retention", "prompt_cache_options")
 _ANY = msgspec.json.decode(ANY_OBJECT)
 _COMBINED = frozenset(("anyOf", "oneOf", "allOf", "$ref"))
 """Schemas that the API does not take where a tool's input begins."""
@@ -106,6 +107,7 @@ def _honoured(options: Options) -> Capabilities:
     return (
         dict[str, Rule](dict.fromkeys(_NATIVE, State.NATIVE))
         | dict.fromkeys(_HINTS, State.NO_EFFECT)
+        | stored.FIELDS
         | {
             "messages": Limited(
                 limits="text, images and PDF files" + ("" if options.prefill else ", the last not the assistant's"),

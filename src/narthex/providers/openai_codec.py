@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from narthex.core import stored
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import UpstreamError
@@ -31,14 +32,14 @@ from narthex.providers.retold import Retold
 from narthex.providers.traits import ModelTraits
 
 HONOURED: Rules = native(
-    "messages", "model", "store", "metadata", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs",
+    "messages", "model", "frequency_penalty", "presence_penalty", "logit_bias", "logprobs",
     "top_logprobs", "max_tokens", "max_completion_tokens", "n", "modalities", "prediction", "audio",
     "response_format", "seed", "service_tier", "stop", "stream", "stream_options", "temperature", "top_p", "tools",
     "tool_choice", "parallel_tool_calls", "user", "function_call", "functions", "reasoning_effort", "verbosity",
     "web_search_options", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
     "prompt_cache_options", "moderation",
-)  # fmt: skip
-"""What OpenAI itself honours."""
+) | stored.FIELDS  # fmt: skip
+"""What OpenAI itself honours, and what we do for it."""
 AS_SENT = ModelTraits(developer=True, functions=True)
 """A model that takes everything as the caller wrote it."""
 

@@ -3,19 +3,20 @@
 Source: the vendors' own documentation, November 2026.
 """
 
+from narthex.core import stored
 from narthex.core.capabilities import State
 from narthex.providers.openai_rows import Rules, functions_only, native, one_function, only
 from narthex.providers.traits import ModelTraits
 
 HINTS: Rules = dict.fromkeys(
     (
-        "user", "metadata", "prediction", "audio", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+        "user", "prediction", "audio", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
         "prompt_cache_options",
     ),
     State.NO_EFFECT,
 )  # fmt: skip
 """Fields that change no text, accepted without effect."""
-CORE: Rules = HINTS | {
+CORE: Rules = HINTS | stored.FIELDS | {
     **native(
         "messages", "model", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options",
         "frequency_penalty", "presence_penalty", "seed", "response_format",

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET
 from typing_extensions import override
 
+from narthex.core import stored
 from narthex.core.capabilities import Limited, State, Verdict
 from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import CompletionRequest
@@ -67,13 +68,14 @@ CHAT: Rules = (
     _SHARED
     | _EXTENSIONS
     | CONSTRAINED
+    | stored.FIELDS
     | native(
         "messages", "top_logprobs", "max_completion_tokens", "response_format", "parallel_tool_calls",
         "reasoning_effort", "add_generation_prompt", "continue_final_message", "echo",
     )
     | dict.fromkeys(
         (
-            "metadata", "prediction", "audio", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
+            "prediction", "audio", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
             "prompt_cache_options",
         ),
         State.NO_EFFECT,

@@ -104,6 +104,8 @@ class Planner:
             trusted_proxies=http.trusted_proxies,
             body_limit_bytes=http.body_limit_bytes,
             upload_limit_bytes=http.upload_limit_bytes,
+            stored_kept_s=self._settings.stored.kept_days * 86_400,
+            stored_max_bytes=self._settings.stored.max_bytes,
             total_s=http.total_s,
             drain_s=http.drain_s,
             profile=http.profile,

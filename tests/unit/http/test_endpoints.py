@@ -240,6 +240,7 @@ def test_a_model_call_tells_of_its_stream_its_headers_and_its_errors():
     chat = paths["/v1/chat/completions"]["post"]
     assert set(chat["responses"]) == {
         "200", "400", "401", "403", "404", "413", "415", "429", "500", "502", "503", "504",
+        "507",
     }  # fmt: skip
     assert set(chat["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
     assert {"x-request-id", "x-narthex-deployment", "x-narthex-ignored"} <= set(chat["responses"]["200"]["headers"])

@@ -12,16 +12,19 @@ from narthex.core.documents import Collection, EmbeddingModel
 from narthex.core.errors import StorageError
 from narthex.core.jobs import NewJob
 from narthex.core.keys import Grants, NewKey
+from narthex.core.stored import ChatQuery, Reach, StoredChat
 from narthex.jobs import tidying
-from narthex.jobs.tidying import KEPT_MS, Tidying
+from narthex.jobs.tidying import KEPT_MS, Aging, Tidying
 from narthex.retrieval.opened import OpenCollections
 from narthex.storage.sqlite.control import open_control
+from narthex.storage.sqlite.stored import SqliteStoredChats
 from narthex.storage.uploads import Uploads
 
 pytestmark = pytest.mark.anyio
 
 MODEL = EmbeddingModel(name="m", dim=2)
 OLD_S = 3600.0
+KEPT_S = 1000
 
 
 class World:
@@ -37,17 +40,20 @@ class World:
         self.control = await open_control(self.folder / "control.db", clock=lambda: self.now_ms)
         self.stores = OpenCollections(self.folder / "collections", clock=lambda: self.now_ms)
         self.key, _ = await self.control.keys.create(NewKey(name="k"), within=Grants.everything())
+        self.stored = SqliteStoredChats(self.folder / "completions.db", clock=lambda: self.now_ms)
         self.tidying = Tidying(
             self.control.jobs,
             self.control.collections,
             self.stores,
             self.uploads,
             look_at=lambda collection: self.looked_at.append(collection.id),
+            aging=Aging(self.stored, kept_s=KEPT_S),
             clock=lambda: self.now_ms,
         )
 
     async def aclose(self) -> None:
         await self.stores.aclose()
+        await self.stored.aclose()
         await self.control.aclose()
 
     def upload(self, *, old: bool) -> str:
@@ -149,3 +155,19 @@ async def test_a_fault_does_not_end_it(world, monkeypatch):
     async with asyncio.timeout(10):
         await world.tidying.run(stop)
     assert faults == 0
+
+
+async def test_stored_completions_that_are_too_old_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tidying, "_PRUNED_AT_ONCE", 2)
+    monkeypatch.setattr(tidying, "_PAUSE_S", 0.0)
+    now_s = world.now_ms // 1000
+    for number in range(7):
+        chat = StoredChat(id=f"c{number}", created_s=now_s - number * 200, model="m", metadata={}, answer=b"{}")
+        await world.stored.add(chat, account_id="a", messages=b"[]")
+    await world.tidying.tidy()
+    everything = Reach(account_id="a", since_s=0)
+    found = await world.stored.list(everything, ChatQuery())
+    assert [each.id for each in found.chats] == ["c5", "c4", "c3", "c2", "c1", "c0"]
+    world.now_ms += 500_000
+    await world.tidying.tidy()
+    assert len((await world.stored.list(everything, ChatQuery())).chats) == 3

@@ -59,7 +59,8 @@ PASSES: dict[str, list[dict[str, Any]]] = {
     "presence_penalty": [{"presence_penalty": 0.0}],
     "user": [{"user": "a"}],
     "safety_identifier": [{"safety_identifier": "a"}],
-    "metadata": [{"metadata": {"a": "b"}}],
+    "store": [{"store": True}],
+    "metadata": [{"metadata": {"a": "b"}, "store": True}],
     "prompt_cache_key": [{"prompt_cache_key": "a"}],
     "prompt_cache_retention": [{"prompt_cache_retention": "24h"}],
     "prompt_cache_options": [{"prompt_cache_options": {"mode": "explicit"}}],
@@ -94,7 +95,6 @@ FAILS: list[tuple[dict[str, Any], str]] = [
     ({"service_tier": "flex"}, "service_tier"),
 ]
 REFUSED: list[dict[str, Any]] = [
-    {"store": True},
     {"seed": 1},
     {"logprobs": True},
     {"logprobs": True, "top_logprobs": 1},
@@ -156,8 +156,8 @@ def test_values_that_ask_for_nothing_pass(fields: dict[str, Any]) -> None:
 
 
 def test_hints_are_named() -> None:
-    fields = parsed({"metadata": {"a": "b"}, "prompt_cache_key": "k", "user": "u"}).fields
-    assert without_effect(fields, AnthropicChat().capabilities()) == ("metadata", "prompt_cache_key")
+    fields = parsed({"prompt_cache_key": "k", "user": "u"}).fields
+    assert without_effect(fields, AnthropicChat().capabilities()) == ("prompt_cache_key",)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,6 @@ def built(name: str, surface: Surface = "chat", **fields: Any) -> dict[str, Any]
         ("oxyapi", "chat", {"tools": [TOOL], "tool_choice": "required"}, "tool_choice"),
         ("oxyapi", "chat", {"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice"),
         ("oxyapi", "chat", {"tools": [TOOL], "parallel_tool_calls": True}, "parallel_tool_calls"),
-        ("oxyapi", "chat", {"store": True}, "store"),
     ],
 )
 def test_what_a_server_can_t_do_is_refused(name: str, surface: Surface, fields: dict[str, Any], param: str) -> None:

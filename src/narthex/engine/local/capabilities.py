@@ -2,14 +2,14 @@
 
 from typing import Any
 
+from narthex.core import stored
 from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
 from narthex.core.chat import AudioPart, FilePart, ImagePart
 from narthex.core.ports import Surface
 
 _HINTS: dict[str, Rule] = dict.fromkeys(
     (
-        "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "metadata",
-        "audio",
+        "user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "audio",
     ),
     State.NO_EFFECT,
 )  # fmt: skip
@@ -73,6 +73,7 @@ _SHARED |= {
 CHAT: Capabilities = (
     _SHARED
     | _HINTS
+    | stored.FIELDS
     | {
         "messages": Limited(limits="text only", check=_messages),
         "max_completion_tokens": State.NATIVE,

@@ -191,6 +191,16 @@ class Database:
             pass
         except apsw.Error as error:
             raise self._failed(error, reader) from error
+        return await self.read_aside(query)
+
+    async def read_aside(self, query: Query[T]) -> T:
+        """Run `query` in a thread, with a connection of its own: for what takes longer.
+
+        Raises:
+            StorageError: the file can't be read.
+        """
+        if self._closed:
+            raise StorageError("The database is closed.")
         return await asyncio.to_thread(self._read_patiently, query)
 
     async def write(self, change: Query[T]) -> T:

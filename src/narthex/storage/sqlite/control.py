@@ -3,16 +3,12 @@
 import asyncio
 from pathlib import Path
 
-import apsw
-
-from narthex.core.errors import ConfigError
 from narthex.core.keys import Clock
 from narthex.storage.sqlite.collections import SqliteCollections
-from narthex.storage.sqlite.connection import Database, open_connection
-from narthex.storage.sqlite.errors import translate
+from narthex.storage.sqlite.connection import Database
 from narthex.storage.sqlite.jobs import SqliteJobs
 from narthex.storage.sqlite.keys import SqliteKeys
-from narthex.storage.sqlite.migrate import load, migrate
+from narthex.storage.sqlite.migrate import prepare
 
 FILE = "control.db"
 SCHEMA = "control"
@@ -44,19 +40,7 @@ async def open_control(path: Path, *, clock: Clock, create: bool = True) -> Cont
         ConfigError: the file is missing and shall not be made; it comes from a newer program; SQLite is too old.
         StorageError: the file can't be read or written; StorageFull where the disk is full.
     """
-    await asyncio.to_thread(_prepare, path, clock=clock, create=create)
+    await asyncio.to_thread(prepare, path, schema=SCHEMA, clock=clock, create=create)
     database = Database(path, synchronous="FULL")
     await database.open()
     return ControlStore(database, clock=clock)
-
-
-def _prepare(path: Path, *, clock: Clock, create: bool) -> None:
-    if not create and not path.exists():
-        raise ConfigError(f"There is no database at {path}.")
-    connection = open_connection(path, synchronous="FULL", create=create)
-    try:
-        migrate(connection, load(SCHEMA), clock=clock)
-    except apsw.Error as error:
-        raise translate(error, connection) from error
-    finally:
-        connection.close()

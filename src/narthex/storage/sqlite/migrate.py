@@ -5,6 +5,7 @@ Rules: one transaction a file; a file that was changed after it ran, or a databa
 
 import hashlib
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import apsw
@@ -13,7 +14,8 @@ import structlog
 
 from narthex.core.errors import ConfigError
 from narthex.core.keys import Clock
-from narthex.storage.sqlite.connection import immediate
+from narthex.storage.sqlite.connection import immediate, open_connection
+from narthex.storage.sqlite.errors import translate
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +38,30 @@ def load(schema: str) -> tuple[Migration, ...]:
     folder = resources.files("narthex.storage.sqlite") / "migrations" / schema
     files = sorted((file for file in folder.iterdir() if file.name.endswith(".sql")), key=lambda file: file.name)
     return tuple(Migration(n=int(file.name[:4]), name=file.name[5:-4], sql=file.read_text("utf-8")) for file in files)
+
+
+def prepare(path: Path, *, schema: str, clock: Clock, create: bool = True) -> None:
+    """Bring the schema of a file up to date, which several processes may do at once; blocks.
+
+    Args:
+        path: the file; its folder exists.
+        schema: whose files to run.
+        clock: stamps what was run.
+        create: whether a missing file is made.
+
+    Raises:
+        ConfigError: the file is missing and shall not be made; it comes from a newer program; SQLite is too old.
+        StorageError: the file can't be read or written; StorageFull where the disk is full.
+    """
+    if not create and not path.exists():
+        raise ConfigError(f"There is no database at {path}.")
+    connection = open_connection(path, synchronous="FULL", create=create)
+    try:
+        migrate(connection, load(schema), clock=clock)
+    except apsw.Error as error:
+        raise translate(error, connection) from error
+    finally:
+        connection.close()
 
 
 def migrate(connection: apsw.Connection, migrations: tuple[Migration, ...], *, clock: Clock) -> None:
