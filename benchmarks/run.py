@@ -20,7 +20,7 @@ from narthex.engine.models.pull import pull
 HERE = Path(__file__).parent
 MODELS = HERE.parent / ".cache" / "models"
 ENGINE = "engine/smollm2-135m-instruct"
-ALL = ("generation", "constrained", "embeddings", "ingest", "determinism")
+ALL = ("generation", "constrained", "embeddings", "ingest", "determinism", "stored")
 
 
 @contextmanager
@@ -96,6 +96,8 @@ def main() -> None:
         script("determinism")
     if "embeddings" in wanted:
         script("embeddings")
+    if "stored" in wanted:
+        script("stored")
     if "ingest" in wanted:
         with server() as (data, url):
             script("ingest", "--data", str(data), "--url", url)

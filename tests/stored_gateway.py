@@ -15,8 +15,10 @@ from tests.server_process import Server, StartServer
 
 from narthex.testing.scripted import CUT, HANG, Reply, ScriptedUpstream, sse, stream_head
 
+FINGERPRINT = "fp_flow"
 HANGING = "hangs"
 SAID = "Blue as the sea."
+PIECES = (SAID[:5], SAID[5:])
 USED = {"prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9}
 TOKENS = [{"token": "Blue", "logprob": -0.5, "bytes": [66], "top_logprobs": []}]
 CALL = {"id": "call_1", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
@@ -44,7 +46,13 @@ SCRIPTS: dict[str, Reply] = {
     "caller": answer(choice(finish="tool_calls", content=None, tool_calls=[CALL])),
     "denier": answer(choice(content=None, refusal="I won't.")),
     "surely": answer(choice(logprobs={"content": TOKENS, "refusal": None})),
-    "flow": streaming(ROLE, *(chunk({"content": piece}) for piece in (SAID[:5], SAID[5:])), STOP, _spent(), DONE),
+    "flow": streaming(
+        chunk({"role": "assistant", "content": ""}, system_fingerprint=FINGERPRINT),
+        *(chunk({"content": piece}, system_fingerprint=FINGERPRINT) for piece in PIECES),
+        STOP,
+        _spent(),
+        DONE,
+    ),
     HANGING: Reply(stream_head(), sse(ROLE, chunk({"content": SAID})), HANG),
     "breaks": Reply(stream_head(), sse(ROLE, chunk({"content": SAID})), CUT),
 }

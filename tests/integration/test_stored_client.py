@@ -13,7 +13,7 @@ from openai import OpenAI
 from openai.types.chat import ChatCompletion
 from tests.images import PNG
 from tests.server_process import StartServer
-from tests.stored_gateway import CALL, SAID, TOKENS, USED, Kept, serving_kept
+from tests.stored_gateway import CALL, FINGERPRINT, SAID, TOKENS, USED, Kept, serving_kept
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 pytestmark = pytest.mark.patient
@@ -80,6 +80,7 @@ def test_a_stream_is_stored_as_the_answer_that_it_was(client: OpenAI) -> None:
     chunks = list(stored(client, "flow", stream=True, metadata={"a": "b"}))  # type: ignore[call-overload]
     found = client.chat.completions.retrieve(chunks[0].id)
     assert (found.id, found.created, found.model) == (chunks[0].id, chunks[0].created, "flow")
+    assert found.system_fingerprint == chunks[1].system_fingerprint == FINGERPRINT
     assert found.object == "chat.completion"
     assert [(each.message.content, each.finish_reason) for each in found.choices] == [(SAID, "stop")]
     assert found.usage is not None

@@ -30,7 +30,7 @@ from narthex.core.stream import (
     ToolCallDelta,
     Usage,
 )
-from narthex.dialects.openai_chat_relay import ChunkRelay
+from narthex.dialects.openai_chat_relay import ChunkRelay, said_of_all
 from narthex.dialects.openai_errors import error_body
 from narthex.wire import sse
 from narthex.wire.json import encode
@@ -154,9 +154,10 @@ def answer_object(call: Call, frames: Sequence[Frame], *, created: int) -> dict[
         ],
         "usage": usage_object(fold.usage or Usage(prompt_tokens=0)),
     }
-    if (tier := service_tier(call)) is not None:
+    told = said_of_all(frames[0].data) if frames[0].format == FORMAT else {}
+    if (tier := service_tier(call, told=str(told.get("service_tier") or DEFAULT_TIER))) is not None:
         answer["service_tier"] = tier
-    answer["system_fingerprint"] = call.fingerprint
+    answer["system_fingerprint"] = told.get("system_fingerprint", call.fingerprint)
     return answer
 
 

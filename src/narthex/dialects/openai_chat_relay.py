@@ -75,7 +75,7 @@ class ChunkRelay:
         if not bytes(chunk.get("choices", b"")).strip(b"[] \t\r\n"):
             return b""  # their usage; ours follows at the end
         if self.of_all is None:
-            self.of_all = {name: _any(chunk[name]) for name in _OF_ALL if name in chunk}
+            self.of_all = _of_all(chunk)
             edits = self._edits_after(self.of_all) | ({"usage": None} if self._with_usage else {})
             self._edits = {name: msgspec.Raw(encode(value)) for name, value in edits.items()}
         for name in _THEIRS:
@@ -146,3 +146,12 @@ def _is_plain(choices: bytes) -> bool:
         and b'"reasoning"' not in choices
         and b'"usage"' not in choices
     )
+
+
+def said_of_all(data: bytes) -> dict[str, Any]:
+    """What a provider's chunk says of the whole answer."""
+    return _of_all(_raw_map.decode(data))
+
+
+def _of_all(chunk: Mapping[str, msgspec.Raw]) -> dict[str, Any]:
+    return {name: _any(chunk[name]) for name in _OF_ALL if name in chunk}
