@@ -1,12 +1,14 @@
 """Rows of the fields that chat and text completions share. Source: contract sections 1.2, 1.6, 7.1, 9 and 11."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from tests.server_process import SLASHED
 from tests.validation_rows import (
     ABSENT,
     ANY,
     CHAT,
+    EMPTY,
     HIGH,
     HIGH_INT,
     LONG_ARRAY,
@@ -157,6 +159,81 @@ def _extensions(surface: Surface) -> Iterator[Row]:
         yield from surface.ok(name, None)
 
 
+def _vllm(surface: Surface) -> Iterator[Row]:
+    """The sampling fields of vLLM (contract 7.1)."""
+    yield from surface.ok("top_k", -1, 0, 1, 40, 2.0)
+    yield from surface.bad("top_k", LOW_INT, -2, -INT64)
+    yield from surface.types("top_k", "integer")
+    yield from surface.ok("min_p", 0, 0.5, 1)
+    yield from surface.bad("min_p", LOW, -0.1)
+    yield from surface.bad("min_p", HIGH, 1.1)
+    yield from surface.types("min_p", "integer", "decimal")
+    yield from surface.ok("repetition_penalty", 1, 1.2)
+    yield from surface.bad("repetition_penalty", LOW, 0, -1)
+    yield from surface.types("repetition_penalty", "integer", "decimal")
+    yield from surface.ok("stop_token_ids", [], [5], [5, 6])
+    yield from surface.bad("stop_token_ids", LOW_INT, [-1], param="stop_token_ids[0]")
+    yield from surface.bad("stop_token_ids", TYPE, [5, "a"], param="stop_token_ids[1]")
+    yield from surface.bad("stop_token_ids", LONG_ARRAY, [5] * 129)
+    yield from surface.types("stop_token_ids", "array")
+    for name in ("include_stop_str_in_output", "ignore_eos", "add_special_tokens"):
+        yield from surface.ok(name, True, False)
+        yield from surface.types(name, "boolean")
+    yield from surface.bad("min_tokens", VALUE, 2)
+    yield from surface.types("min_tokens", "integer")
+    names = (
+        "top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
+        "add_special_tokens",
+    )  # fmt: skip
+    for name in names:
+        yield from surface.optional(name)
+
+
+def _guided(surface: Surface) -> Iterator[Row]:
+    """What holds an answer to a form (contract 7.2)."""
+    taken: dict[str, tuple[Any, ...]] = {
+        "guided_json": ({"type": "object"}, '{"type": "integer"}'),
+        "guided_regex": ("[a-z]+",),
+        "guided_choice": (["yes", "no"],),
+        "guided_grammar": ('root ::= "a" | "b" root',),
+        "structured_outputs": ({"choice": ["a", "b"]}, {"json_object": True}, {"regex": "a+"}),
+        "guided_decoding_backend": ("outlines", "lm-format-enforcer", "auto", "xgrammar", "guidance"),
+    }
+    for name, values in taken.items():
+        yield from surface.ok(name, *values)
+        yield from surface.optional(name)
+    yield from surface.ok("guided_whitespace_pattern", "[ ]?", None, guided_json={"type": "object"})
+    yield from surface.bad("guided_whitespace_pattern", VALUE, "[ ]?", "(")
+    yield from surface.bad("guided_json", VALUE, "", "no JSON", "[1]")
+    yield from surface.bad("guided_json", ANY, {"type": "text"}, param=ANY)
+    yield from surface.bad("guided_regex", VALUE, "", "(", "a{999999}")
+    yield from surface.bad("guided_choice", EMPTY, [])
+    yield from surface.bad("guided_choice", VALUE, ["a", ""], param="guided_choice[1]")
+    yield from surface.bad("guided_grammar", VALUE, "", "root ::= nothing", 'other ::= "a"', "root ::= root")
+    yield from surface.bad("guided_decoding_backend", VALUE, "", "zzz")
+    yield from surface.bad("structured_outputs", VALUE, {}, {"regex": "a", "choice": ["a"]})
+    yield from surface.bad("structured_outputs", UNKNOWN, {"choices": ["a"]}, param="structured_outputs.choices")
+    for name, value in (("guided_regex", "a"), ("guided_choice", ["a"]), ("structured_outputs", {"regex": "a"})):
+        yield from surface.bad(name, VALUE, value, param=ANY, guided_json={"type": "object"})
+    kinds = {
+        "guided_json": ("object", "text"), "guided_regex": ("text",), "guided_choice": ("array",),
+        "guided_grammar": ("text",), "structured_outputs": ("object",), "guided_decoding_backend": ("text",),
+        "guided_whitespace_pattern": ("text",),
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        yield from surface.types(name, *kind)
+
+
+def _choosing() -> Iterator[Row]:
+    """What chats take besides, as completions always did."""
+    yield from CHAT.ok("best_of", 2)
+    yield from CHAT.bad("best_of", VALUE, 1, n=2)
+    yield from CHAT.bad("best_of", VALUE, 2, stream=True)
+    yield from CHAT.bad("best_of", HIGH_INT, 129)
+    for name, kind in (("best_of", "integer"), ("echo", "boolean")):
+        yield from CHAT.types(name, kind)
+
+
 def _limits() -> Iterator[Row]:
     """Where the two surfaces differ: the limit's name, and what 0 means."""
     both = ("max_tokens", "max_completion_tokens")
@@ -176,6 +253,7 @@ def _limits() -> Iterator[Row]:
 
 def rows() -> Iterator[Row]:
     for surface in BOTH:
-        for part in (_numbers, _integers, _stop, _stream, _bias, _model, _user, _unknown, _extensions):
+        for part in (_numbers, _integers, _stop, _stream, _bias, _model, _user, _unknown, _extensions, _vllm, _guided):
             yield from part(surface)
+    yield from _choosing()
     yield from _limits()
