@@ -21,6 +21,7 @@ from narthex.engine.llama import EngineSettings, LlamaServer
 from narthex.engine.slots import fingerprint
 from narthex.ipc.client import Client
 
+pytest_plugins = ["tests.models_fixture"]
 pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
 
