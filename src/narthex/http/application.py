@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from narthex.core.errors import AuthenticationFailed, Draining, InvalidRequest, NarthexError
-from narthex.http.asgi import CallerLeft, Direct, Receive, Rest, Scope, Send
+from narthex.http.asgi import CallerLeft, Direct, Receive, Rest, Scope, Send, raising
 from narthex.http.exchange import RETRY_WHILE_DRAINING_S, Exchange
 from narthex.http.images import PATH as IMAGES
 from narthex.http.metrics import Metrics
@@ -90,8 +90,6 @@ class Application:
         """See the ASGI specification; only HTTP is served."""
         if scope["type"] != "http":
             return
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()  # kept: finding it takes a system call
         exchange = Exchange(scope, receive, send, request_id=f"req_{self._new_id()}")
         self._enter(exchange)
         await self._served(exchange, partial(self._found, exchange))
@@ -115,7 +113,7 @@ class Application:
         try:
             rest = endpoint.begin(exchange, direct.whole() or b"", over=self._over)
         except Exception as error:  # noqa: BLE001 - raised again where all errors are told
-            rest = partial(_raised, error)
+            rest = raising(error)
         if rest is not None:
             self._over(exchange, rest)
         return True
@@ -244,10 +242,6 @@ def _begins(route: Route) -> Begins | None:
     """What begins to answer posts to a route, if anything does."""
     endpoint: object = route.endpoints.get("POST") if route.access == "key" and not route.parameters else None
     return endpoint if isinstance(endpoint, Begins) else None
-
-
-async def _raised(error: Exception) -> None:
-    raise error
 
 
 def _logged(path: str) -> str:

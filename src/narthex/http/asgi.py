@@ -25,6 +25,15 @@ Rest = Callable[[], Awaitable[None]]
 """What is left to do for a request, by a task."""
 
 
+def raising(error: Exception) -> Rest:
+    """Nothing is left to do but to raise it, where all errors are told."""
+
+    async def rest() -> None:
+        raise error
+
+    return rest
+
+
 class Direct(Protocol):
     """The caller's end of a request without messages: what `receive` and `send` do, at a fraction of the cost."""
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from narthex.core.ports import Call, Handler, OnAnswer, Opened
 from narthex.core.stream import Frame
-from narthex.http.asgi import Rest
+from narthex.http.asgi import Rest, raising
 from narthex.http.exchange import Exchange
 from narthex.http.routes import Over
 from narthex.routing.prompt import Prompted
@@ -77,9 +77,9 @@ class Errand:
         exchange.facts["deployment"] = self._call.deployment
         try:
             body = self._answered(exchange, self._call, (frame,))
-            rest = None if exchange.answer(body) else partial(exchange.reply, 200, body)
+            rest: Rest | None = None if exchange.answer(body) else partial(exchange.reply, 200, body)
         except Exception as error:  # noqa: BLE001 - raised again where all errors are told
-            rest = partial(_raised, error)
+            rest = raising(error)
         self._over(exchange, rest)
 
     def _go_on(self) -> None:
@@ -101,7 +101,3 @@ class Errand:
         if exchange.on_lost is not None:
             exchange.on_lost(None)
         return exchange
-
-
-async def _raised(error: Exception) -> None:
-    raise error

@@ -37,12 +37,12 @@ _NONE: dict[str, Any] = {}
 _ANSWER = b"\r\n".join(
     (
         b"%b: %b" % JSON,
-        b"content-length: %%d",
-        b"%%bx-request-id: %%b",
-        b"openai-processing-ms: %%d",
+        b"content-length: %d",
+        b"%bx-request-id: %b",
+        b"openai-processing-ms: %d",
         b"%b: %b" % _VERSION,
     )
-).replace(b"%%", b"%")
+)
 """The head of an answer in JSON, by its length, further lines, the request's id and how many milliseconds it took."""
 
 
@@ -66,7 +66,7 @@ class Exchange:
     status = 0
     ended = False
     _is_cut = False
-    _cuttable: "Cuttable | None" = None
+    _cuttable: Cuttable | None = None
 
     def __init__(
         self,
@@ -108,6 +108,12 @@ class Exchange:
         self.direct.go_on(rest)
 
     @property
+    def caller(self) -> Principal:
+        """Who asks, on a route that is not open: the application authenticates before it calls an endpoint."""
+        assert self.principal is not None  # noqa: S101 - see above
+        return self.principal
+
+    @property
     def task(self) -> asyncio.Task[Any]:
         """The one that answers, and uses this."""
         if self._task is None:
@@ -141,7 +147,7 @@ class Exchange:
         if self._cuttable is not None:
             self._cuttable.end(_cut())
 
-    def cuttable(self, block: "Cuttable | None") -> None:
+    def cuttable(self, block: Cuttable | None) -> None:
         """A block begins that may be cut, or has ended."""
         self._cuttable = block
         if block is not None and self._is_cut:
@@ -158,21 +164,17 @@ class Exchange:
         """
         return _UntilCut(self, self.on_lost if or_left else None)
 
-    def _head(self, status: int, headers: Headers) -> Headers:
-        """All of the head of the answer, which is sent now."""
+    async def begin(self, status: int, headers: Headers) -> None:
+        """Send the head of the answer."""
         self.status = status
         elapsed_ms = int((time.monotonic() - self.started_s) * 1000)
-        return [
+        headers = [
             *headers,
             *self.told(),
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", b"%d" % elapsed_ms),
             _VERSION,
         ]
-
-    async def begin(self, status: int, headers: Headers) -> None:
-        """Send the head of the answer."""
-        headers = self._head(status, headers)
         if self.direct is not None:
             self.direct.begin(status, headers)
         else:

@@ -53,9 +53,8 @@ def granted(exchange: Exchange) -> Principal:
     Raises:
         PermissionDenied: the surface `models` is not granted.
     """
-    assert exchange.principal is not None  # noqa: S101 - the application authenticates before it calls us
-    authorize(exchange.principal, surface="models")
-    return exchange.principal
+    authorize(exchange.caller, surface="models")
+    return exchange.caller
 
 
 def _object(card: ModelCard) -> dict[str, Any]:

@@ -21,9 +21,8 @@ def granted(exchange: Exchange) -> Principal:
     Raises:
         PermissionDenied: the surface is not granted.
     """
-    assert exchange.principal is not None  # noqa: S101 - the application authenticates before it calls us
-    authorize(exchange.principal, surface=SURFACE)
-    return exchange.principal
+    authorize(exchange.caller, surface=SURFACE)
+    return exchange.caller
 
 
 async def json_body(exchange: Exchange, *, limit_bytes: int) -> bytes:

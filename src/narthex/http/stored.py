@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from narthex.core.errors import NotFound
-from narthex.core.keys import Principal
 from narthex.core.stored import Reach, StoredChats
 from narthex.dialects import openai_stored
 from narthex.http.exchange import Exchange
@@ -72,14 +71,9 @@ class StoredEndpoints:
         await exchange.reply(200, page)
 
     def _reach(self, exchange: Exchange) -> Reach:
-        principal = _principal(exchange)
+        principal = exchange.caller
         authorize(principal, surface=SURFACE)
         return Reach(account_id=principal.account.id, since_s=int(self._clock() - self._kept_s))
 
     def _strict(self, exchange: Exchange) -> bool:
-        return _principal(exchange).key.strict and not self._lenient
-
-
-def _principal(exchange: Exchange) -> Principal:
-    assert exchange.principal is not None  # noqa: S101 - the application authenticates before it calls us
-    return exchange.principal
+        return exchange.caller.key.strict and not self._lenient

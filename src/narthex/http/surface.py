@@ -8,7 +8,6 @@ import structlog
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
-from narthex.core.keys import Principal
 from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
 from narthex.core.stream import Frame, OutOfOrder, Usage
 from narthex.http.asgi import (
@@ -81,12 +80,12 @@ class ModelSurface:
         return partial(self._rest, exchange, call)
 
     def _authorize(self, exchange: Exchange) -> None:
-        authorize(_principal(exchange), surface=self._dialect.surface)
+        authorize(exchange.caller, surface=self._dialect.surface)
         if exchange.named.get(b"content-type") != JSON[1] or b"content-encoding" in exchange.named:
             refuse_foreign_media(exchange.headers)
 
     def _call(self, exchange: Exchange, body: bytes) -> Call:
-        principal = _principal(exchange)
+        principal = exchange.caller
         strict = principal.key.strict and not self._lenient
         decoded = self._dialect.decode(body, profile=principal.key.profile, strict=strict)
         authorize_model(principal, decoded.request.model)
@@ -188,12 +187,6 @@ class ModelSurface:
         log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
         if not exchange.ended:
             await exchange.send(encoder.error(error), more=False)
-
-
-def _principal(exchange: Exchange) -> Principal:
-    principal = exchange.principal
-    assert principal is not None  # noqa: S101 - the application authenticates before it calls us
-    return principal
 
 
 def _streams(call: Call) -> bool:
