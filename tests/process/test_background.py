@@ -35,10 +35,14 @@ class Counting:
         self.calls = 0
         self.pause_s = pause_s
         self.failing = False
+        self.free = threading.Event()
+        """While this is not set, nothing is answered."""
+        self.free.set()
         self._lock = threading.Lock()
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        self.free.wait(60)
         time.sleep(self.pause_s)
         with self._lock:
             self.calls += 1
@@ -209,12 +213,14 @@ def test_a_model_that_fails_for_a_while_is_waited_for(tmp_path: Path) -> None:
 
 
 def test_a_revoked_keys_jobs_fail_with_that_reason(tmp_path: Path) -> None:
-    counting = Counting(pause_s=0.2)
+    counting = Counting()
     with listening(counting) as address, started(tmp_path, address) as server, collection(server) as (client, place):
+        counting.free.clear()
         blocker = [upload(client, place, f"{number}.txt", lines(300, of=str(number))) for number in range(3)]
         with server.http(server.key(name="leaver")) as theirs:
             job = upload(theirs, place, "late.txt", lines(5))
         server.revoke("leaver")
+        counting.free.set()
         told = ended(client, place, job["id"])
         assert (told["state"], "revoked" in told["error"]) == ("failed", True)
         assert all(ended(client, place, each["id"])["state"] == "done" for each in blocker)

@@ -20,7 +20,7 @@ from narthex.http.protocol import Protocol
 pytestmark = pytest.mark.anyio
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 LAST = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
 

@@ -71,7 +71,7 @@ class Ends:
 
 
 async def soon(work: Callable[[], Awaitable[Any]]) -> Any:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         return await work()
 
 

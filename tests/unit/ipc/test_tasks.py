@@ -42,6 +42,6 @@ async def test_a_failure_is_logged() -> None:
 async def test_a_task_may_close_its_own_set() -> None:
     tasks = TaskSet()
     task = tasks.start(tasks.aclose())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await task
     assert len(tasks) == 0

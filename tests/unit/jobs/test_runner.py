@@ -31,7 +31,7 @@ class Working:
         self.over.append(job.subject)
 
 
-async def until(what: Callable[[], Awaitable[bool]], *, within_s: float = 10.0) -> None:
+async def until(what: Callable[[], Awaitable[bool]], *, within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not await what():
         assert time.monotonic() < deadline, "it did not happen"

@@ -152,7 +152,7 @@ async def test_a_fault_does_not_end_it(world, monkeypatch):
         return ()
 
     monkeypatch.setattr(world.control.collections, "every", every)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await world.tidying.run(stop)
     assert faults == 0
 
