@@ -1,6 +1,7 @@
 """Fixtures with real servers.
 
-`server` runs for the whole session with the default settings and one more public name, `SLASHED`. `shallow_server` does
+`server` runs for the whole session with the default settings and one more public name, `SLASHED`, which is trusted with
+chat templates of requests. `shallow_server` does
 so too, with a chat model of two layers: for what does not depend on what the model says. `start_server` gives further
 ones, with other settings, for the time of a `with` block.
 
@@ -19,7 +20,9 @@ import pytest
 from tests.chat_gguf import rewritten
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server, StartServer, install_models, serving
 
-SETTINGS = {"models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"]}]}
+SETTINGS = {
+    "models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"], "trust_request_chat_template": True}],
+}
 ENGINE = {"threads": 1}
 """Two threads would be hardly quicker beside other tests, at twice the work: they wait for each other by spinning."""
 

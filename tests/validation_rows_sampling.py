@@ -12,6 +12,7 @@ from tests.validation_rows import (
     HIGH,
     HIGH_INT,
     LONG_ARRAY,
+    LONG_TEXT,
     LOW,
     LOW_INT,
     TEXT,
@@ -148,7 +149,6 @@ EXTENSIONS = {
     "min_tokens": 1, "length_penalty": 1.5, "use_beam_search": True, "early_stopping": True,
     "memory_strategy": {"name": "last_k", "k": 3}, "token_budget": 100, "inference_timeout": 1,
     "inference_extra_params": {"a": 1}, "inference_extra_headers": {"a": "b"}, "chat_template": "x",
-    "chat_template_kwargs": {"tokenize": True}, "add_generation_prompt": False, "continue_final_message": True,
 }  # fmt: skip
 """Known extensions that the embedded engine does not honour, each with a value that asks for something."""
 
@@ -187,6 +187,43 @@ def _vllm(surface: Surface) -> Iterator[Row]:
     )  # fmt: skip
     for name in names:
         yield from surface.optional(name)
+
+
+def _templates(surface: Surface) -> Iterator[Row]:
+    """How a chat becomes a text (contract 7.1 and 7.3); texts have no template."""
+    chats = surface is CHAT
+    refused = UNSUPPORTED
+    for name in ("add_generation_prompt", "continue_final_message"):
+        yield from surface.types(name, "boolean")
+        yield from surface.optional(name)
+    yield from surface.ok("add_generation_prompt", True)
+    yield from surface.ok("continue_final_message", False)
+    if chats:
+        begun = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well"}]
+        yield from surface.ok("add_generation_prompt", False)
+        yield from surface.ok("continue_final_message", True, messages=begun)
+        yield from surface.ok("continue_final_message", True, messages=begun, add_generation_prompt=False)
+        yield from surface.bad("continue_final_message", VALUE, True)
+        yield from surface.bad("continue_final_message", VALUE, True, messages=begun, add_generation_prompt=True)
+    else:
+        yield from surface.bad("add_generation_prompt", refused, False)
+        yield from surface.bad("continue_final_message", refused, True)
+    yield from surface.types("chat_template", "text")
+    yield from surface.bad("chat_template", LONG_TEXT, "x" * 65_537)
+    yield from surface.bad("chat_template", refused, "x" * 65_536, "")
+    name = "chat_template_kwargs"
+    yield from surface.ok(name, {})
+    yield from surface.optional(name)
+    yield from surface.types(name, "object")
+    unknown = f"{name}.enable_thinking" if chats else name
+    yield from surface.bad(name, refused, {"enable_thinking": False}, {"enable_thinking": [1]}, param=unknown)
+    for hidden in ("chat_template", "tokenize", "tools", "documents", "messages", "return_dict"):
+        yield from surface.bad(name, refused, {hidden: None}, {"a": 1, hidden: True}, param=f"{name}.{hidden}")
+    yield from surface.bad(name, TYPE, {"a": {}}, param=f"{name}.a")
+    yield from surface.bad(name, TYPE, {"a": [[]]}, param=f"{name}.a[0]")
+    yield from surface.bad(name, LONG_ARRAY, {"a": [1] * 33}, param=f"{name}.a")
+    yield from surface.bad(name, "object_above_max_properties", {str(number): 1 for number in range(17)})
+    yield from surface.bad(name, LONG_TEXT, {"a": "x" * 4096})
 
 
 def _guided(surface: Surface) -> Iterator[Row]:
@@ -253,7 +290,20 @@ def _limits() -> Iterator[Row]:
 
 def rows() -> Iterator[Row]:
     for surface in BOTH:
-        for part in (_numbers, _integers, _stop, _stream, _bias, _model, _user, _unknown, _extensions, _vllm, _guided):
+        for part in (
+            _numbers,
+            _integers,
+            _stop,
+            _stream,
+            _bias,
+            _model,
+            _user,
+            _unknown,
+            _extensions,
+            _vllm,
+            _templates,
+            _guided,
+        ):
             yield from part(surface)
     yield from _choosing()
     yield from _limits()

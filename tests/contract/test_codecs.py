@@ -104,6 +104,7 @@ VALUES: dict[Surface, dict[str, Sequence[Any]]] = {
         "moderation": ({"model": "omni"},),
         "add_generation_prompt": (True,),
         "continue_final_message": (False,),
+        "chat_template": ("{{ messages }}",),
         "chat_template_kwargs": ({"enable_thinking": False},),
     },
     "completions": _SHARED

@@ -30,6 +30,7 @@ MODELS = {"chat": CHAT_MODEL, "completions": CHAT_MODEL, "embeddings": EMBEDDING
 PATHS = {"chat": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
 HELLO = [{"role": "user", "content": "Hi"}]
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "capabilities.md"
+BEGUN = [*HELLO, {"role": "assistant", "content": "Well,"}]
 BASE: dict[str, Body] = {
     "chat": {"model": CHAT_MODEL, "messages": HELLO, "max_tokens": 2},
     "completions": {"model": CHAT_MODEL, "prompt": "Hi", "max_tokens": 2},
@@ -72,7 +73,7 @@ EXTENSIONS: dict[str, Body] = {
     "add_special_tokens": {"add_special_tokens": True},
     "echo": {"echo": True},
     "add_generation_prompt": {"add_generation_prompt": False},
-    "continue_final_message": {"continue_final_message": True, "add_generation_prompt": False},
+    "continue_final_message": {"continue_final_message": True},
     "chat_template": {"chat_template": "{{ messages[0].content }}"},
     "chat_template_kwargs": {"chat_template_kwargs": {"enable_thinking": True}},
     "guided_json": {"guided_json": SCHEMA},
@@ -93,6 +94,8 @@ VALUES: dict[str, dict[str, Body]] = {
     "chat": SHARED
     | EXTENSIONS
     | {
+        "continue_final_message": {"continue_final_message": True, "messages": BEGUN},
+        "chat_template_kwargs": {"chat_template_kwargs": {}},
         "messages": {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]},
         "store": {"store": True},
         "metadata": {"metadata": {"a": "b"}, "store": True},
@@ -136,6 +139,7 @@ FURTHER: Body = {
 }
 BEYOND: dict[tuple[str, str], Body] = {
     ("chat", "messages"): {"messages": [{"role": "user", "content": [PICTURE]}]},
+    ("chat", "chat_template_kwargs"): {"chat_template_kwargs": {"enable_thinking": True}},
     ("chat", "modalities"): {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
     ("chat", "tools"): {"tools": [{"type": "custom", "custom": {"name": "f"}}]},
     **{(surface, name): {name: value} for surface in ("chat", "completions") for name, value in FURTHER.items()},
@@ -270,7 +274,8 @@ async def test_fields_for_a_server_elsewhere_are_sent_or_refused_as_their_cells_
     rewritten = {"model", "stream", "stream_options"}
     states = {field: cell["state"] for field, cell in deployment["surfaces"]["chat"].items()}
     assert set(states.values()) >= {"native", "refused"}
-    for field, fields in VALUES["chat"].items():
+    asking = {"chat_template_kwargs": EXTENSIONS["chat_template_kwargs"]}
+    for field, fields in (VALUES["chat"] | asking).items():
         sent = {**fields, "model": "theirs", "messages": fields.get("messages", HELLO)}
         before = len(elsewhere.upstream.requests)
         answer = await elsewhere.ask("POST", PATHS["chat"], sent)
@@ -310,7 +315,9 @@ def test_every_model_has_its_deployments_and_their_surfaces(shallow_http: httpx2
         SLASHED: {f"local/{CHAT_MODEL}": ["chat", "completions"]},
         EMBEDDING_MODEL: {f"local/{EMBEDDING_MODEL}": ["embeddings"]},
     }
-    assert rows[SLASHED]["deployments"] == rows[CHAT_MODEL]["deployments"]
+    trusted, plain = (rows[name]["deployments"] for name in (SLASHED, CHAT_MODEL))
+    templates = [each[0]["surfaces"]["chat"].pop("chat_template")["state"] for each in (trusted, plain)]
+    assert (templates, trusted) == (["native", "refused"], plain)
 
 
 @pytest.mark.parametrize("written", [SLASHED, SLASHED.replace("/", "%2F")])

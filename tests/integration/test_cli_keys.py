@@ -68,6 +68,9 @@ def test_an_ordinary_key_may_call_everything_and_run_nothing(run, data):
     assert found.may_use_model("any")
     assert not found.is_admin
     assert not found.may_send_templates
+    bold = run("create", "--name", "bold", "--templates").stdout.strip()
+    assert principal(data, bold).may_send_templates
+    assert "+ templates" in next(line for line in run("list").stdout.splitlines() if "bold" in line)
 
 
 def test_a_key_may_be_admin_lenient_and_expire(run, data):

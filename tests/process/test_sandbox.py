@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.hostile_templates import ENDLESS, HOSTILE
 from tests.sandbox_processes import Sandboxes
 
 from narthex.core.errors import EngineUnavailable, InvalidRequest, ModelLoadFailed, NarthexError
@@ -144,3 +145,85 @@ async def test_nonsense_on_its_socket_does_it_no_harm(sandboxes: Sandboxes, temp
             await client.call(operation, payload, str)
     await client.aclose()
     await _serves_on(sandboxes, templates)
+
+
+# --- templates that callers bring ------------------------------------------------------------------------------------
+
+VARIABLES = {"messages": [{"role": "user", "content": "Hi"}]}
+MOST = 65536
+
+
+@pytest.mark.parametrize("sandboxes", [0.2], indirect=True, ids=["in a hurry"])
+async def test_what_means_harm_is_an_error_of_whoever_sent_it(
+    sandboxes: Sandboxes, templates: SandboxTemplates
+) -> None:
+    """Each in a process of its own: the one that everybody's templates are rendered in never ends."""
+    assert len(HOSTILE) >= 40
+    await templates.render(HELLO, {})
+    for name, template in HOSTILE.items():
+        with pytest.raises(InvalidRequest) as caught:
+            await templates.render_brought(template, VARIABLES, most_chars=MOST)
+        assert (caught.value.param, len(caught.value.message) <= 300) == ("chat_template", True), name
+    await _serves_on(sandboxes, templates)
+
+
+async def test_one_that_takes_its_time_keeps_nobody_waiting(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    """Not even while it is within a single operation; it is ended there."""
+    await templates.render(HELLO, {})
+    hostile = asyncio.ensure_future(
+        templates.render_brought(ENDLESS["one huge comparison"], VARIABLES, most_chars=MOST)
+    )
+    while not hostile.done():
+        assert await templates.render(HELLO, {"name": "you"}) == "Hello you"
+        assert await templates.render_brought(HELLO, {"name": "me"}, most_chars=MOST) == "Hello me"
+    with pytest.raises(InvalidRequest, match=r"took longer than 0\.5 s"):
+        await hostile
+    await _serves_on(sandboxes, templates)
+
+
+async def test_whoever_gives_up_ends_its_process(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    await templates.render(HELLO, {})
+    hostile = [
+        asyncio.ensure_future(templates.render_brought(ENDLESS["nested loops"], VARIABLES, most_chars=MOST))
+        for _ in range(5)
+    ]
+    await asyncio.to_thread(_until_forked, sandboxes.processes[-1].pid)
+    for each in hostile:
+        each.cancel()
+    await asyncio.wait(hostile)
+    assert await templates.render_brought(HELLO, {"name": "me"}, most_chars=MOST) == "Hello me"
+    assert not _children(sandboxes.processes[-1].pid)
+
+
+@pytest.mark.parametrize("sandboxes", [20.0], indirect=True, ids=["whatever time it takes"])
+async def test_if_something_else_ends_the_sandbox_it_is_rendered_by_another(
+    sandboxes: Sandboxes, templates: SandboxTemplates
+) -> None:
+    await templates.render(HELLO, {})
+    slow = "{% for a in range(9999) %}{% for b in range(300) %}{% endfor %}{% endfor %}Hello {{ name }}"
+    rendering = asyncio.ensure_future(templates.render_brought(slow, {"name": "you"}, most_chars=MOST))
+    await asyncio.to_thread(_until_forked, sandboxes.processes[-1].pid)
+    sandboxes.processes[-1].send_signal(signal.SIGKILL)
+    assert await rendering == "Hello you"
+    assert len(sandboxes.processes) == 2
+
+
+async def test_its_text_has_a_length(sandboxes: Sandboxes, templates: SandboxTemplates) -> None:
+    assert await templates.render_brought("{{ 'é' * 5000 }}", {}, most_chars=5000) == "é" * 5000
+    for template in ("{{ 'é' * 5001 }}", "{% for _ in range(9) %}{{ 'x' * 999 }}{% endfor %}", "", "{% set a = 1 %}"):
+        with pytest.raises(InvalidRequest, match=r"too long|no text") as caught:
+            await templates.render_brought(template, {}, most_chars=5000)
+        assert caught.value.param == "chat_template"
+    long = "{{ 'x' * 9000000 }}"
+    assert len(await templates.render_brought(long, {}, most_chars=9_000_000)) == 9_000_000
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _until_forked(pid: int) -> None:
+    deadline = time.monotonic() + 60
+    while not _children(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)

@@ -39,6 +39,9 @@ def create(  # noqa: PLR0913 - a command's parameters are its options
     surfaces: Annotated[str, typer.Option(help="Which endpoints it may use, with commas between.")] = EVERYTHING,
     models: Annotated[str, typer.Option(help="Which models: names or patterns, with commas between.")] = EVERYTHING,
     collections: Annotated[str, typer.Option(help="Which collections: names or patterns.")] = EVERYTHING,
+    templates: Annotated[
+        bool, typer.Option("--templates", help="Its requests may bring chat templates, to models that take them.")
+    ] = False,
     admin: Annotated[bool, typer.Option("--admin", help="May do everything, run the server included.")] = False,
     profile: Annotated[Profile, typer.Option(help="Whose API the key's answers follow.")] = "openai",
     expires: Annotated[str | None, typer.Option(help="When it ends: 12h, 30d, 8w. Never when left out.")] = None,
@@ -46,7 +49,12 @@ def create(  # noqa: PLR0913 - a command's parameters are its options
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Make a key and print it, once: only its digest is kept."""
-    grants = Grants(surfaces=frozenset(_names(surfaces)), models=_names(models), collections=_names(collections))
+    grants = Grants(
+        surfaces=frozenset(_names(surfaces)),
+        models=_names(models),
+        collections=_names(collections),
+        templates=templates,
+    )
     with reported():
         new = NewKey(
             name=name,
@@ -74,8 +82,14 @@ def list_keys(
     )
     now = now_ms()
     for key in keys:
-        surfaces = "admin" if key.grants.admin else ", ".join(sorted(key.grants.surfaces))
-        cells = (key.name, key.prefix, surfaces, ", ".join(key.grants.models), key.profile, _state(key, now))
+        cells = (
+            key.name,
+            key.prefix,
+            _surfaces(key.grants),
+            ", ".join(key.grants.models),
+            key.profile,
+            _state(key, now),
+        )
         table.add_row(*(Text(cell, overflow="fold") for cell in cells))
     Console(width=None if sys.stdout.isatty() else _PIPED_COLUMNS).print(table)
 
@@ -142,6 +156,12 @@ def _show(key: Key, secret: Secret) -> None:
     typer.echo(secret.reveal())
     if sys.stdout.isatty():
         typer.echo(f"This is the key `{key.name}`. Keep it now: it is not shown again.", err=True)
+
+
+def _surfaces(grants: Grants) -> str:
+    if grants.admin:
+        return "admin"
+    return ", ".join(sorted(grants.surfaces)) + (" + templates" if grants.templates else "")
 
 
 def _state(key: Key, now: int) -> str:

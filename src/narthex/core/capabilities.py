@@ -74,6 +74,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "length_penalty": (1.0,),
     "use_beam_search": (False,),
     "early_stopping": (False,),
+    "add_generation_prompt": (True,),
+    "continue_final_message": (False,),
+    "chat_template_kwargs": ({},),
 }
 """Parsed values that ask for nothing: they pass wherever the field itself can't be honoured."""
 

@@ -234,6 +234,15 @@ class Templates(Protocol):
         """The rendered text. Raises `InvalidRequest` for what the template refuses, `EngineUnavailable` past limits."""
         ...
 
+    async def render_brought(self, template: str, variables: Mapping[str, Any], *, most_chars: int) -> str:
+        """The same of a template that a request brings: whatever it does, it does to nobody else.
+
+        Raises:
+            InvalidRequest: it can't be rendered, or not within limits; `param` is the template's field.
+            EngineUnavailable: nothing renders now.
+        """
+        ...
+
 
 class Grammars(Protocol):
     """Compiles what output is constrained by and checks finished texts by it, somewhere safe."""

@@ -23,6 +23,7 @@ from narthex.dialects.fields import (
     string,
 )
 from narthex.dialects.guided import GUIDED
+from narthex.dialects.templates import OF_TEMPLATES, check_continued
 
 SEED_RANGE = 9_223_372_036_854_776_000
 """The documented range of `seed`: the specification's rounding of 64 bits, both ways."""
@@ -99,15 +100,15 @@ OF_VLLM: dict[str, Field] = {
     "early_stopping": BOOLEAN,
     "add_special_tokens": BOOLEAN,
     **GUIDED,
+    **OF_TEMPLATES,
 }
-"""vLLM's further fields, as extensions of both surfaces. Source: contract sections 7.1 and 7.2."""
+"""vLLM's further fields, as extensions of both surfaces. Source: contract sections 7.1 to 7.3."""
 _SAMPLED = frozenset(
     ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos")
 )
 
 NOT_BUILT: dict[str, Field] = dict.fromkeys(
     (
-        "add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs",
         "memory_strategy", "token_budget", "suffix", "inference_timeout", "inference_extra_params",
         "inference_extra_headers",
     ),
@@ -154,3 +155,4 @@ def check_shared(fields: Mapping[str, Any], *, limit: int | None) -> None:
         raise invalid("best_of", f"it must not be less than 'n' ({n}).")
     if best_of is not None and best_of > 1 and fields.get("stream"):
         raise invalid("best_of", "it can't be used with 'stream'.")
+    check_continued(fields)

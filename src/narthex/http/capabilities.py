@@ -12,6 +12,7 @@ import msgspec
 from narthex.core.capabilities import NEUTRAL, Capabilities, Limited, State
 from narthex.core.errors import InvalidRequest, ModelNotFound
 from narthex.core.ports import Surface
+from narthex.core.templates import TEMPLATE
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.dialects.fields import Field
 from narthex.http.exchange import Exchange
@@ -87,10 +88,19 @@ def _wanted(exchange: Exchange) -> str | None:
     return values[0] if values else None
 
 
+def _allowed(honoured: Capabilities, route: Route) -> Capabilities:
+    """The same without what this public model takes from nobody."""
+    if route.trusts_templates:
+        return honoured
+    return {name: rule for name, rule in honoured.items() if name != TEMPLATE}
+
+
 def _object(name: str, route: Route) -> dict[str, Any]:
     deployments = []
     for deployment in route.deployments:
         honoured = {surface: deployment.capabilities(surface) for surface in KNOWN}
-        surfaces = {surface: fates(surface, each) for surface, each in honoured.items() if each is not None}
+        surfaces = {
+            surface: fates(surface, _allowed(each, route)) for surface, each in honoured.items() if each is not None
+        }
         deployments.append({"name": deployment.name, "surfaces": surfaces})
     return {"id": name, "object": "model.capabilities", "deployments": deployments}

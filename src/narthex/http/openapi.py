@@ -48,13 +48,18 @@ _KEYED = (401, 503)
 
 
 CHAT_BODY = body_schema(
-    openai_chat.FIELDS | openai_chat.EXTENSIONS, openai_chat.REQUIRED, honoured=local.CHAT, dependent=NOT_BUILT
+    openai_chat.FIELDS | openai_chat.EXTENSIONS,
+    openai_chat.REQUIRED,
+    honoured=local.CHAT,
+    dependent=NOT_BUILT,
+    by_some=local.OF_THE_MODEL["chat"],
 )
 COMPLETIONS_BODY = body_schema(
     openai_completions.FIELDS | openai_completions.EXTENSIONS,
     openai_completions.REQUIRED,
     honoured=local.COMPLETIONS,
     dependent=NOT_BUILT,
+    by_some=local.OF_THE_MODEL["completions"],
 )
 EMBEDDINGS_BODY = body_schema(openai_embeddings.FIELDS, openai_embeddings.REQUIRED, honoured=EMBEDDINGS)
 IMAGES_BODY = body_schema(openai_images.FORM.known, openai_images.REQUIRED, honoured=IMAGES)

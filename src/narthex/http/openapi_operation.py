@@ -45,11 +45,20 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def body_schema(
-    fields: Mapping[str, Field], required: tuple[str, ...], *, honoured: Capabilities, dependent: Iterable[str] = ()
+    fields: Mapping[str, Field],
+    required: tuple[str, ...],
+    *,
+    honoured: Capabilities,
+    dependent: Iterable[str] = (),
+    by_some: Mapping[str, str] | None = None,
 ) -> Schema:
-    """The schema of a request: exactly what the decoder takes, with what the embedded models make of each field."""
+    """The schema of a request: exactly what the decoder takes, with what the embedded models make of each field.
+
+    `by_some`: which of the models honour a field that not all of them do.
+    """
+    some = {name: f"Honoured by {which}; refused else." for name, which in (by_some or {}).items()}
     properties = {
-        name: _described(field if name in required else nullable(field), _depends(honoured.get(name)))
+        name: _described(field if name in required else nullable(field), some.get(name) or _depends(honoured.get(name)))
         for name, field in fields.items()
     }
     properties |= {name: {"description": _depends(honoured.get(name))} for name in dependent if name not in fields}

@@ -15,11 +15,12 @@ from narthex.core.constrained import ANY_OBJECT
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
 from narthex.core.stream import Frame
+from narthex.core.templates import CONTINUE
 from narthex.providers.anthropic_errors import parse_error
 from narthex.providers.anthropic_messages import conversation
 from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
 from narthex.providers.anthropic_stream import MessagesDecoder
-from narthex.providers.beginning import after_beginning, has_words, with_beginning
+from narthex.providers.beginning import after_beginning, beginning_of, has_words, with_beginning
 from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
 
 PATH = "/messages"
@@ -79,7 +80,7 @@ class AnthropicChat:
         """See `Codec.decoder`."""
         chat = of_kind(request, ChatRequest)
         decoder = MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
-        return after_beginning(decoder, chat)
+        return after_beginning(decoder, beginning_of(chat))
 
     def read(self, request: Request, body: bytes) -> Frame | None:
         """See `Codec.read`."""
@@ -126,6 +127,7 @@ def _honoured(options: Options) -> Capabilities:
             "frequency_penalty": _only(0, "frequency_penalty"),
             "presence_penalty": _only(0, "presence_penalty"),
         }
+        | ({CONTINUE: State.EMULATED} if options.prefill else {})
         | (_SAMPLING if options.sampling else _NO_SAMPLING)
         | ({} if options.may_have_to_call else _NO_FORCED_CALLS)
     )

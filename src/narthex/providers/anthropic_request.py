@@ -19,6 +19,7 @@ from narthex.core.constrained import ANY_OBJECT, JsonFormat
 from narthex.core.errors import UnsupportedParameter
 from narthex.core.tools import Tools
 from narthex.providers.anthropic_messages import Block, Conversation, Marks, conversation
+from narthex.providers.beginning import ends_for_good
 
 ANSWER = "answer_in_json"
 """The tool that the model has to call where its answer must be JSON."""
@@ -85,6 +86,8 @@ def answer_is_call(request: ChatRequest, options: Options) -> bool:
 
 def _body(request: ChatRequest, model: str, options: Options) -> Block:
     talk = conversation(request.messages, prefill=options.prefill, marks=_marks(request))
+    if talk.prefill is not None and not request.begun and (field := ends_for_good(request)):
+        raise Verdict(field, "The model goes on with a last message of the assistant.")
     forced = answer_is_call(request, options)
     tools, choice = _tools(request, talk, forced=forced)
     if forced and talk.prefill is not None:

@@ -4,32 +4,62 @@ White space at the end of a beginning is not sent: Anthropic refuses it and many
 could tell whether the model has seen it. The model says it anew, and it is not told again.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from narthex.core.chat import ChatRequest, Message
 from narthex.core.stream import ChoiceFinished, Event, Frame, TextDelta
+from narthex.core.templates import CONTINUE, GENERATION_PROMPT
 from narthex.providers.codec import AnswerDecoder
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def with_beginning(request: ChatRequest) -> ChatRequest:
-    """The same request, with what there is of its answer as the last message: the assistant's."""
-    if not request.begun:
+    """The same request, with what there is of its answer as the last message: the assistant's.
+
+    Where the caller asks to go on with the last message it is there already, and loses white space at its end.
+    """
+    begun = beginning_of(request)
+    text = begun.rstrip()
+    if request.begun:
+        return _ending_with(request, Message(role="assistant", content=text), {}, after=len(request.messages))
+    if text == begun:
         return request
-    text = request.begun.rstrip()
-    message = Message(role="assistant", content=text)
-    messages = (*request.messages, message)
-    written = msgspec.Raw(msgspec.json.encode({"role": "assistant", "content": text}))
-    sent = msgspec.Raw(msgspec.json.encode([*_raws(request.sent["messages"]), written]))
+    *before, last = request.messages
+    members = _members(_raws(request.sent["messages"])[-1])
+    return _ending_with(request, msgspec.structs.replace(last, content=text), members, after=len(before))
+
+
+def _ending_with(
+    request: ChatRequest, message: Message, members: Mapping[str, msgspec.Raw], *, after: int
+) -> ChatRequest:
+    """The same request with a message of the assistant's `after` so many others. `members`: what was sent of it."""
+    messages = (*request.messages[:after], message)
+    written = {**members, "role": message.role, "content": message.content}
+    listed = [*_raws(request.sent["messages"])[:after], msgspec.Raw(msgspec.json.encode(written))]
     return msgspec.structs.replace(
         request,
         messages=messages,
         fields={**request.fields, "messages": messages},
-        sent={**request.sent, "messages": sent},
+        sent={**request.sent, "messages": msgspec.Raw(msgspec.json.encode(listed))},
     )
+
+
+def beginning_of(request: ChatRequest) -> str:
+    """What there is of its answer: one that broke off, or the last message, where the caller asks to go on with it."""
+    if request.begun or not request.fields.get(CONTINUE):
+        return request.begun
+    return request.messages[-1].text
+
+
+def ends_for_good(request: ChatRequest) -> str:
+    """The field that asks for an answer behind a last message of the assistant, not to go on with that; "": none."""
+    if request.fields.get(CONTINUE) is False:
+        return CONTINUE
+    return GENERATION_PROMPT if request.fields.get(GENERATION_PROMPT) else ""
 
 
 def has_words(request: ChatRequest) -> bool:
@@ -37,12 +67,12 @@ def has_words(request: ChatRequest) -> bool:
     return bool(request.begun.strip())
 
 
-def after_beginning(decoder: AnswerDecoder, request: ChatRequest, *, repeats: bool = False) -> AnswerDecoder:
+def after_beginning(decoder: AnswerDecoder, begun: str, *, repeats: bool = False) -> AnswerDecoder:
     """Decodes what follows what there is of an answer. `repeats`: the server says that once more before it goes on."""
-    text = request.begun.rstrip()
+    text = begun.rstrip()
     if repeats and text:
         decoder = Unrepeated(decoder, told=text, partly=False)
-    space = request.begun[len(text) :]
+    space = begun[len(text) :]
     return Unrepeated(decoder, told=space, partly=True) if space else decoder
 
 

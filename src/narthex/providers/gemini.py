@@ -14,7 +14,6 @@ from typing_extensions import override
 
 from narthex.core.chat import ChatRequest
 from narthex.core.ports import Request
-from narthex.providers.beginning import with_beginning
 from narthex.providers.codec import of_kind
 from narthex.providers.openai_codec import OpenAIChat
 from narthex.providers.openai_rows import body
@@ -37,7 +36,7 @@ class GeminiChat(OpenAIChat):
         called = any(message.tool_calls or message.function_call for message in asked.messages)
         if not called or _asks_for_none(model):
             return super().build(asked, model=model)
-        members = self.members(with_beginning(asked))
+        members = self.members(self._begun(asked))
         return body(members | {"messages": _signed(members["messages"])}, self._row, model=model)
 
 

@@ -7,11 +7,12 @@ from typing import Any
 from narthex.core import stored
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.chat import ChatRequest
-from narthex.core.errors import UpstreamError
+from narthex.core.errors import UnsupportedParameter, UpstreamError
 from narthex.core.ports import Request
 from narthex.core.stream import Frame
+from narthex.core.templates import CONTINUE
 from narthex.providers import openai_older
-from narthex.providers.beginning import after_beginning, has_words, with_beginning
+from narthex.providers.beginning import after_beginning, beginning_of, ends_for_good, has_words, with_beginning
 from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
 from narthex.providers.openai import PATH, ChatDecoder
 from narthex.providers.openai_older import FunctionAnswer, Rewriting
@@ -45,6 +46,8 @@ AS_SENT = ModelTraits(developer=True, functions=True)
 
 _LIMITS = ("max_completion_tokens", "max_tokens")  # the first wins (contract 1.2)
 _OLDER = ("functions", "function_call")
+_AS_IT_COMES = frozenset(("functions", CONTINUE))
+"""Fields whose answers may have to be told anew."""
 
 
 class OpenAIChat:
@@ -59,6 +62,8 @@ class OpenAIChat:
         self._honoured = _emulations(for_model(self._row.honoured, traits), traits)
         self._native = native_names(self._honoured)
         self._plain = self._row.whole and self._row.relays
+        self._continues_last = state_of(CONTINUE, self._honoured) is State.EMULATED
+        self._always_continues = self._continues_last and not self._row.continues
         self._rewriting = Rewriting(
             developer=traits.developer,
             functions=traits.functions,
@@ -67,9 +72,26 @@ class OpenAIChat:
         )
 
     def build(self, request: Request, *, model: str) -> bytes:
-        """See `Codec.build`. The caller's own fields; a stream is asked for with usage."""
-        asked = with_beginning(of_kind(request, ChatRequest))
+        """See `Codec.build`. The caller's own fields; a stream is asked for with usage.
+
+        Raises:
+            UnsupportedParameter: see `_begun`.
+        """
+        asked = self._begun(of_kind(request, ChatRequest))
         return body(self.members(asked), self._row, model=model, streams=self._streams(asked))
+
+    def _begun(self, request: ChatRequest) -> ChatRequest:
+        """As the server is sent it.
+
+        Raises:
+            UnsupportedParameter: it would go on with the last message, which is to be answered.
+        """
+        if request.begun or (self._continues_last and request.fields.get(CONTINUE)):
+            return with_beginning(request)
+        if self._always_continues and (field := ends_for_good(request)) and openai_older.continued(request):
+            message = f"'{field}' is not supported: the model's server goes on with a last message of the assistant."
+            raise UnsupportedParameter(message, param=field, code="unsupported_value")
+        return request
 
     def _streams(self, request: ChatRequest) -> bool:
         return request.stream or not self._row.whole
@@ -109,7 +131,8 @@ class OpenAIChat:
             decoder = EitherWay(WholeChat(choices=choices), partial(ChatDecoder, choices=choices))
         if not self._row.relays:
             decoder = Retold(decoder)
-        decoder = after_beginning(decoder, asked, repeats=self._row.repeats)
+        begun = beginning_of(asked) if self._continues_last else asked.begun
+        decoder = after_beginning(decoder, begun, repeats=self._row.repeats)
         older = "functions" in asked.fields and not self._traits.functions
         return FunctionAnswer(decoder) if older else decoder
 
@@ -117,7 +140,7 @@ class OpenAIChat:
         """See `Codec.read`."""
         asked = of_kind(request, ChatRequest)
         whole = self._plain and body.startswith(b"{") and asked.sampling.n == 1
-        plain = whole and not (asked.stream or asked.begun or "functions" in asked.fields)
+        plain = whole and _AS_IT_COMES.isdisjoint(asked.fields) and not (asked.stream or asked.begun)
         return read_whole(body, choices=1) if plain else only_frame(self.decoder(asked), body)
 
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
@@ -142,4 +165,6 @@ def _emulations(honoured: Capabilities, traits: ModelTraits) -> Capabilities:
         chooses = state_of("tool_choice", honoured) is State.NATIVE
         ours["functions"] = State.EMULATED
         ours["function_call"] = State.EMULATED if chooses else without_choice("function_call")
+    if traits.prefill and CONTINUE not in honoured:
+        ours[CONTINUE] = State.EMULATED
     return {**honoured, **without(ours, traits.refused)}

@@ -12,6 +12,7 @@ import msgspec
 
 from narthex.core.chat import ChatRequest
 from narthex.core.stream import ChoiceFinished, Event, Frame, ToolCallDelta
+from narthex.providers.beginning import ends_for_good
 from narthex.providers.codec import AnswerDecoder
 
 _Members = dict[str, msgspec.Raw]
@@ -41,7 +42,7 @@ class Rewriting:
     def messages(self, request: ChatRequest) -> msgspec.Raw:
         """The conversation as the server takes it."""
         sent = request.sent["messages"]
-        marked = bool(self._continues) and continued(request)
+        marked = bool(self._continues) and continued(request) and not ends_for_good(request)
         if not (marked or self._touches(request, sent)):
             return sent
         messages = _members(sent)

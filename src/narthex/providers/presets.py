@@ -181,8 +181,10 @@ PRESETS: Mapping[str, Preset] = {
                 Row(
                     whole=False,
                     honoured=CORE
-                    | native("logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "top_k", "min_p")
-                    | {"chat_template_kwargs": vllm.TEMPLATE_VARIABLES}
+                    | native(
+                        "logit_bias", "logprobs", "top_logprobs", "parallel_tool_calls", "top_k", "min_p",
+                        "chat_template_kwargs",
+                    ),
                 ),
             ),
             "completions": partial(

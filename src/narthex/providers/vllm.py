@@ -13,10 +13,11 @@ from msgspec import UNSET
 from typing_extensions import override
 
 from narthex.core import stored
-from narthex.core.capabilities import Limited, State, Verdict
+from narthex.core.capabilities import State
 from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import CompletionRequest
 from narthex.core.ports import Request
+from narthex.core.templates import CONTINUE, GENERATION_PROMPT
 from narthex.providers.beginning import has_words
 from narthex.providers.codec import AnswerDecoder, of_kind
 from narthex.providers.openai_codec import OpenAIChat
@@ -29,32 +30,9 @@ from narthex.providers.vllm_constraints import CONSTRAINED, structured
 
 GREEDY_BELOW = 1e-5
 """Temperatures that vLLM takes for 0."""
+_TOLD = frozenset((CONTINUE, GENERATION_PROMPT))
+"""Fields by which a caller says what becomes of the last message."""
 
-_KEYS_MOST, _KEYS_BYTES = 16, 4096
-_ARGUMENTS = frozenset(
-    (
-        "chat_template", "tokenize", "tools", "documents", "conversation", "messages", "add_generation_prompt",
-        "continue_final_message", "padding", "truncation", "max_length", "return_tensors", "return_dict",
-        "return_assistant_tokens_mask",
-    )
-)  # fmt: skip
-"""Names that a template's variables must not have: they would be arguments of the call (contract 7.3)."""
-
-
-def _variables(value: Any) -> None:
-    name = "chat_template_kwargs"
-    if not isinstance(value, dict) or len(value) > _KEYS_MOST or len(str(value)) > _KEYS_BYTES:
-        raise Verdict(name, f"'{name}' must be an object of at most {_KEYS_MOST} short members.")
-    for key, each in value.items():
-        if key in _ARGUMENTS:
-            raise Verdict(f"{name}.{key}", f"'{key}' is not a variable of a template.")
-        for item in each if isinstance(each, list) else [each]:
-            if isinstance(item, dict | list):
-                raise Verdict(f"{name}.{key[:100]}", f"'{key[:100]}' must be a plain value or a flat list of them.")
-
-
-TEMPLATE_VARIABLES = Limited(limits="plain variables", check=_variables)
-"""The rule for `chat_template_kwargs`."""
 _EXTENSIONS: Rules = native(
     "top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens",
     "add_special_tokens",
@@ -71,7 +49,8 @@ CHAT: Rules = (
     | stored.FIELDS
     | native(
         "messages", "top_logprobs", "max_completion_tokens", "response_format", "parallel_tool_calls",
-        "reasoning_effort", "add_generation_prompt", "continue_final_message", "echo",
+        "reasoning_effort", "add_generation_prompt", "continue_final_message", "chat_template", "chat_template_kwargs",
+        "echo",
     )
     | dict.fromkeys(
         (
@@ -84,7 +63,6 @@ CHAT: Rules = (
         "tools": functions_only(),
         "tool_choice": one_function(),
         "service_tier": State.EMULATED,
-        "chat_template_kwargs": TEMPLATE_VARIABLES,
     }
 )  # fmt: skip
 COMPLETIONS: Rules = _SHARED | _EXTENSIONS | CONSTRAINED | native("prompt", "echo") | {"best_of": State.EMULATED}
@@ -101,12 +79,18 @@ class VllmChat(OpenAIChat):
     def members(self, request: ChatRequest) -> dict[str, Any]:
         """See `OpenAIChat.members`."""
         members = _sampled(super().members(request), request.sampling)
-        if (request.begun or (self._traits.prefill and continued(request))) and "add_generation_prompt" not in members:
-            members = {"continue_final_message": True, "add_generation_prompt": False, **members}
+        if self._goes_on(request):
+            members |= {CONTINUE: True, GENERATION_PROMPT: False}
         wanted = request.fields.get("response_format", {})
         if "schema" not in wanted.get("json_schema", {"schema": None}):  # any object will do
             members["response_format"] = {"type": "json_object"}
         return members | _constrained(request)
+
+    def _goes_on(self, request: ChatRequest) -> bool:
+        """Whether the last message is to be continued."""
+        if request.begun or request.fields.get(CONTINUE):
+            return True
+        return self._traits.prefill and continued(request) and not (_TOLD & request.fields.keys())
 
     @override
     def continues(self, request: Request) -> bool:

@@ -52,6 +52,7 @@ def named_routes(
             rules=named.rules,
             context_window=tuple(map(found, named.context_window)),
             content_filter=tuple(map(found, named.content_filter)),
+            trusts_templates=named.trusts_templates,
         )
     return rows
 

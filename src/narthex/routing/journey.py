@@ -8,6 +8,7 @@ from typing import NoReturn
 from narthex.core import capabilities
 from narthex.core.errors import InvalidRequest, NarthexError
 from narthex.core.ports import Call, Deployment
+from narthex.core.templates import check_allowed
 from narthex.ipc.alarms import Alarms
 from narthex.routing.choice import ordered
 from narthex.routing.health import Health
@@ -38,9 +39,12 @@ class Journey:
         """Choose who may answer.
 
         Raises:
-            UnsupportedParameter: nobody can; names the field that stands in the way of the first.
+            UnsupportedParameter: nobody can; names the field that stands in the way of the first. Or the request brings
+                a chat template, and may not.
             InvalidRequest: the model does not serve this surface at all.
         """
+        request = call.request
+        check_allowed(request.fields, call.principal, model=request.model, trusted=route.trusts_templates)
         self.rules = route.rules
         self.deadline_s = deadline_s
         self.loop = loop

@@ -13,6 +13,7 @@ from narthex.core.attempts import ANSWERED, Attempt
 from narthex.core.errors import NarthexError
 from narthex.core.ports import Call, Deployment, OnAnswer, Prompt
 from narthex.core.stream import Frame
+from narthex.core.templates import TEMPLATE
 from narthex.ipc.alarms import Alarm, Alarms
 from narthex.routing.health import Health, Turn
 from narthex.routing.route import Route
@@ -24,6 +25,8 @@ def prompt_of(call: Call, deployment: Deployment) -> Prompt | None:
     if honoured is None:
         return None
     fields = call.request.fields
+    if TEMPLATE in fields:  # the router knows who may send one
+        return None
     if not capabilities.are_honoured(fields, honoured) and (
         capabilities.without_effect(fields, honoured)  # the router names them
         or capabilities.refusal(fields, honoured, model=call.request.model) is not None

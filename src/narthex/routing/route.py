@@ -53,7 +53,8 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
     """A public model as it is configured; deployments by their `provider/model` names.
 
     `weights`: one for each deployment, or none. `context_window`, `content_filter`: who is asked instead when the
-    prompt is too long for whoever was asked, or when their filter refused it.
+    prompt is too long for whoever was asked, or when their filter refused it. `trusts_templates`: requests may bring a
+    chat template, if their key may.
     """
 
     deployments: tuple[str, ...]
@@ -61,13 +62,14 @@ class Named(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     context_window: tuple[str, ...] = ()
     content_filter: tuple[str, ...] = ()
+    trusts_templates: bool = False
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A public model: its card, and the deployments that may answer, in order of preference.
 
-    `weights`, `context_window` and `content_filter`: as in `Named`. `exists` tells whether it is still there: a local
-    model can be deleted while we serve.
+    `weights`, `context_window`, `content_filter` and `trusts_templates`: as in `Named`. `exists` tells
+    whether it is still there: a local model can be deleted while we serve.
     """
 
     card: ModelCard
@@ -76,4 +78,5 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     rules: Rules = Rules()
     context_window: tuple[Deployment, ...] = ()
     content_filter: tuple[Deployment, ...] = ()
+    trusts_templates: bool = False
     exists: Callable[[], bool] = lambda: True

@@ -82,6 +82,20 @@ class SandboxTemplates(_Sandbox):
         except EngineCrashed:
             raise EngineUnavailable("The sandbox ended while it rendered the chat template.", retry_after_s=1) from None
 
+    async def render_brought(self, template: str, variables: Mapping[str, Any], *, most_chars: int) -> str:
+        """See `Templates.render_brought`. None of these ends the sandbox: if something else does, another gets it."""
+        job = {"template": template, "variables": dict(variables), "most_chars": most_chars}
+        try:
+            return await self._ask("render_brought", job, str)
+        except EngineCrashed:
+            return await self._again(job)
+
+    async def _again(self, job: dict[str, Any]) -> str:
+        try:
+            return await self._ask("render_brought", job, str)
+        except EngineCrashed:
+            raise EngineUnavailable("The sandbox ended while it rendered the chat template.", retry_after_s=1) from None
+
 
 class SandboxGrammars(_Sandbox):
     """`Grammars`, compiled and checked in the compiler process. Close it with `aclose`.

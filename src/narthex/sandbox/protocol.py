@@ -45,6 +45,12 @@ class Render(msgspec.Struct, frozen=True, kw_only=True):
     variables: dict[str, Any]
 
 
+class RenderBrought(Render, frozen=True, kw_only=True):
+    """One template of a caller's, whose text may have so many characters."""
+
+    most_chars: int
+
+
 class Compile(msgspec.Struct, frozen=True, kw_only=True):
     """One constraint to compile. Its path is of no account here."""
 

@@ -17,9 +17,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from typing_extensions import override
 
 from narthex.core.errors import InvalidRequest, ModelLoadFailed
+from narthex.core.templates import MAX_TEMPLATE_BYTES, TEMPLATE
 
-MAX_TEMPLATE_BYTES = 64 * 1024
 MAX_OUTPUT_CHARS = 16 * 1024 * 1024
+_LONGEST_REASON = 300
 
 
 class _Refused(Exception):
@@ -70,7 +71,7 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def render(template: str, variables: Mapping[str, Any]) -> str:
-    """The rendered text.
+    """The text that a model's own template makes.
 
     Raises:
         ModelLoadFailed: the template itself is broken or too long.
@@ -79,12 +80,7 @@ def render(template: str, variables: Mapping[str, Any]) -> str:
     if len(template.encode()) > MAX_TEMPLATE_BYTES:
         raise ModelLoadFailed(f"The chat template is longer than {MAX_TEMPLATE_BYTES // 1024} KiB.")
     try:
-        pieces, length = [], 0
-        for piece in _compiled(template).generate(variables):
-            pieces.append(piece)
-            length += len(piece)
-            if length > MAX_OUTPUT_CHARS:
-                raise InvalidRequest("The rendered prompt is too long.", param="messages")
+        return _text(template, variables, most_chars=MAX_OUTPUT_CHARS)
     except _Refused as error:
         raise InvalidRequest(f"The model's chat template refuses these messages: {error}", param="messages") from None
     except jinja2.TemplateSyntaxError as error:
@@ -92,4 +88,39 @@ def render(template: str, variables: Mapping[str, Any]) -> str:
     except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
         message = f"The model's chat template can't render these messages: {error}"
         raise InvalidRequest(message[:500], param="messages") from None
+
+
+def render_brought(template: str, variables: Mapping[str, Any], *, most_chars: int) -> str:
+    """The text that a caller's template makes: whatever is wrong with it is the caller's to mend.
+
+    Raises:
+        InvalidRequest: it can't be rendered; `param` is its field.
+    """
+    try:
+        text = _text(template, variables, most_chars=most_chars)
+        text.encode()  # halves of characters can't be told
+    except InvalidRequest as error:
+        why = error.message
+    except _Refused as error:
+        why = f"The chat template refuses these messages: {error}"
+    except jinja2.TemplateSyntaxError as error:
+        why = f"The chat template is not valid: {error.message} (line {error.lineno})"
+    except (MemoryError, RecursionError):
+        why = "The chat template is nested too deeply, or takes too much memory."
+    except Exception as error:  # noqa: BLE001 - the sandbox's edge: nobody knows what a stranger's template may raise
+        why = f"The chat template can't be rendered: {type(error).__name__}: {error}"
+    else:
+        if text:
+            return text
+        why = "The chat template makes no text of these messages."
+    raise InvalidRequest(why[:_LONGEST_REASON], param=TEMPLATE)
+
+
+def _text(template: str, variables: Mapping[str, Any], *, most_chars: int) -> str:
+    pieces, length = [], 0
+    for piece in _compiled(template).generate(variables):
+        pieces.append(piece)
+        length += len(piece)
+        if length > most_chars:
+            raise InvalidRequest("The rendered prompt is too long.", param="messages")
     return "".join(pieces)

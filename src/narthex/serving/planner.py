@@ -343,6 +343,7 @@ def _named(row: PublicModel) -> Named:
         ),
         context_window=row.fallbacks.context_window,
         content_filter=row.fallbacks.content_filter,
+        trusts_templates=row.trust_request_chat_template,
     )
 
 

@@ -83,6 +83,11 @@ class PublicModel(Part):
     timeouts: Timeouts = Field(Timeouts(), description="How long things may take.")
     retry: Retry = Field(Retry(), description="What happens when an attempt fails.")
     fallbacks: Fallbacks = Field(Fallbacks(), description="Who is asked instead when a request is refused.")
+    trust_request_chat_template: bool = Field(
+        default=False,
+        description="Let requests bring a chat template of their own (`chat_template`), if their key may send one. "
+        "Whoever may has the text that the model reads in hand, control tokens included.",
+    )
     rescue: bool | None = Field(
         None,
         description="Let the next deployment continue a stream that breaks off, where it can continue a text; none: "

@@ -181,7 +181,8 @@ def test_every_field_that_the_decoders_take_is_in_the_document():
     assert set(COMPLETIONS_BODY["properties"]) == set(openai_completions.FORM.known)
     assert "anyOf" not in CHAT_BODY["properties"]["model"]
     assert {"type": "null"} in CHAT_BODY["properties"]["seed"]["anyOf"]
-    assert "embedded models refuse it" in CHAT_BODY["properties"]["chat_template"]["description"]
+    assert "embedded models refuse it" in CHAT_BODY["properties"]["memory_strategy"]["description"]
+    assert "trusted with it" in CHAT_BODY["properties"]["chat_template"]["description"]
     assert "without effect" in CHAT_BODY["properties"]["user"]["description"]
     assert "refuse some values" in CHAT_BODY["properties"]["messages"]["description"]
     assert "description" not in CHAT_BODY["properties"]["temperature"]

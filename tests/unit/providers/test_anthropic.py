@@ -46,6 +46,7 @@ def with_parameters(parameters: Mapping[str, Any]) -> list[Any]:
 PASSES: dict[str, list[dict[str, Any]]] = {
     "model": [{"model": "m"}],
     "messages": [{"messages": PREFILL}],
+    "continue_final_message": [{"continue_final_message": True, "messages": PREFILL}],
     "max_tokens": [{"max_tokens": 5}],
     "max_completion_tokens": [{"max_completion_tokens": 5}],
     "stream": [{"stream": False}],
@@ -164,6 +165,7 @@ def test_hints_are_named() -> None:
     ("options", "passing", "failing"),
     [
         ({"prefill": False}, {"messages": HELLO}, {"messages": PREFILL}),
+        ({"prefill": False}, {}, {"continue_final_message": True, "messages": PREFILL}),
         ({"thinking": False}, {"reasoning_effort": "none"}, {"reasoning_effort": "low"}),
         ({"adaptive": True}, {"reasoning_effort": "low"}, None),
         ({"sampling": False}, {"temperature": 1, "top_p": 1}, {"temperature": 0.9}),
@@ -277,3 +279,26 @@ def test_that_white_space_is_not_told_again(begun: str, text: str) -> None:
     decoder = AnthropicChat().decoder(begun_chat(begun))
     frames = [frame for each in events for frame in decoder.feed(encode(json.dumps(each).encode()))]
     assert [event.text for frame in frames for event in frame.events if isinstance(event, TextDelta)] == [text]
+
+
+def test_a_last_message_is_gone_on_with_where_the_caller_says_so() -> None:
+    asked = parsed({"continue_final_message": True, "messages": [*HELLO, {"role": "assistant", "content": "He "}]})
+    body = json.loads(AnthropicChat().build(asked, model="m"))
+    assert body["messages"][-1] == {"role": "assistant", "content": [{"type": "text", "text": "He"}]}
+    assert "continue_final_message" not in body
+    events: list[dict[str, Any]] = [
+        {"type": "message_start", "message": {}},
+        {"type": "content_block_start", "content_block": {"type": "text", "text": ""}},
+        {"type": "content_block_delta", "delta": {"type": "text_delta", "text": " was"}},
+    ]
+    sent = "".join(f"event: {each['type']}\ndata: {json.dumps(each)}\n\n" for each in events).encode()
+    frames = AnthropicChat().decoder(asked).feed(sent)
+    assert [event.text for each in frames for event in each.events if isinstance(event, TextDelta)] == ["was"]
+
+
+@pytest.mark.parametrize("told", [{"continue_final_message": False}, {"add_generation_prompt": True}], ids=str)
+def test_it_can_t_be_answered_behind_one(told: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedParameter) as caught:
+        AnthropicChat().build(parsed({"messages": PREFILL, **told}), model="m")
+    assert caught.value.param == next(iter(told))
+    AnthropicChat().build(parsed(told), model="m")

@@ -9,7 +9,7 @@ import pytest
 from narthex.core.capabilities import State, refusal, state_of
 from narthex.core.chat import ChatRequest
 from narthex.core.embeddings import EmbeddingsRequest
-from narthex.core.errors import NarthexError, UpstreamCredentials
+from narthex.core.errors import NarthexError, UnsupportedParameter, UpstreamCredentials
 from narthex.core.fold import folded
 from narthex.core.stream import Frame, TextDelta
 from narthex.dialects.openai_chat import FIELDS, ChatDialect
@@ -311,3 +311,51 @@ def test_a_beginning_that_is_repeated_is_not_told_again(repeats: bool, text: str
     answer = {"choices": [{"index": 0, "delta": {"content": "The sum"}, "finish_reason": "stop"}]}
     frames = list(made.decoder(begun_chat("The")).feed(encode(json.dumps(answer).encode())))
     assert [event.text for frame in frames for event in frame.events if isinstance(event, TextDelta)] == [text]
+
+
+# --- a last message to go on with ------------------------------------------------------------------------------------
+
+OPEN = {"role": "assistant", "content": "The \n", "name": "me"}
+
+
+def continuing(**sent: Any) -> Any:
+    return chat(messages=[HI, OPEN], continue_final_message=True, **sent)
+
+
+def test_a_model_that_continues_is_sent_it_without_the_space_at_its_end() -> None:
+    made = codec(Row(honoured=HONOURED, continues="prefix"), prefill=True)
+    assert made.capabilities()["continue_final_message"] is State.EMULATED
+    body = json.loads(made.build(continuing(), model="m"))
+    assert body["messages"][-1] == {"role": "assistant", "content": "The", "name": "me", "prefix": True}
+    assert "continue_final_message" not in body
+    bare = chat(messages=[HI, {"role": "assistant", "content": "The"}], continue_final_message=True)
+    assert json.loads(made.build(bare, model="m"))["messages"][-1]["content"] == "The"
+    assert "continue_final_message" not in codec(Row(honoured=HONOURED)).capabilities()
+
+
+@pytest.mark.parametrize(("repeats", "said"), [(True, "The \nsum"), (False, " \nsum"), (False, "sum")])
+@pytest.mark.parametrize("stream", [True, False])
+def test_only_what_follows_it_is_told(repeats: bool, said: str, stream: bool) -> None:
+    made = codec(Row(honoured=HONOURED, repeats=repeats), prefill=True)
+    asked = continuing(stream=stream)
+    if stream:
+        answer = {"choices": [{"index": 0, "delta": {"content": said}, "finish_reason": "stop"}]}
+        frames = list(made.decoder(asked).feed(encode(json.dumps(answer).encode())))
+    else:
+        whole = {"choices": [{"index": 0, "message": {"content": said}, "finish_reason": "stop"}]}
+        frame = made.read(asked, json.dumps(whole).encode())
+        assert frame is not None
+        frames = [frame]
+    assert [event.text for frame in frames for event in frame.events if isinstance(event, TextDelta)] == ["sum"]
+
+
+@pytest.mark.parametrize("told", [{"continue_final_message": False}, {"add_generation_prompt": True}])
+def test_an_answer_behind_it_is_had_only_where_the_server_leaves_a_choice(told: dict[str, bool]) -> None:
+    asked = chat(messages=[HI, OPEN], **told)
+    body = json.loads(codec(Row(honoured=HONOURED, continues="prefix"), prefill=True).build(asked, model="m"))
+    assert "prefix" not in body["messages"][-1]
+    with pytest.raises(UnsupportedParameter) as caught:
+        codec(Row(honoured=HONOURED), prefill=True).build(asked, model="m")
+    assert caught.value.param == next(iter(told))
+    codec(Row(honoured=HONOURED)).build(asked, model="m")
+    codec(Row(honoured=HONOURED), prefill=True).build(chat(**told), model="m")

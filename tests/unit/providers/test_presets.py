@@ -91,7 +91,7 @@ def test_what_a_server_can_t_do_is_refused(name: str, surface: Surface, fields: 
         ("openai", "completions", {"best_of": 3, "logprobs": 2}),
         ("oxyapi", "chat", {"logprobs": True, "top_logprobs": 5, "tools": [TOOL], "tool_choice": NAMED}),
         ("oxyapi", "chat", {"functions": [TOOL["function"]], "function_call": "auto"}),
-        ("narthex", "chat", {"top_k": 4, "min_p": 0.1, "guided_choice": ["a", "b"], "continue_final_message": True}),
+        ("narthex", "chat", {"top_k": 4, "min_p": 0.1, "guided_choice": ["a", "b"], "chat_template": "x"}),
         ("narthex", "chat", {"tools": [TOOL, CUSTOM], "store": True, "reasoning_effort": "low"}),
         ("narthex", "completions", {"repetition_penalty": 1.1, "echo": True, "best_of": 3}),
     ],

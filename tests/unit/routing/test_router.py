@@ -15,6 +15,7 @@ from narthex.core.errors import (
     UpstreamRejected,
     UpstreamTimeout,
 )
+from narthex.core.keys import Grants
 from narthex.core.models import ModelCard
 from narthex.core.ports import Call
 from narthex.core.stream import TextDelta
@@ -99,6 +100,24 @@ async def test_fields_without_effect_are_noted():
     made = call(user="me")
     await words(router(ScriptedDeployment(*answer(), takes={**TAKES, "user": State.NO_EFFECT})), made)
     assert made.ignored == ["user"]
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+@pytest.mark.parametrize("may", [True, False])
+async def test_a_template_goes_only_where_it_is_trusted_and_from_whom(may, trusts):
+    deployment = ScriptedDeployment(*answer("Hi"), takes={**TAKES, "chat_template": State.NATIVE})
+    card = ModelCard(id="m", created=0, owned_by="test", kind="chat")
+    route = Route(card=card, deployments=(deployment,), trusts_templates=trusts)
+    asked = call(chat_template="x")
+    asked.principal = principal(Grants(templates=may))
+    made = Router({"m": route}, total_s=LONG_S)
+    assert made.ask(asked, lambda _: None) is None  # it is not asked before it is looked at
+    if may and trusts:
+        assert await words(made, asked) == ["Hi"]
+        return
+    with pytest.raises(UnsupportedParameter) as caught:
+        await words(made, asked)
+    assert (caught.value.param, deployment.opened) == ("chat_template", 0)
 
 
 async def test_a_route_without_deployments_is_refused():

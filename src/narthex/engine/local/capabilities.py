@@ -43,6 +43,10 @@ def _moderate(value: Any) -> None:
         raise Verdict("repetition_penalty", message)
 
 
+def _known_to_the_template(_: Any) -> None:
+    """Only the model's own template can tell, when it is asked."""
+
+
 def _as_written(value: Any) -> None:
     if value.get("disable_additional_properties"):
         name = "structured_outputs.disable_additional_properties"
@@ -86,6 +90,9 @@ CHAT: Capabilities = (
         "parallel_tool_calls": State.NATIVE,
         "functions": State.NATIVE,
         "function_call": State.NATIVE,
+        "add_generation_prompt": State.NATIVE,
+        "continue_final_message": State.EMULATED,
+        "chat_template_kwargs": Limited(limits="variables that the chat template knows", check=_known_to_the_template),
     }
 )
 COMPLETIONS: Capabilities = _SHARED | {
@@ -97,15 +104,22 @@ BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETI
 
 _STEERED = "models whose chat template knows it"
 OF_THE_MODEL: dict[Surface, dict[str, str]] = {
-    "chat": {"reasoning_effort": _STEERED, "verbosity": _STEERED},
+    "chat": {
+        "reasoning_effort": _STEERED,
+        "verbosity": _STEERED,
+        "chat_template": "models that are trusted with it, from keys that may send it",
+    },
     "completions": {"suffix": "models that can fill in"},
 }
 """Fields that only some models honour, and which ones do."""
+_OF_ANY_MODEL = frozenset(("chat_template",))
+"""Of these, what the engine honours for all: others say who may send it."""
 
 
 def honoured(*, heeds: frozenset[str] | None) -> dict[Surface, Capabilities]:
     """What one model honours on each surface, by what it `heeds`; with None every field is tried."""
+    heeded = None if heeds is None else heeds | _OF_ANY_MODEL
     return {
-        surface: {**rows, **{name: State.NATIVE for name in OF_THE_MODEL[surface] if heeds is None or name in heeds}}
+        surface: {**rows, **{name: State.NATIVE for name in OF_THE_MODEL[surface] if heeded is None or name in heeded}}
         for surface, rows in BY_SURFACE.items()
     }

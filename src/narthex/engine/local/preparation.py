@@ -12,10 +12,12 @@ from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.errors import EngineUnavailable, InvalidRequest, UnsupportedParameter
 from narthex.core.ports import Ensure, Grammars, Templates
+from narthex.core.templates import TEMPLATE
+from narthex.engine.local import steering
 from narthex.engine.local.completion import generated, prompt_tokens
 from narthex.engine.local.echo import Echo
 from narthex.engine.local.form.request import completion_form, form_of
-from narthex.engine.local.form.thinking import answer_begins, unheeded
+from narthex.engine.local.form.thinking import answer_begins
 from narthex.engine.local.infill import FillIn
 from narthex.engine.local.llama import LlamaServer, Props
 from narthex.engine.local.probabilities import Vocabulary
@@ -26,6 +28,8 @@ _PAUSES_S = (0.05, 0.25)
 """Between attempts to reach an engine that has just ended."""
 _TAIL = 64
 """As much of a rendered prompt's end as tells how the answer begins."""
+_MOST_PER_TOKEN = 64
+"""Characters: what a caller's own template makes of more than so many for each token of the window is not looked at."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,32 +180,49 @@ class Preparation:
         return Prepared(prompts=[grown], param="prompt", window=window, begun=begun)
 
     async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
-        assert self._facts is not None  # noqa: S101 - `_ready` comes first
         await self._check_sampled(request)
-        template = self._facts.template if self._facts.template is not None else props.chat_template
+        template = self._template(request, props)
+        steering.check_heeded(request.fields, template, model=request.model)
+        marks = Marks(self._facts.control if self._facts is not None else None)
+        going_on = steering.continued(request)
+        special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
+        variables = chat_variables(going_on.request, template, bracket=marks.bracket, special=special)
+        if TEMPLATE in request.fields:
+            rendered = await self._templates.render_brought(template, variables, most_chars=window * _MOST_PER_TOKEN)
+        else:
+            rendered = await self._templates.render(template, variables)
+        begin = not (props.bos_token and rendered.startswith(props.bos_token))
+        begin = request.fields.get("add_special_tokens", begin)
+        opened, begun = rendered[-_TAIL:], 0
+        tokens = await self._tokens(marks.split(rendered), begin=begin) if request.begun or not going_on.begun else []
+        if going_on.begun:
+            grown = rendered + answer_begins(template, opened) + marks.bracket(going_on.begun)
+            whole = await self._tokens(marks.split(grown), begin=begin)
+            begun = max(0, len(whole) - len(tokens)) if request.begun else 0
+            tokens = whole
+        form = await form_of(
+            request,
+            template=template,
+            opened=None if going_on.begun else opened,
+            grammars=self._grammars,
+            token_id=self._token_id,
+        )
+        vocabulary = await self._spelled(request)
+        return Prepared(
+            prompts=[tokens], param="messages", window=window, form=form, vocabulary=vocabulary, begun=begun
+        )
+
+    def _template(self, request: ChatRequest, props: Props) -> str:
+        """The caller's template, or the model's own."""
+        brought: str | None = request.fields.get(TEMPLATE)
+        if brought is not None:
+            return brought
+        facts = self._facts
+        template = props.chat_template if facts is None or facts.template is None else facts.template
         if not template:
             message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
             raise InvalidRequest(message, param="messages", code="unsupported_value")
-        if (field := unheeded(request.fields, template)) is not None:
-            message = f"'{field}' is not supported with the model '{request.model}': its chat template ignores it."
-            raise UnsupportedParameter(message, param=field)
-        marks = Marks(self._facts.control)
-        special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
-        variables = chat_variables(request, template, bracket=marks.bracket, special=special)
-        rendered = await self._templates.render(template, variables)
-        begin = not (props.bos_token and rendered.startswith(props.bos_token))
-        begin = request.fields.get("add_special_tokens", begin)
-        tokens = await self._tokens(marks.split(rendered), begin=begin)
-        if request.begun:
-            grown = rendered + answer_begins(template, rendered[-_TAIL:]) + marks.bracket(request.begun)
-            whole = await self._tokens(marks.split(grown), begin=begin)
-            begun = max(0, len(whole) - len(tokens))
-            return Prepared(prompts=[whole], param="messages", window=window, begun=begun)
-        form = await form_of(
-            request, template=template, opened=rendered[-_TAIL:], grammars=self._grammars, token_id=self._token_id
-        )
-        vocabulary = await self._spelled(request)
-        return Prepared(prompts=[tokens], param="messages", window=window, form=form, vocabulary=vocabulary)
+        return template
 
     async def _tokens(self, spans: Sequence[Span], *, begin: bool) -> list[int]:
         """Those of a rendered text; `begin`: with the token of a beginning before it."""

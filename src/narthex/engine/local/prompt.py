@@ -14,9 +14,9 @@ import msgspec
 from narthex.core.chat import ChatRequest, Message
 from narthex.core.errors import InvalidRequest
 from narthex.core.tools import Tools
+from narthex.engine.local import steering
 from narthex.engine.local.form.formats import call_format, native_format
 from narthex.engine.local.form.telling import tool_objects, with_tools
-from narthex.engine.local.form.thinking import field_variables
 from narthex.engine.local.messages import template_messages
 
 _OPEN, _CLOSE = "\ue000", "\ue001"
@@ -126,12 +126,12 @@ def template_variables(
 def chat_variables(
     request: ChatRequest, template: str, *, bracket: Callable[[Any], Any], special: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What a template is rendered with to answer a request: `template_variables`, and what its fields say of thinking.
+    """What a template is rendered with to answer a request: `template_variables`, and what its fields tell it.
 
     Raises:
         InvalidRequest: as `template_variables`.
     """
     json = request.constraint is not None
-    return field_variables(request.fields, template) | template_variables(
+    return template_variables(
         request.messages, template, tools=request.tools, json=json, bracket=bracket, special=special
-    )
+    ) | steering.variables(request.fields, template, bracket=bracket)

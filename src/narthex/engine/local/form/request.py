@@ -25,9 +25,9 @@ _SHAPING = frozenset({"type", "$ref", "anyOf", "oneOf", "allOf", "enum", "const"
 
 
 async def form_of(
-    request: ChatRequest, *, template: str, opened: str, grammars: Grammars, token_id: TokenId | None = None
+    request: ChatRequest, *, template: str, opened: str | None, grammars: Grammars, token_id: TokenId | None = None
 ) -> Form:
-    """What the answer may be and how it is read. `opened`: how the rendered prompt ends.
+    """What the answer may be and how it is read. `opened`: how the rendered prompt ends; None: amid an answer's text.
 
     `token_id`: without it markers that are control tokens can only be spelled out.
 
@@ -35,7 +35,7 @@ async def form_of(
         InvalidRequest: a schema can't be held; names its path. A stop string would cut every call that has to be made.
             A text that is no JSON can't be told from calls that may be made instead.
     """
-    thinking = thinking_of(template, opened)
+    thinking = None if opened is None else thinking_of(template, opened)
     tools, constraint = request.tools, request.constraint
     row = None
     if tools is not None and not tools.required and constraint is not None and not isinstance(constraint, JsonFormat):
