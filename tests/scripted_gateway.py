@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.raw_asgi import Caller
 
-from narthex.app import open_worker
+from narthex.app.worker import open_worker
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.routing.route import Named, Rules
 from narthex.storage.sqlite.control import open_control

@@ -9,7 +9,7 @@ from typing import Any
 import markdown
 import msgspec
 
-from narthex.app import open_worker
+from narthex.app.worker import open_worker
 from narthex.core.keys import Secret
 from narthex.dialects import (
     openai_chat,

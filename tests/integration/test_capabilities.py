@@ -13,7 +13,7 @@ import pytest
 from tests.raw_asgi import Caller
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server
 
-from narthex.app import open_worker
+from narthex.app.worker import open_worker
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings
 from narthex.http.capabilities import KNOWN
 from narthex.http.worker import RemoteProvider, WorkerSettings

@@ -14,8 +14,7 @@ from tests.scripted_gateway import DONE, ROLE, chunk
 from tests.unit.http.test_protocol import until
 from uvicorn.server import ServerState
 
-from narthex.app import open_worker
-from narthex.app.worker import Worker
+from narthex.app.worker import Worker, open_worker
 from narthex.http.protocol import Protocol
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.routing.route import Named, Rules
@@ -26,7 +25,7 @@ from narthex.testing.scripted import stream_head as streamed
 
 pytestmark = pytest.mark.anyio
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tests.raw_asgi import Caller
 
-from narthex.app import open_worker
+from narthex.app.worker import open_worker
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.providers.presets import PRESETS
 from narthex.providers.traits import ModelTraits

@@ -16,7 +16,7 @@ import pytest
 from tests.images import PNG
 from tests.raw_asgi import Caller
 
-from narthex.app import Worker, open_worker
+from narthex.app.worker import Worker, open_worker
 from narthex.core.documents import Chunk, Chunking, Collection, EmbeddingModel, NewDocument
 from narthex.core.jobs import NewJob
 from narthex.core.keys import EVERYTHING, SURFACES, Grants, NewKey

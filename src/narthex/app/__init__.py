@@ -2,7 +2,3 @@
 
 Run as `python -m narthex.app --notify FD --listen FD` with `WorkerSettings` on standard input.
 """
-
-from narthex.app.worker import Worker, open_worker
-
-__all__ = ["Worker", "open_worker"]

@@ -92,10 +92,9 @@ async def _serve(settings: WorkerSettings, lifeline: Lifeline, stop: asyncio.Eve
 
 
 def _spare_the_collector() -> None:
-    """What is there now stays: the garbage collector need not look at it again, and at the rest more seldom."""
+    """What is there now stays: the garbage collector need not look at it again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
 
 
 def main() -> int:

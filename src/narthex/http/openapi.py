@@ -150,24 +150,25 @@ OPERATIONS: dict[tuple[str, str], Operation] = (
 
 
 class OpenApi:
-    """The document and its page, built once the table of routes is there."""
+    """The document and its page, each made when it is first asked for: most servers never are."""
 
     def __init__(self, version: str) -> None:
         self._version = version
-        self._body = self._page = b""
         self.describe(())
 
     def describe(self, routes: Iterable[Route]) -> None:
         """Describe these routes from now on."""
-        made = document(self._version, routes)
-        self._body, self._page = encode(made), page(made)
+        self._routes = tuple(routes)
+        self._body = self._page = b""
 
     async def endpoint(self, exchange: Exchange) -> None:
         """`GET /openapi.json`."""
+        self._body = self._body or encode(document(self._version, self._routes))
         await exchange.reply(200, self._body)
 
     async def page(self, exchange: Exchange) -> None:
         """`GET /docs`."""
+        self._page = self._page or page(document(self._version, self._routes))
         await exchange.reply(200, self._page, [(b"content-type", b"text/html; charset=utf-8"), CONTENT_SECURITY])
 
 

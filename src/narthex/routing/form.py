@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import msgspec
 import structlog
-from pydantic_core import from_json
 
 from narthex.core.chat import ChatRequest, Sampling
 from narthex.core.completions import CompletionRequest
@@ -201,6 +200,8 @@ class Check:
 
 def not_begun(text: str) -> str | None:
     """Why a text is not the beginning of JSON; None if it is."""
+    from pydantic_core import from_json  # noqa: PLC0415 - long to import, for answers that were cut short only
+
     try:
         from_json(text, allow_partial="trailing-strings", allow_inf_nan=False)
     except ValueError as error:

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from narthex.app import Worker, open_worker, tls
+from narthex.app import tls
 from narthex.app.control import control_server
+from narthex.app.worker import Worker, open_worker
 from narthex.core.errors import ConfigError, NarthexError
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.ipc.client import Client

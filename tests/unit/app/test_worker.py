@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from tests.raw_asgi import Caller
 
-from narthex.app import Worker, open_worker
+from narthex.app.worker import Worker, open_worker
 from narthex.core.errors import ConfigError, Draining
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -19,12 +20,15 @@ from narthex.core.errors import ModelLoadFailed, ModelNotFound
 from narthex.core.models import ModelKind
 from narthex.engine import gguf
 from narthex.engine.images import layout
-from narthex.engine.models import hub, manifest, registry
+from narthex.engine.models import manifest, registry
 from narthex.engine.models.catalogue import CatalogueModel
 from narthex.engine.models.disk import full_disk_named, require_room
 from narthex.engine.models.manifest import InstalledFile, Manifest
 from narthex.engine.models.registry import Progress
 from narthex.engine.models.source import FileSource, HubSource, Source, parse
+
+if TYPE_CHECKING:
+    from narthex.engine.models.hub import HubFile
 
 log = structlog.get_logger(__name__)
 
@@ -153,6 +157,8 @@ class _Fetch:
         return Manifest(name=model.name, kind=model.kind, source=source, licence=model.licence, files=files)
 
     def _from_hub(self, source: HubSource) -> Manifest:
+        from narthex.engine.models import hub  # noqa: PLC0415 - its HTTP client takes long to import
+
         if source.file is None and (files := hub.pipeline(source, endpoint=self._hub_endpoint)):
             return self._pipeline(source, files)
         file = hub.describe(source, endpoint=self._hub_endpoint)
@@ -162,8 +168,10 @@ class _Fetch:
         digest = file.sha256 or manifest.sha256_of(self.staged / name)
         return self._of_gguf(source, manifest.stamp(self.staged, name, sha256=digest))
 
-    def _pipeline(self, source: HubSource, files: list[hub.HubFile]) -> Manifest:
+    def _pipeline(self, source: HubSource, files: list["HubFile"]) -> Manifest:
         """Files keep their place in the work folder until all are here, so that the next pull goes on with them."""
+        from narthex.engine.models import hub  # noqa: PLC0415 - see above
+
         total = sum(file.size_bytes for file in files)
         require_room(self._work, total - sum(path.stat().st_size for path in self._work.glob("*.incomplete")))
         fetched, before = [], 0
