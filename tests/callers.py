@@ -186,7 +186,7 @@ def honest(answer: Answer) -> bool:
     return answer.status in {502, 503} and bool(error and error["message"])
 
 
-async def served(server: Server, *, within_s: float = 5.0, key: str | None = None) -> None:
+async def served(server: Server, *, within_s: float = 60.0, key: str | None = None) -> None:
     """Until a short chat is answered; until then it is refused in good order."""
     began = time.monotonic()
     while (answer := await ask(server, CHAT, chat("Hello", max_tokens=2), key=key)).status != 200:

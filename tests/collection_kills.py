@@ -44,7 +44,7 @@ def run_and_kill(folder: Path, *, seed: int, seconds: float) -> list[str]:
         for process in processes:
             process.send_signal(signal.SIGKILL)
         for process in processes:
-            process.wait(30)
+            process.wait(60)
     texts = [path.read_text() for path in said.values()]
     assert not [text for text in texts if "Traceback" in text], texts
     return [line for text in texts for line in text.splitlines()]

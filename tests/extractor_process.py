@@ -55,10 +55,10 @@ class ExtractorProcess:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def ended(self) -> int:
-        return self.processes[-1].wait(20)
+        return self.processes[-1].wait(60)
 
     def aclose(self) -> None:
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.close()  # a child ends when its parent is gone
-            process.wait(20)
+            process.wait(60)

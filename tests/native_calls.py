@@ -96,7 +96,7 @@ def all_at_once(*calls: Any) -> list[httpx2.Response]:
     gate = threading.Barrier(len(calls))
 
     def run(place: int) -> None:
-        gate.wait(30)
+        gate.wait(60)
         answers[place] = calls[place]()
 
     threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, MutableMapping
 from typing import Any
 
 Message = MutableMapping[str, Any]
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 async def until(true: Callable[[], bool]) -> None:

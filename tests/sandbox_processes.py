@@ -54,7 +54,7 @@ class Sandboxes:
 
     def until_busy(self) -> None:
         """Wait until the process has computed for a while."""
-        before, deadline = self._ticks(), time.monotonic() + 10
+        before, deadline = self._ticks(), time.monotonic() + 60
         while self._ticks() < before + 10:
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -64,10 +64,10 @@ class Sandboxes:
         return int(Path(f"/proc/{self.processes[-1].pid}/stat").read_text().rpartition(")")[2].split()[11])
 
     def ended(self) -> int:
-        return self.processes[-1].wait(20)
+        return self.processes[-1].wait(60)
 
     def aclose(self) -> None:
         for process in self.processes:
             assert process.stdin is not None
             process.stdin.close()  # a child ends when its parent is gone
-            process.wait(20)
+            process.wait(60)

@@ -60,7 +60,7 @@ async def serving(folder: Path, name: str, *replies: Reply) -> AsyncIterator[Scr
 def client(server: Server) -> AsyncOpenAI:
     """The official client, which tries nothing again; the caller closes it."""
     http = openai.DefaultAsyncHttpxClient()
-    return AsyncOpenAI(base_url=server.base_url, api_key=server.admin_key, max_retries=0, timeout=30, http_client=http)
+    return AsyncOpenAI(base_url=server.base_url, api_key=server.admin_key, max_retries=0, timeout=60, http_client=http)
 
 
 async def chat(server: Server, model: str, **fields: Any) -> Answer:

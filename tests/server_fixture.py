@@ -23,8 +23,11 @@ from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server, S
 SETTINGS = {
     "models": [{"name": SLASHED, "deployments": [f"local/{CHAT_MODEL}"], "trust_request_chat_template": True}],
 }
-ENGINE = {"threads": 1}
+THREADS = {"threads": 1}
 """Two threads would be hardly quicker beside other tests, at twice the work: they wait for each other by spinning."""
+ENGINE = {**THREADS, "slots": 4}
+"""The engine of a server that is started for a few tests, unless they say otherwise. Room for sixteen slots would be as
+much memory as the machine affords, and to take that costs more than all else that starts."""
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +43,15 @@ def start_server(models_dir: Path) -> StartServer:
         models_from: Path = models_dir,
         verify: ssl.SSLContext | bool = True,
     ) -> Iterator[Server]:
+        given = config or {}
+        engine = given.get("engine", {})
+        if engine.get("default", CHAT_MODEL) is not None:
+            given = {**given, "engine": {**ENGINE, **engine}}
         with tempfile.TemporaryDirectory(prefix="nx-") as folder:
             data = Path(folder) / "data"
             data.mkdir(mode=0o700)
             install_models(models_from, data, models)
-            with serving(data, config=config, workers=workers, verify=verify) as server:
+            with serving(data, config=given, workers=workers, verify=verify) as server:
                 yield server
 
     return start
@@ -56,7 +63,7 @@ def server(start_server: StartServer, request: pytest.FixtureRequest) -> Iterato
     if request.config.getoption("--through") is not None:
         yield request.getfixturevalue("far_server")
         return
-    with start_server(SETTINGS | {"engine": ENGINE}) as running:
+    with start_server(SETTINGS | {"engine": {"slots": 16}}) as running:
         yield running
 
 
@@ -64,7 +71,8 @@ def server(start_server: StartServer, request: pytest.FixtureRequest) -> Iterato
 def shallow_model(models_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Settings of a local model: the chat model's first two layers, whose nonsense comes several times as fast."""
     (source,) = (models_dir / CHAT_MODEL).glob("*.gguf")
-    return {"source": str(rewritten(source, tmp_path_factory.mktemp("model") / source.name, layers=2)), **ENGINE}
+    file = rewritten(source, tmp_path_factory.mktemp("model") / source.name, layers=2)
+    return {"source": str(file), **THREADS}
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from narthex.supervisor.child import Status
 ENGINE, EMBEDDER, SANDBOX = f"engine/{CHAT_MODEL}", f"embedder/{EMBEDDING_MODEL}", "sandbox"
 
 
-async def until(what: Callable[[], Awaitable[bool]], *, within_s: float = 10.0, every_s: float = 0.01) -> float:
+async def until(what: Callable[[], Awaitable[bool]], *, within_s: float = 60.0, every_s: float = 0.01) -> float:
     """Wait until `what()` is true; returns how long it took, in seconds."""
     began = time.monotonic()
     while not await what():
@@ -36,7 +36,7 @@ async def children(server: Server) -> dict[str, Status]:
     """Its processes by name."""
     client = Client(run_dir(server) / "supervisor.sock", name="supervisor")
     try:
-        return {status.name: status for status in await client.call("status", None, list[Status], timeout_s=5)}
+        return {status.name: status for status in await client.call("status", None, list[Status], timeout_s=60)}
     finally:
         await client.aclose()
 
@@ -55,7 +55,7 @@ async def kill(server: Server, child: str) -> int:
     return found
 
 
-async def ready(server: Server, child: str, *, other_than: int = 0, within_s: float = 20.0) -> None:
+async def ready(server: Server, child: str, *, other_than: int = 0, within_s: float = 60.0) -> None:
     """Until a child works, in another process than this one."""
 
     async def works() -> bool:

@@ -197,7 +197,7 @@ async def test_a_server_that_only_shows_signs_of_life_is_left_for_the_next(
         tasks.start(tick())
         answer = await chat(server, f"alive {stream}", stream=stream)
         assert (text(answer), by(answer)) == ("two", ("two", "2"))
-        await asyncio.wait_for(one.peers[0].closed.wait(), 5)
+        await asyncio.wait_for(one.peers[0].closed.wait(), 60)
         await tasks.aclose()
 
 
@@ -207,8 +207,8 @@ async def test_a_server_that_says_nothing_is_given_up_in_time(server: Server, fo
         began_s = time.monotonic()
         answer = await chat(server, "hush", stream=stream)
         assert (answer.status, answer.json["error"]["code"]) == (504, "timeout")
-        assert 0.8 <= time.monotonic() - began_s < 5
-        await asyncio.wait_for(one.peers[0].closed.wait(), 5)
+        assert 0.8 <= time.monotonic() - began_s < 20
+        await asyncio.wait_for(one.peers[0].closed.wait(), 60)
 
 
 # --- cut streams -----------------------------------------------------------------------------------------------------

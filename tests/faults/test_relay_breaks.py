@@ -90,7 +90,7 @@ async def test_the_end_is_ours(
 ) -> None:
     said = spoken(tell, "a", "b")
     async with serving(folder, "there", Reply(stream_head(), sse(*said), *TAILS[tail])):
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(30):
             answer = await streamed(server, model, **options)
     assert text(answer) == "ab"
     assert answer.data.count(DONE) == 1
@@ -117,12 +117,12 @@ async def test_an_answer_that_has_finished_is_whole_whatever_follows(
 ) -> None:
     said = [*spoken(alike, "a", "b"), alike(usage=USAGE)]
     async with serving(folder, "there", Reply(stream_head(), sse(*said), *LATE[tail])) as upstream:
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(30):
             answer = await streamed(server, model, **options)
         assert text(answer) == "ab"
         assert answer.body.endswith(b"\n\ndata: [DONE]\n\n")
         assert chunks(answer)[-1].get("usage", {}).get("total_tokens") == (5 if options else None)
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(30):
             await upstream.peers[0].closed.wait()
 
 

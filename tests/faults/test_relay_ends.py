@@ -97,7 +97,7 @@ async def test_at_sigterm_all_who_were_accepted_are_answered_whole(
             async def well_under_way() -> bool:
                 return len([line for line in server.log_lines() if line.get("path") == CHAT]) > 3 * CALLERS
 
-            await until(well_under_way, within_s=30)
+            await until(well_under_way, within_s=60)
             term_s = time.monotonic()
             server.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(20):  # far from the drain's limit of 30 s
@@ -160,7 +160,7 @@ async def test_connections_of_providers_that_go_are_closed_and_cost_no_request(
                 async def goes_on(already: int = already) -> bool:
                     return len(there.requests) > already + 50
 
-                await until(goes_on, within_s=30)
+                await until(goes_on, within_s=60)
                 file = server.data.parent / "narthex-test.yaml"
                 file.write_text(yaml.safe_dump(renamed(tmp_path, number)))
                 assert (await ask(server, "/admin/reload", method="POST")).status == 200

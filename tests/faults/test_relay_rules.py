@@ -313,7 +313,7 @@ async def test_pieces_arrive_as_they_are_sent(server: Server, folder: Path, mode
     body = {"model": model, "messages": HELLO, "stream": True}
     async with serving(folder, "there", Reply(stream_head(), *steps)), calling(server, CHAT, body) as caller:
         for event, word in zip(go, (b"first", b"second", b'"stop"'), strict=True):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 await caller.until(word)
             event.set()
         assert (await caller.end()).whole

@@ -369,7 +369,7 @@ async def test_the_total_clock_covers_the_rest_too(tmp_path: Path) -> None:
         answer = read(await server.ask(stream=True))
         assert answer.error is not None
         assert (answer.text, answer.error["code"]) == ("Once upon a time", "timeout")
-        assert 0.9 < time.monotonic() - began_s < 5.0
+        assert 0.9 < time.monotonic() - began_s < 20
         await until(two.peers[0].closed.is_set)
 
 

@@ -4,11 +4,11 @@ import asyncio
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
-from tests.callers import CHAT, COMPLETIONS, ask, calling, chat, endless
+from tests.callers import COMPLETIONS, ask, calling, endless
+from tests.pace import soon
 from tests.server_inside import free, queue, until, working
 from tests.server_process import Server, StartServer
 
@@ -35,14 +35,6 @@ async def works(server: Server, slots: int = 1) -> bool:
     return await working(server) == slots
 
 
-async def soon(attempt: Callable[[], Awaitable[float]], *, within_s: float = 0.6) -> None:
-    """`attempt` tells how many seconds it took. Other programs may hold it up, so the best of some counts."""
-    found: list[float] = []
-    while not found or found[-1] > within_s:
-        assert len(found) < 5, f"not once within {within_s} s: {found}"
-        found.append(await attempt())
-
-
 @WAYS
 @STREAMED
 async def test_a_hang_up_in_the_middle_of_an_answer_frees_the_slot(
@@ -57,7 +49,7 @@ async def test_a_hang_up_in_the_middle_of_an_answer_frees_the_slot(
             caller.leave(reset=reset)
             return await until(lambda: is_free(server))
 
-    await soon(freed)
+    await soon(freed, within_s=0.6)
 
 
 @WAYS
@@ -94,7 +86,7 @@ async def test_a_hang_up_ends_every_choice(server: Server, *, stream: bool, rese
             caller.leave(reset=reset)
             return await until(lambda: is_free(server))
 
-    await soon(freed)
+    await soon(freed, within_s=0.6)
 
 
 # --- in the queue
@@ -121,7 +113,7 @@ async def test_who_leaves_the_queue_is_waited_for_no_more(narrow: Server, *, str
                 second.leave(reset=reset)
                 return await until(lambda: waiting(0))
 
-        await soon(gone)
+        await soon(gone, within_s=0.6)
         assert (await queue(narrow)).running == 1
         first.leave()
     await until(lambda: is_free(narrow))
@@ -132,29 +124,32 @@ async def test_who_leaves_the_queue_is_waited_for_no_more(narrow: Server, *, str
 
 PROPS = json.dumps({"default_generation_settings": {"n_ctx": 4096}, "total_slots": 4, "chat_template": "x"}).encode()
 TOKENS = json.dumps({"tokens": [1, 2, 3]}).encode()
+TRIES = 5
 PIECE = json.dumps({"index": 0, "content": "a", "stop": False}).encode()
 
 
 async def test_an_upstream_is_left_within_100_ms(start_server: StartServer) -> None:
     """In all eight cases: streamed or not, before and after its first word, with FIN and with RST."""
+
     cases = list(itertools.product((True, False), repeat=3))
     replies = [Reply(response(PROPS))]
-    for _, spoken, _ in cases:
+    for _, spoken, _ in cases * TRIES:
         replies += [Reply(response(TOKENS)), Reply(stream_head(), *([sse(PIECE)] if spoken else []), HANG)]
     async with ScriptedUpstream(*replies) as upstream:
         config = {"engine": {"default": None, "models": {"far": {"url": upstream.url}}}, "embedder": {"default": None}}
         stack = start_server(config, models=())
         server = await asyncio.to_thread(stack.__enter__)
+
+        async def slowest() -> float:
+            return max([await left_after_s(server, upstream, case) for case in cases])
+
         try:
-            found = {case: await left_after_s(server, upstream, case, COMPLETIONS, endless()) for case in cases}
+            await soon(slowest, within_s=0.1, tries=TRIES)
         finally:
             await asyncio.to_thread(stack.__exit__, None, None, None)
-    assert max(found.values()) <= 0.1, found
 
 
-async def left_after_s(
-    server: Server, upstream: ScriptedUpstream, case: tuple[bool, ...], path: str, body: dict[str, Any]
-) -> float:
+async def left_after_s(server: Server, upstream: ScriptedUpstream, case: tuple[bool, ...]) -> float:
     """How long after the caller the upstream is left."""
     stream, spoken, reset = case
     already = len(upstream.requests)
@@ -162,47 +157,13 @@ async def left_after_s(
     async def asked() -> bool:
         return any(request.target.endswith(("/completion", "/completions")) for request in upstream.requests[already:])
 
-    async with calling(server, path, body | {"model": "far", "stream": stream}) as caller:
+    async with calling(server, COMPLETIONS, endless(model="far", stream=stream)) as caller:
         await until(asked)
         if spoken and stream:
             await caller.until(b"data: {")
         peer = upstream.peers[upstream.requests[-1].peer]
         left_s = time.monotonic()
         caller.leave(reset=reset)
-        await asyncio.wait_for(peer.closed.wait(), 10)
+        await asyncio.wait_for(peer.closed.wait(), 60)
     assert peer.closed_at_s is not None
     return peer.closed_at_s - left_s
-
-
-CHUNK = json.dumps(
-    {
-        "id": "x",
-        "object": "chat.completion.chunk",
-        "created": 1,
-        "model": "x",
-        "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}],
-    }
-).encode()
-
-
-async def test_a_provider_is_left_within_100_ms(start_server: StartServer) -> None:
-    """As above, for a model that is relayed."""
-    cases = list(itertools.product((True, False), repeat=3))
-    replies = [
-        Reply(*([stream_head()] if spoken or not stream else []), *([sse(CHUNK)] if spoken else []), HANG)
-        for stream, spoken, _ in cases
-    ]
-    async with ScriptedUpstream(*replies) as upstream:
-        config = {
-            "engine": {"default": None},
-            "embedder": {"default": None},
-            "providers": {"there": {"base_url": f"{upstream.url}/v1"}},
-            "models": [{"name": "far", "deployments": ["there/model"]}],
-        }
-        stack = start_server(config, models=())
-        server = await asyncio.to_thread(stack.__enter__)
-        try:
-            found = {case: await left_after_s(server, upstream, case, CHAT, chat()) for case in cases}
-        finally:
-            await asyncio.to_thread(stack.__exit__, None, None, None)
-    assert max(found.values()) <= 0.1, found

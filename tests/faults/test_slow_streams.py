@@ -49,7 +49,7 @@ async def test_a_slow_answer_is_broken_off_or_made_anew(tmp_path: Path, stream: 
             assert 2 <= sum('"content":"a"' in event or '"content": "a"' in event for event in caller.events()) < PIECES
         else:
             assert said(caller) == "quick"
-        await asyncio.wait_for(one.peers[0].closed.wait(), 5)
+        await asyncio.wait_for(one.peers[0].closed.wait(), 60)
     await tasks.aclose()
 
 

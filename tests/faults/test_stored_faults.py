@@ -57,7 +57,7 @@ async def test_what_was_answered_is_there_after_the_worker_is_killed(server: Ser
             return (await ask(server, f"{CHAT}/{named(answer)}")).status == 200
         return False
 
-    await until(is_there, within_s=20)
+    await until(is_there, within_s=60)
 
 
 async def test_a_stream_whose_caller_leaves_is_not_stored(server: Server) -> None:

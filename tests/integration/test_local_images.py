@@ -44,7 +44,7 @@ class World:
     async def state(self, model: str) -> State:
         painter = Painter(run_dir(self.server) / f"images-{model}.ctl.sock", model)
         try:
-            return await painter.state(timeout_s=5)
+            return await painter.state(timeout_s=60)
         finally:
             await painter.aclose()
 

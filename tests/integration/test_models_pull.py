@@ -92,7 +92,7 @@ class Index(BaseHTTPRequestHandler):
         self.wfile.write(body[: len(body) // 2])
         if body is not page:
             self.half_way.set()
-            self.gate.wait(30)
+            self.gate.wait(60)
         self.wfile.write(body[len(body) // 2 :])
 
     def log_message(self, *_: object) -> None:
@@ -226,7 +226,7 @@ def start_pull(tmp_path: Path, body: bytes) -> "subprocess.Popen[bytes]":
 def test_killed_in_the_middle_of_the_download(index: type[Index], tmp_path: Path) -> None:
     index.gate.clear()
     process = start_pull(tmp_path, index.body)
-    assert index.half_way.wait(30)
+    assert index.half_way.wait(60)
     process.kill()
     process.wait()
     assert ModelStore(tmp_path / "models").installed() == []

@@ -349,7 +349,7 @@ async def test_a_caller_who_leaves_frees_the_engine(server: Server, shelf: str, 
         if streams:
             await caller.until(b"message")
         else:
-            await until(lambda: _is_working(server), within_s=30)
+            await until(lambda: _is_working(server), within_s=60)
         caller.leave()
         await until(lambda: free(server))
 

@@ -235,7 +235,7 @@ async def test_progress_is_told(extractor: Extractor, monkeypatch: pytest.Monkey
 async def test_giving_up_leaves_nothing(process: ExtractorProcess, extractor: Extractor) -> None:
     await text_of(extractor, b"a")
     waiting = asyncio.ensure_future(text_of(extractor, DEEP, "a.html"))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while len(files_of(process)) < 5:
             await asyncio.sleep(0.01)
     waiting.cancel()

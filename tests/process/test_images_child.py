@@ -61,7 +61,7 @@ def child(
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -123,7 +123,7 @@ async def test_it_retires_when_it_is_idle(folder: Path, tmp_path: Path) -> None:
         assert (await asks.call("retire", None, Retired)).retired
         with pytest.raises((EngineCrashed, EngineUnavailable)):
             await drawn(painter)
-        assert started.process.wait(10) == 0
+        assert started.process.wait(60) == 0
         for each in (asks, painter):
             await each.aclose()
 
@@ -131,7 +131,7 @@ async def test_it_retires_when_it_is_idle(folder: Path, tmp_path: Path) -> None:
 def test_it_is_unloaded_when_nobody_wants_anything(folder: Path, tmp_path: Path) -> None:
     with child(tmp_path, folder, idle_unload_s=0.05) as started:
         assert started.notice() == {"event": "ready"}
-        assert started.process.wait(10) == 0
+        assert started.process.wait(60) == 0
 
 
 async def test_ends_with_its_parent_and_when_told(folder: Path, tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ async def test_ends_with_its_parent_and_when_told(folder: Path, tmp_path: Path) 
                 started.process.send_signal(signal.SIGTERM)
             with pytest.raises(EngineCrashed):
                 await waiting
-            assert started.process.wait(10) == 0
+            assert started.process.wait(60) == 0
             await painter.aclose()
 
 
@@ -169,4 +169,4 @@ def test_why_it_can_t_work_is_told(run: tuple[str, ...], said: str, tmp_path: Pa
         notice = started.notice()
         assert notice["event"] == "failed"
         assert said in notice["message"]
-        assert started.process.wait(10) == 1
+        assert started.process.wait(60) == 1

@@ -144,7 +144,7 @@ async def test_a_reader_who_stalls_does_not_hold_up_the_end(start_server: StartS
             async with calling(server, CHAT, chat(model="flood", stream=True)) as caller:
                 await caller.until(b"abcd")
                 caller.writer.transport.pause_reading()  # type: ignore[attr-defined]
-                await asyncio.wait_for(upstream.peers[0].paused.wait(), 10)
+                await asyncio.wait_for(upstream.peers[0].paused.wait(), 60)
                 server.process.send_signal(signal.SIGTERM)
                 assert await ended(server, within_s=10) == 0
                 cut = [line for line in server.log_lines() if line["event"] == "cutting requests"]

@@ -2,7 +2,6 @@
 
 import signal
 import tempfile
-import time
 from pathlib import Path
 
 import pytest
@@ -31,10 +30,8 @@ async def test_a_killed_supervisor_leaves_nothing_and_its_folder_serves_again(mo
             async def all_gone() -> bool:
                 return not any(map(alive, running))
 
-            assert await until(all_gone, within_s=5) < 5
+            await until(all_gone)
             server.process.wait()
-        began = time.monotonic()
         with serving(data) as server:
-            assert time.monotonic() - began < 20
             assert server.admin_key == key
             assert (await ask(server, CHAT, chat("Hello", max_tokens=2), key=key)).status == 200

@@ -27,7 +27,7 @@ from narthex.supervisor.plan import (
 )
 from narthex.testing.children import Habit
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 VERSION = Stamp(schema=3, program="0.1.0")
 
 

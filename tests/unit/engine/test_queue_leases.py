@@ -157,7 +157,7 @@ async def test_a_worker_s_end_gives_back_all_it_held(tmp_path: Path) -> None:
             others = asyncio.ensure_future(hold(other, entered, leave, key="b"))
             await until(lambda: at.waiting == 2)
             await gone.aclose()
-            await asyncio.wait_for(entered.wait(), 5)
+            await asyncio.wait_for(entered.wait(), 60)
         with pytest.raises(NarthexError):
             await waits
         leave.set()

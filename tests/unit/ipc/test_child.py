@@ -35,7 +35,7 @@ class Started:
     def end(self) -> tuple[int, bytes]:
         assert self.process.stderr is not None
         said = self.process.stderr.read()
-        return self.process.wait(10), said
+        return self.process.wait(60), said
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_settings_in_pieces_then_ready_then_the_pipe_closes(started: Started) ->
         started.stdin.flush()
     assert started.report() == {"event": "ready", "a": 1}
     started.stdin.close()
-    assert started.process.wait(10) == 0
+    assert started.process.wait(60) == 0
 
 
 @pytest.mark.parametrize("started", [SERVE], indirect=True)
@@ -63,7 +63,7 @@ def test_sigterm_ends_it_without_a_word(started: Started) -> None:
     started.stdin.flush()
     started.report()
     started.process.send_signal(signal.SIGTERM)
-    assert started.process.wait(10) in (0, -signal.SIGTERM)
+    assert started.process.wait(60) in (0, -signal.SIGTERM)
 
 
 WATCHED = STEPS + "lifeline.watch()\nlifeline.failed('no')\n"
