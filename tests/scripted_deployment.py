@@ -14,7 +14,7 @@ SILENCE = asyncio.Event
 
 START, STOP = Frame.of(ChoiceStarted(0)), Frame.of(ChoiceFinished(0, "stop"))
 USED = Frame.of(UsageReported(Usage(prompt_tokens=3, completion_tokens=2)))
-FIELDS = ("model", "messages", "prompt", "stream", "stream_options", "max_tokens", "input")
+FIELDS = ("model", "messages", "prompt", "stream", "stream_options", "max_tokens", "input", "inference_timeout")
 TAKES: Capabilities = dict.fromkeys(FIELDS, State.NATIVE)
 
 

@@ -15,6 +15,7 @@ from tests.validation_rows import (
     LONG_TEXT,
     LOW,
     LOW_INT,
+    MISSING,
     TEXT,
     TYPE,
     UNKNOWN,
@@ -147,7 +148,6 @@ def _unknown(surface: Surface) -> Iterator[Row]:
 
 EXTENSIONS = {
     "min_tokens": 1, "length_penalty": 1.5, "use_beam_search": True, "early_stopping": True,
-    "memory_strategy": {"name": "last_k", "k": 3}, "token_budget": 100, "inference_timeout": 1,
     "inference_extra_params": {"a": 1}, "inference_extra_headers": {"a": "b"}, "chat_template": "x",
 }  # fmt: skip
 """Known extensions that the embedded engine does not honour, each with a value that asks for something."""
@@ -261,6 +261,52 @@ def _guided(surface: Surface) -> Iterator[Row]:
         yield from surface.types(name, *kind)
 
 
+def _inference(surface: Surface) -> Iterator[Row]:
+    """Settings of one request (contract 4.2 and 4.5)."""
+    name = "inference_timeout"
+    yield from surface.ok(name, 60, 60.5, "60", "60.5", 590)
+    yield from surface.bad(name, LOW, 0, -1, "0", -0.5)
+    yield from surface.bad(name, HIGH, 590.1, 1e300, "591")
+    yield from surface.bad(name, VALUE, "", "5s", "1e1", "-5", " 5", "inf")
+    yield from surface.types(name, "integer", "decimal", "text")
+    yield from surface.optional(name)
+    params, headers = "inference_extra_params", "inference_extra_headers"
+    for extras in (params, headers):
+        yield from surface.ok(extras, {})
+        yield from surface.types(extras, "object")
+    for member in ("model", "messages", "N", "tokenize", "chat_template", ""):
+        yield from surface.bad(params, UNSUPPORTED, {member: 1}, param=f"{params}.{member}")
+    for header in ("host", "Authorization", "x-forwarded-for", "a b", "a\r\nb"):
+        yield from surface.bad(headers, UNSUPPORTED, {header: "x"}, param=f"{headers}.{header}")
+    yield from surface.bad(headers, TYPE, {"x-a": 1}, {"x-a": None}, param=f"{headers}.x-a")
+    yield from surface.bad(headers, VALUE, {"x-a": "b\r\nhost: c"}, {"x-a": ""}, param=f"{headers}.x-a")
+
+
+def _memory() -> Iterator[Row]:
+    """How much of the conversation the model is given (contract 4.4)."""
+    name = "memory_strategy"
+    yield from CHAT.ok(
+        name, {"name": "last_k", "k": 1}, {"name": "last_k", "params": {"k": 3}}, {"name": "last_k", "k": 2.0}
+    )
+    yield from CHAT.bad(name, VALUE, {"name": "zzz", "k": 1}, param=f"{name}.name")
+    yield from CHAT.bad(name, MISSING, {"k": 1}, {}, param=f"{name}.name")
+    yield from CHAT.bad(name, MISSING, {"name": "last_k"}, param=f"{name}.k")
+    yield from CHAT.bad(name, LOW_INT, {"name": "last_k", "k": 0}, {"name": "last_k", "k": -1}, param=f"{name}.k")
+    yield from CHAT.bad(name, TYPE, {"name": "last_k", "k": "1"}, {"name": "last_k", "k": True}, param=f"{name}.k")
+    yield from CHAT.bad(name, UNKNOWN, {"name": "last_k", "k": 1, "K": 1}, param=f"{name}.K")
+    yield from CHAT.types(name, "object")
+    yield from CHAT.optional(name)
+    budget = "token_budget"
+    yield from CHAT.ok(budget, 1000, 1000.0, INT64)
+    yield from CHAT.bad(budget, LOW_INT, 0, -1)
+    yield from CHAT.bad(budget, WINDOW, 1)
+    yield from CHAT.types(budget, "integer")
+    yield from CHAT.optional(budget)
+    for field, value in ((name, {"name": "last_k", "k": 1}), (budget, 100)):
+        yield from TEXT.bad(field, UNSUPPORTED, value)
+        yield from TEXT.ok(field, None)
+
+
 def _choosing() -> Iterator[Row]:
     """What chats take besides, as completions always did."""
     yield from CHAT.ok("best_of", 2)
@@ -305,5 +351,7 @@ def rows() -> Iterator[Row]:
             _guided,
         ):
             yield from part(surface)
+        yield from _inference(surface)
+    yield from _memory()
     yield from _choosing()
     yield from _limits()

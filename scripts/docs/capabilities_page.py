@@ -11,6 +11,7 @@ from narthex.engine.local import capabilities as local
 from narthex.http.capabilities import KNOWN, Fate, fates
 from narthex.providers import openai_completions, openai_embeddings, openai_images
 from narthex.providers.openai_codec import HONOURED
+from narthex.routing.bounded import with_bounds
 
 INTRO = """\
 Nothing that a caller sets is dropped in silence. What becomes of a field depends on the deployment that answers:
@@ -24,7 +25,8 @@ Nothing that a caller sets is dropped in silence. What becomes of a field depend
 Behind the colon are the limits: which values are honoured. A model with several deployments is answered by the first
 that can honour the whole request. A field that stands in none of these tables is a 400 `unknown_parameter`.
 
-Each kind of provider has a column of its own on the [providers' page](providers.md)."""
+Additions by `inference_extra_params` and `inference_extra_headers` are honoured where the settings of a provider allow
+them. Each kind of provider has a column of its own on the [providers' page](providers.md)."""
 
 RUNNING = """\
 A running server tells the same of its own models, for the key that asks: `GET /v1/capabilities`, or of one model with
@@ -42,8 +44,11 @@ may know fewer fields than the model; the answer tells of the model."""
 EXCEPT = "except "
 EMBEDDED, ELSEWHERE = "embedded models", "OpenAI-compatible providers"
 BY_SURFACE: Mapping[Surface, Mapping[str, Capabilities]] = {
-    "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: HONOURED},
-    "completions": {EMBEDDED: local.BY_SURFACE["completions"], ELSEWHERE: openai_completions.HONOURED},
+    "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: with_bounds(HONOURED, "chat")},
+    "completions": {
+        EMBEDDED: local.BY_SURFACE["completions"],
+        ELSEWHERE: with_bounds(openai_completions.HONOURED, "completions"),
+    },
     "embeddings": {EMBEDDED: EMBEDDINGS, ELSEWHERE: openai_embeddings.HONOURED},
     "images": {EMBEDDED: IMAGES, ELSEWHERE: openai_images.HONOURED},
 }

@@ -7,6 +7,7 @@ from narthex.core.capabilities import Capabilities, State
 from narthex.core.ports import Surface
 from narthex.http.capabilities import KNOWN, Fate, fates
 from narthex.providers.presets import PRESETS, codecs
+from narthex.routing.bounded import with_bounds
 from narthex.routing.fanout import with_choices
 from narthex.routing.validated import with_one_call
 
@@ -22,7 +23,9 @@ providers:
 ```
 
 What a server does not take is never sent to it. Where models of one server differ, `models` says so by the model's
-name; a field that a model refuses is then refused here, or another deployment answers."""
+name; a field that a model refuses is then refused here, or another deployment answers. Every server can be sent what
+the settings `extra_params` and `extra_headers` allow, by
+[`inference_extra_params` and `inference_extra_headers`](../howto/inference-settings.md#what-else-a-server-is-told)."""
 
 MARKS = """\
 `yes`: sent as it is. `by us`: brought about by other means. `no effect`: not sent, and named in the answer's
@@ -63,7 +66,7 @@ def _section(surface: Surface) -> str:
 
 
 def _honoured(by_itself: Capabilities, surface: Surface) -> Capabilities:
-    return with_one_call(with_choices(by_itself, surface), surface)
+    return with_bounds(with_one_call(with_choices(by_itself, surface), surface), surface)
 
 
 def _told(fate: Fate) -> str:

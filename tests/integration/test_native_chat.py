@@ -129,8 +129,8 @@ def test_histories(http: httpx2.Client, history: Any) -> None:
 
 
 def test_what_only_documents_have_is_named_as_ignored(http: httpx2.Client) -> None:
-    answer = chat(http, n_documents=3, explain=True, token_budget=100)
-    assert answer.headers["x-narthex-ignored"] == "n_documents, explain, token_budget"
+    answer = chat(http, n_documents=3, explain=True)
+    assert answer.headers["x-narthex-ignored"] == "n_documents, explain"
     assert "explain" not in answer.json()
 
 
@@ -158,7 +158,9 @@ def test_what_only_documents_have_is_named_as_ignored(http: httpx2.Client) -> No
         ({"chat_history": ["a"]}, 400, "chat_history[0]"),
         ({"rag_prompt": SHORT}, 400, "rag_prompt"),
         ({"documents": ["a"]}, 400, "documents"),
-        ({"memory_strategy": {"type": "last_k"}}, 400, "memory_strategy"),
+        ({"memory_strategy": {"type": "last_k"}}, 400, "memory_strategy.type"),
+        ({"memory_strategy": {"name": "last_k", "k": 0}}, 400, "memory_strategy.k"),
+        ({"token_budget": 5}, 400, "5 tokens"),
         ({"n": 2}, 400, "'n'"),
         ({"max_tokens": 5, "Model": "x"}, 400, "Did you mean 'model'"),
         ({"image": "...KVyj//Z"}, 400, "data URL"),
@@ -259,6 +261,28 @@ def test_a_token_budget_holds_and_what_it_cost_is_told(http: httpx2.Client, shel
     assert answer["explain"]["contextTokens"] <= 17
     nothing = told(http, **over(shelf, token_budget=1))
     assert (nothing["sources"], nothing["usage"]["documentStore"]["chunks"]) == ([], 0)
+
+
+def test_of_the_history_only_so_much_is_kept(http: httpx2.Client) -> None:
+    history = [["What is a cat?", "An animal."], ["And a dog?", "Another."]]
+    fields = {"input": "Say hello.", "chat_history": history}
+    for kept in ({"memory_strategy": {"name": "last_k", "k": 1}}, {"token_budget": 45}):
+        answer = chat(http, **fields, **kept)
+        assert (answer.status_code, answer.headers["x-narthex-forgotten"]) == (200, "4"), answer.text
+        assert answer.json()["message"] == told(http)["message"]
+    roomy = chat(http, **fields, token_budget=1000)
+    assert "x-narthex-forgotten" not in roomy.headers
+    assert "x-narthex-ignored" not in roomy.headers
+
+
+def test_over_documents_the_budget_is_theirs_and_the_history_stays(http: httpx2.Client, shelf: str) -> None:
+    history = [["What is a cat?", "An animal."], ["And a dog?", "Another."]]
+    answer = chat(http, **over(shelf, token_budget=17, chat_history=history))
+    assert answer.json()["sources"] == ["sky"]
+    assert "x-narthex-forgotten" not in answer.headers
+    strategy = {"name": "last_k", "k": 3}
+    answer = chat(http, **over(shelf, token_budget=17, chat_history=history, memory_strategy=strategy))
+    assert (answer.json()["sources"], answer.headers["x-narthex-forgotten"]) == (["sky"], "2")
 
 
 def test_a_stream_says_the_same_as_the_whole_answer(http: httpx2.Client, shelf: str) -> None:

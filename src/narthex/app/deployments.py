@@ -15,9 +15,11 @@ from narthex.engine.local.build import LocalEngines
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.providers.presets import PRESETS, codecs, request_headers
+from narthex.providers.traits import ModelTraits
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
-from narthex.routing.fanout import FanOut
+from narthex.routing.bounded import Bounded
+from narthex.routing.fanout import fanned_out
 from narthex.routing.validated import Validated
 from narthex.upstream.address import Address
 from narthex.upstream.client import Clocks as HttpClocks
@@ -102,11 +104,12 @@ class Deployments:
         remote = RemoteDeployment(
             provider,
             model,
-            codecs={**codecs(preset, row.models.get(model) or preset.traits_of(model))},
+            codecs={**codecs(preset, _traits(row, model))},
             send=partial(client.send, clocks=_http_clocks(connect_s, row.idle_s)),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
-        return self._without_fetching(Validated(FanOut(remote), self._grammars), row)
+        whole = self._without_fetching(Validated(fanned_out(remote), self._grammars), row)
+        return Bounded(whole)
 
     def _without_fetching(self, deployment: Deployment, row: RemoteProvider) -> Deployment:
         """See docs/design/egress.md."""
@@ -120,6 +123,17 @@ class Deployments:
         fetches = PRESETS[row.type].fetches_images
         whereabouts = Whereabouts(Address.parse(row.base_url), fetcher) if fetches else None
         return ImagesAsData(deployment, fetcher, whereabouts=whereabouts)
+
+
+def _traits(row: RemoteProvider, model: str) -> ModelTraits:
+    """What one of a provider's models can do, and what may be added to requests for it."""
+    traits = row.models.get(model) or PRESETS[row.type].traits_of(model)
+    params, headers = traits.extra_params, traits.extra_headers
+    return msgspec.structs.replace(
+        traits,
+        extra_params=row.extra_params if params is None else params,
+        extra_headers=row.extra_headers if headers is None else headers,
+    )
 
 
 def _client(address: str, headers: Mapping[str, str]) -> UpstreamClient:

@@ -10,9 +10,13 @@ from typing import Any
 import msgspec
 
 from narthex.core.errors import UnsupportedParameter
+from narthex.core.extras import HEADERS, PARAMS
 
 Endpoint = str
 """`chat`, `completions`, `embeddings`, …: the surface that a field belongs to."""
+
+TIMEOUT = "inference_timeout"
+"""The field by which a request sets its own clock, in seconds; kept by the router, whoever answers."""
 
 
 class State(enum.StrEnum):
@@ -27,9 +31,10 @@ class State(enum.StrEnum):
 class Verdict(Exception):
     """Raised by a value rule: this value (not the whole field) is refused. `param` and `why` say which and why."""
 
-    def __init__(self, param: str, why: str) -> None:
+    def __init__(self, param: str, why: str, *, code: str = "unsupported_value") -> None:
         self.param = param
         self.why = why
+        self.code = code
         super().__init__(why)
 
 
@@ -77,6 +82,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "add_generation_prompt": (True,),
     "continue_final_message": (False,),
     "chat_template_kwargs": ({},),
+    PARAMS: ({},),
+    HEADERS: ({},),
 }
 """Parsed values that ask for nothing: they pass wherever the field itself can't be honoured."""
 
@@ -106,7 +113,7 @@ def refusal(fields: Mapping[str, Any], capabilities: Capabilities, *, model: str
                 rule.check(value)
             except Verdict as verdict:
                 message = f"{verdict.why} (model '{model}')"
-                return UnsupportedParameter(message, param=verdict.param, code="unsupported_value")
+                return UnsupportedParameter(message, param=verdict.param, code=verdict.code)
         elif rule is State.REFUSED and not _asks_for_nothing(name, value):
             return UnsupportedParameter(f"'{name}' is not supported with the model '{model}'.", param=name)
     return None

@@ -143,6 +143,8 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     """The same fields as the caller's own bytes."""
     documents: Wanted | None = None
     """What is to be looked up in documents before it is answered."""
+    forgotten: int = 0
+    """How many messages were left out of it already, as it asked for; see `core.memory`."""
     begun: str = ""
     """What there is of the answer already, from an attempt that broke off: this one has to go on right there."""
 

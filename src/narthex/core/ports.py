@@ -42,12 +42,10 @@ class Prompt(AbstractAsyncContextManager[Stream]):
 
         The block can still be entered, unless `told` has the answer: then it has ended.
         """
-        ...
 
     @abstractmethod
     def hush(self) -> None:
         """Tell nothing any more: the block will be entered."""
-        ...
 
 
 class Sink(Protocol):
@@ -87,24 +85,16 @@ class Relaying:
 class Call:
     """One request on its way through the policies: what was asked, by whom, and what the answer must tell.
 
-    `ignored` names the fields that had no effect. `deployment`, `fingerprint` and `attempts` (in their order, with the
-    one under way) are set by the router, and so is `paced`: clocks run on single pieces of the answer, so it has to be
-    generated piece by piece even if the caller gets it whole. `grounded`: what documents gave, where they were asked.
+    `ignored` names the fields that had no effect; `forgotten` counts messages that were left out, as was asked for.
+    `deployment`, `fingerprint` and `attempts` (in their order, with the one under way) are set by the router, and so is
+    `paced`: clocks run on single pieces of the answer, so it has to be generated piece by piece even if the caller gets
+    it whole. `grounded`: what documents gave, where they were asked.
     """
 
     __slots__ = (
-        "attempts",
-        "deployment",
-        "fingerprint",
-        "grounded",
-        "id",
-        "ignored",
-        "paced",
-        "principal",
-        "request",
-        "started_s",
-        "surface",
-    )
+        "attempts", "deployment", "fingerprint", "forgotten", "grounded", "id", "ignored", "paced", "principal",
+        "request", "started_s", "surface",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -126,6 +116,7 @@ class Call:
         self.deployment = ""
         self.fingerprint: str | None = None
         self.grounded: Grounded | None = None
+        self.forgotten = 0
 
     def asking(self, request: Request) -> "Call":
         """The same call for something else, with an account of its own."""
@@ -397,7 +388,9 @@ class Exchange(Protocol):
 class Send(Protocol):
     """Sends one request to an upstream; leaving the block before the body's end hangs up."""
 
-    def __call__(self, method: str, path: str, body: bytes | None = None) -> AbstractAsyncContextManager[Exchange]:
+    def __call__(
+        self, method: str, path: str, body: bytes | None = None, *, headers: Sequence[tuple[str, str]] = ()
+    ) -> AbstractAsyncContextManager[Exchange]:
         """Raises `UpstreamError` when there is no answer."""
         ...
 

@@ -23,6 +23,7 @@ from narthex.dialects.fields import (
     string,
 )
 from narthex.dialects.guided import constraint_of
+from narthex.dialects.inference import INFERENCE, MEMORY
 from narthex.dialects.messages import MESSAGES, unanswered_tool_result
 from narthex.dialects.openai_chat_answer import ChatStream, encode_answer
 from narthex.dialects.openai_chat_passed import is_passed_on, passed_on
@@ -104,7 +105,7 @@ _ALONE = frozenset(
     )
 )  # fmt: skip
 """Fields that go together with any others."""
-EXTENSIONS: dict[str, Field] = OF_VLLM | {"best_of": integer(1, 128), "echo": BOOLEAN}
+EXTENSIONS: dict[str, Field] = OF_VLLM | MEMORY | INFERENCE | {"best_of": integer(1, 128), "echo": BOOLEAN}
 FORM = Form("chat", FIELDS, REQUIRED, extensions=EXTENSIONS | NOT_BUILT)
 
 

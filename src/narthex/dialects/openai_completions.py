@@ -29,6 +29,7 @@ from narthex.dialects.fields import (
     wrong_type,
 )
 from narthex.dialects.guided import constraint_of
+from narthex.dialects.inference import INFERENCE, MEMORY
 from narthex.dialects.legacy_logprobs import LegacyLogprobs
 from narthex.dialects.openai_chat_answer import DONE, usage_object
 from narthex.dialects.openai_errors import error_body
@@ -80,7 +81,7 @@ FIELDS: dict[str, Field] = SHARED | {
     "suffix": STRING,
 }
 REQUIRED = ("model", "prompt")
-EXTENSIONS: dict[str, Field] = OF_VLLM
+EXTENSIONS: dict[str, Field] = OF_VLLM | MEMORY | INFERENCE
 FORM = Form("completions", FIELDS, REQUIRED, extensions=EXTENSIONS | NOT_BUILT)
 
 

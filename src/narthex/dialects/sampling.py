@@ -107,13 +107,7 @@ _SAMPLED = frozenset(
     ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos")
 )
 
-NOT_BUILT: dict[str, Field] = dict.fromkeys(
-    (
-        "memory_strategy", "token_budget", "suffix", "inference_timeout", "inference_extra_params",
-        "inference_extra_headers",
-    ),
-    JSON,
-)  # fmt: skip
+NOT_BUILT: dict[str, Field] = {"suffix": JSON}
 """Extensions whose names are known: refused by name where a deployment doesn't honour them."""
 
 

@@ -1,6 +1,6 @@
 """`/api/chat`: reading requests. Source: contract sections 3.2, 3.3, 9 and 11. The answers are in `thyris_answer`.
 
-`stream`, `explain`, `token_budget` and `documents` are extensions of ours.
+`stream`, `explain`, `documents`, `memory_strategy` and `token_budget` are extensions of ours.
 """
 
 import binascii
@@ -12,12 +12,13 @@ import msgspec
 from msgspec import UNSET
 
 from narthex.core.chat import ChatRequest, ImagePart, Message, Part, Sampling, TextPart
-from narthex.core.errors import UnsupportedParameter
 from narthex.core.grounding import CONTEXT, RAG_PROMPT, SYSTEM_PROMPT, USER_INPUT, Wanted
+from narthex.core.memory import BUDGET, STRATEGY
 from narthex.core.ports import Call, Decoded, Surface
 from narthex.core.stream import Frame
 from narthex.dialects.body import Form
-from narthex.dialects.fields import BOOLEAN, JSON, STRING, Field, array, integer, invalid, number, string
+from narthex.dialects.fields import BOOLEAN, STRING, Field, array, integer, invalid, number, string
+from narthex.dialects.inference import MEMORY
 from narthex.dialects.thyris_answer import NativeStream, encode_answer
 from narthex.dialects.thyris_documents import DEFAULT_CHUNKS_FOUND, KEYS, MAX_CHUNKS_FOUND
 from narthex.wire import json
@@ -86,16 +87,16 @@ FIELDS: dict[str, Field] = {
     "top_p": number(0, 1),
     "stream": BOOLEAN,
     "explain": BOOLEAN,
-    "token_budget": integer(1),
     "documents": KEYS,
-    "memory_strategy": JSON,
+    **MEMORY,
 }
 REQUIRED = ("model", "input")
 FORM = Form("chat", FIELDS, REQUIRED)
 
-_ONLY_WITH_DOCUMENTS = ("n_documents", "explain", "token_budget")
+_ONLY_WITH_DOCUMENTS = ("n_documents", "explain")
 """Without documents these have nothing to work on: they are named as ignored."""
 _SAMPLING = ("frequency_penalty", "presence_penalty", "temperature", "top_p")
+_PASSED_ON = ("model", *_SAMPLING, "stream", STRATEGY)
 
 
 class NativeChatDialect:
@@ -114,6 +115,8 @@ class NativeChatDialect:
         if self._max_image_bytes is not None and _image_bytes(fields) > self._max_image_bytes:
             raise invalid("image", f"it is larger than {self._max_image_bytes} bytes.")
         messages = tuple(_messages(fields))
+        # Over documents the budget is theirs, and what was said before stays.
+        passed_on = (*_PASSED_ON, *(() if "use_documents_from" in fields else (BUDGET,)))
         request = with_messages(
             ChatRequest(
                 model=fields["model"],
@@ -121,8 +124,8 @@ class NativeChatDialect:
                 sampling=Sampling(at_most=LONGEST_ANSWER, **{name: fields.get(name, UNSET) for name in _SAMPLING}),
                 stream=fields.get("stream", False),
                 documents=_wanted(fields),
-                fields={name: fields[name] for name in ("model", *_SAMPLING, "stream") if name in fields},
-                sent={name: read.sent[name] for name in ("model", *_SAMPLING, "stream") if name in read.sent},
+                fields={name: fields[name] for name in passed_on if name in fields},
+                sent={name: read.sent[name] for name in passed_on if name in read.sent},
             ),
             messages,
         )
@@ -150,9 +153,7 @@ def with_messages(request: ChatRequest, messages: tuple[Message, ...]) -> ChatRe
 
 
 def _check(fields: Mapping[str, Any]) -> None:
-    """Refuse what is not built, and combinations that mean nothing."""
-    if "memory_strategy" in fields:
-        raise UnsupportedParameter("'memory_strategy' is not supported yet.", param="memory_strategy")
+    """Refuse combinations that mean nothing."""
     if "use_documents_from" in fields:
         return
     for name in ("rag_prompt", "documents"):

@@ -10,6 +10,7 @@ from typing import Self
 from typing_extensions import override
 
 from narthex.core.chat import ChatRequest
+from narthex.core.memory import without
 from narthex.core.ports import Call, Stream
 from narthex.core.stored import StoredChats
 from narthex.core.stream import Frame
@@ -41,7 +42,7 @@ class Keeping:
         request = call.request
         assert isinstance(request, ChatRequest)  # noqa: S101 - no other surface stores
         chat = chat_of(request, answer, request_id=f"req_{call.id}")
-        messages = messages_of(request, chat_id=chat.id)
+        messages = messages_of(without(request, call.forgotten - request.forgotten), chat_id=chat.id)
         await self._chats.add(chat, account_id=call.principal.account.id, messages=messages)
 
 

@@ -206,11 +206,15 @@ _HEADERS: dict[str, Any] = {
     "x-narthex-deployment": {"schema": STRING, "required": True, "description": "What answered: provider/model."},
     "x-narthex-attempts": {"schema": INTEGER, "required": True, "description": "How many deployments were asked."},
     "x-narthex-ignored": {"schema": STRING, "description": "Fields that had no effect, separated by commas."},
+    "x-narthex-forgotten": {
+        "schema": INTEGER,
+        "description": "How many messages the model was not given, as `memory_strategy` or `token_budget` asked for.",
+    },
     "retry-after": {"schema": INTEGER, "description": "Seconds after which a retry may pass."},
     "www-authenticate": {"schema": STRING, "required": True, "description": "`Bearer`."},
 }
 _IGNORED = "x-narthex-ignored"
-_HEADERS_OF_A_MODEL = ("x-narthex-deployment", "x-narthex-attempts", _IGNORED)
+_HEADERS_OF_A_MODEL = ("x-narthex-deployment", "x-narthex-attempts", "x-narthex-forgotten", _IGNORED)
 _USUAL_HEADERS = ("x-request-id", "openai-processing-ms", "openai-version")
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
+from narthex.core.memory import STRATEGY
 from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
 from narthex.core.stream import Frame, OutOfOrder, Usage
 from narthex.http.asgi import (
@@ -26,6 +27,7 @@ from narthex.http.keeping import Keeping, Noted
 from narthex.http.routes import Over
 from narthex.http.sink import CallersSink, Pings, next_frame
 from narthex.policy.auth import authorize, authorize_model
+from narthex.policy.memory import remember
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +99,8 @@ class ModelSurface:
             started_s=exchange.started_s,
         )
         call.ignored += decoded.ignored
+        if STRATEGY in decoded.request.fields:
+            remember(call)
         exchange.told = partial(_told, call)
         exchange.facts["model"] = decoded.request.model
         return call
@@ -211,6 +215,8 @@ def _told(call: Call) -> Headers:
         # The names are the caller's own words: no control character of theirs may end the header.
         named = ", ".join(dict.fromkeys(call.ignored)).encode("unicode_escape")
         headers.append((b"x-narthex-ignored", named[:_LONGEST_HEADER]))
+    if call.forgotten:
+        headers.append((b"x-narthex-forgotten", b"%d" % call.forgotten))
     return headers
 
 

@@ -15,7 +15,7 @@ from narthex.upstream.egress import Egress
 class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
     """A server of models elsewhere. `type` names a preset; `models` are those that differ from what it says of them.
 
-    `api_key` is a secret: this value is never logged.
+    `api_key` is a secret: this value is never logged. `extra_params`, `extra_headers`: see `ModelTraits`.
     """
 
     type: str
@@ -24,6 +24,8 @@ class RemoteProvider(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     first_token_s: float | None = None
     idle_s: float | None = None
+    extra_params: frozenset[str] = frozenset()
+    extra_headers: frozenset[str] = frozenset()
 
     @override
     def __repr__(self) -> str:

@@ -18,6 +18,7 @@ from narthex.core.ports import Surface
 from narthex.providers import anthropic, anthropic_models, openai_codec, openai_completions, openai_embeddings, vllm
 from narthex.providers.anthropic import AnthropicChat
 from narthex.providers.codec import AnyCodec
+from narthex.providers.extras import Extended
 from narthex.providers.gemini import GeminiChat
 from narthex.providers.openai_codec import OpenAIChat
 from narthex.providers.openai_completions import OpenAICompletions
@@ -350,7 +351,14 @@ PRESETS: Mapping[str, Preset] = {
 def codecs(preset: Preset, traits: ModelTraits) -> dict[Surface, AnyCodec]:
     """The codecs of one model, by surface."""
     taken = preset.surfaces if traits.kind is None else _SURFACES[traits.kind]
-    return {surface: make(traits) for surface, make in preset.surfaces.items() if surface in taken}
+    return {surface: _made(make, surface, traits) for surface, make in preset.surfaces.items() if surface in taken}
+
+
+def _made(make: Make, surface: Surface, traits: ModelTraits) -> AnyCodec:
+    params, headers = traits.extra_params, traits.extra_headers
+    if not (params or headers) or surface not in _SURFACES["chat"]:
+        return make(traits)
+    return Extended(make(traits), params=params or (), headers=headers or ())
 
 
 def request_headers(preset: Preset, key: str | None) -> dict[str, str]:

@@ -24,6 +24,8 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     `json_schema`: its answers can be held to a schema; `adaptive`: it thinks as much as an effort asks for. Both matter
     only where a format has other ways for those that can't.
     `may_not_think`: it can be told not to think; `may_have_to_call`: it can be made to call a tool.
+    `extra_params`, `extra_headers`: what callers may add to requests for it by names of their own; None: as for all
+    models of its provider. Headers in lower case.
     """
 
     max_tokens_field: MaxTokensField | None = None
@@ -38,3 +40,5 @@ class ModelTraits(msgspec.Struct, frozen=True, kw_only=True):
     adaptive: bool = False
     may_not_think: bool = True
     may_have_to_call: bool = True
+    extra_params: frozenset[str] | None = None
+    extra_headers: frozenset[str] | None = None

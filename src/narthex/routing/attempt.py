@@ -9,6 +9,7 @@ import structlog
 from typing_extensions import override
 
 from narthex.core.attempts import ANSWERED, FILTERED, LEFT, Attempt
+from narthex.core.capabilities import TIMEOUT
 from narthex.core.errors import NarthexError, RequestError, UpstreamTimeout
 from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Opened, Relaying, Sink, Stream
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Pulse, Usage, UsageReported
@@ -172,8 +173,8 @@ class Attempting:
             turn.failed(error, cooldown_s=journey.rules.cooldown_s)
             self._tell(error)
             return type(error).__name__
-        if journey.now() >= journey.deadline_s and not turn.has_answered:
-            # who let the total clock run out is at fault
+        if journey.now() >= journey.deadline_s and not turn.has_answered and TIMEOUT not in self._call.request.fields:
+            # who let the total clock run out is at fault; a caller's own clock may be as short as they like
             turn.failed(UpstreamTimeout(), cooldown_s=journey.rules.cooldown_s)
             return UpstreamTimeout.__name__
         turn.left()

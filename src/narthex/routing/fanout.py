@@ -40,11 +40,18 @@ def with_choices(honoured: Capabilities, surface: Surface) -> Capabilities:
     return {**honoured, "n": State.EMULATED}
 
 
+def fanned_out(deployment: Deployment) -> Deployment:
+    """The deployment with `FanOut` before it; itself where that would have nothing to do."""
+    fanned = FanOut(deployment)
+    return fanned if fanned.emulated else deployment
+
+
 class FanOut(Around):
     """A deployment that emulates `n` where the one within does not honour it by itself."""
 
     def __init__(self, deployment: Deployment) -> None:
-        self._emulated: set[Surface] = set()
+        self.emulated: set[Surface] = set()
+        """Where it has something to do."""
         super().__init__(deployment)
 
     @override
@@ -52,13 +59,13 @@ class FanOut(Around):
         """`n` besides."""
         honoured = with_choices(inner, surface)
         if honoured is not inner:
-            self._emulated.add(surface)
+            self.emulated.add(surface)
         return honoured
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
         request = call.request
-        if call.surface not in self._emulated or not isinstance(request, ChatRequest | CompletionRequest):
+        if call.surface not in self.emulated or not isinstance(request, ChatRequest | CompletionRequest):
             return self._deployment.open(call)
         return self._deployment.open(call) if request.sampling.n == 1 else self._open(call, request)
 

@@ -11,8 +11,9 @@ from random import Random
 import msgspec
 import structlog
 
+from narthex.core.capabilities import TIMEOUT
 from narthex.core.embeddings import EmbeddingsRequest
-from narthex.core.errors import ModelNotFound, NarthexError, UpstreamTimeout
+from narthex.core.errors import InvalidRequest, ModelNotFound, NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, OnAnswer, Opened, Sink, Stream
 from narthex.core.stream import Frame
 from narthex.ipc.alarms import Alarms
@@ -78,10 +79,11 @@ class Router:
         Raises:
             ModelNotFound: there is no such model.
             UnsupportedParameter: no deployment honours the request; names the field.
+            InvalidRequest: it wants to take longer than it may.
             UpstreamTimeout: the whole request, all attempts and waits together, took too long.
             NarthexError: what the last attempt ended with.
         """
-        return _Answer(self, call, total_s=self._total_s)
+        return _Answer(self, call)
 
     def ask(self, call: Call, told: OnAnswer) -> Prompted | None:
         """Ask now, if the call is one of those (see `prompt.py`). `told` hears of it once, of None if it has to be
@@ -89,22 +91,37 @@ class Router:
 
         Raises:
             ModelNotFound: there is no such model.
+            InvalidRequest: as `open`.
         """
         model = call.request.model
         route = self.route(model)
         deployment = self._only.get(model, self._only.get(ANY))
+        total_s = self.total_s(call, route)
         opened = None if deployment is None else prompt_of(call, deployment)
         if opened is None:
             return None
         loop, alarms = self.on_loop()
         prompted = Prompted(call, opened, told, loop=loop)
-        asked = prompted.ask(health=self.health, alarms=alarms, total_s=route.rules.total_s or self._total_s)
+        asked = prompted.ask(health=self.health, alarms=alarms, total_s=total_s)
         return prompted if asked else None
+
+    def total_s(self, call: Call, route: Route) -> float:
+        """How long the whole request may take: as long as its caller says, within our own limit.
+
+        Raises:
+            InvalidRequest: they want more than that.
+        """
+        most_s = route.rules.total_s or self._total_s
+        wanted_s: float | None = call.request.fields.get(TIMEOUT)
+        if wanted_s is not None and wanted_s > most_s:
+            message = f"Invalid '{TIMEOUT}': requests to this model may take at most {most_s:g} s."
+            raise InvalidRequest(message, param=TIMEOUT, code="decimal_above_max_value")
+        return wanted_s or most_s
 
     def resume(self, call: Call, prompted: Prompted) -> Opened:
         """Go on with what was asked, as if the call had been opened then. See `open`."""
         prompted.give_up()
-        return _Answer(self, call, total_s=self._total_s, begun=prompted)
+        return _Answer(self, call, begun=prompted)
 
     async def frames(self, call: Call, journey: Journey, begun: Prompted | None) -> AsyncGenerator[Frame, Sink | None]:
         """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`.
@@ -151,17 +168,18 @@ class _Answer:
 
     __slots__ = ("_begun", "_call", "_frames", "_router", "_total", "_total_s")
 
-    def __init__(self, router: Router, call: Call, *, total_s: float, begun: Prompted | None = None) -> None:
+    _total_s: float
+
+    def __init__(self, router: Router, call: Call, *, begun: Prompted | None = None) -> None:
         self._router = router
         self._call = call
-        self._total_s = total_s
         self._begun = begun
 
     async def __aenter__(self) -> Stream:
         router, call = self._router, self._call
         loop, alarms = router.on_loop()
         route = router.route(call.request.model)
-        self._total_s = route.rules.total_s or self._total_s
+        self._total_s = router.total_s(call, route)
         begun = self._begun
         deadline_s = loop.time() + self._total_s if begun is None else begun.deadline_s
         journey = Journey(

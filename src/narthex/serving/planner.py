@@ -363,6 +363,8 @@ def _remote(row: Provider) -> RemoteProvider:
         api_key=row.api_key.get_secret_value() if row.api_key else None,
         first_token_s=row.first_token_s,
         idle_s=row.idle_s,
+        extra_params=frozenset(row.extra_params),
+        extra_headers=frozenset(row.extra_headers),
     )
 
 

@@ -1,10 +1,11 @@
 """The branch of servers elsewhere, and of what their models can do."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 
+from narthex.core.extras import header_fault, param_fault
 from narthex.core.models import ModelKind
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.providers.presets import PRESETS
@@ -13,6 +14,22 @@ from narthex.settings.part import Part
 
 _DIALECTS = (openai_chat, openai_completions, openai_embeddings, openai_images)
 _COMPATIBLE = "openai-compatible"
+
+
+def _param(name: str) -> str:
+    if (fault := param_fault(name)) is not None:
+        raise ValueError(f"'{name[:100]}' can't be allowed: {fault}")
+    return name
+
+
+def _header(name: str) -> str:
+    if (fault := header_fault(name)) is not None:
+        raise ValueError(f"'{name[:100]}' can't be allowed: {fault}")
+    return name.lower()
+
+
+Params = tuple[Annotated[str, pydantic.AfterValidator(_param)], ...]
+Headers = tuple[Annotated[str, pydantic.AfterValidator(_header)], ...]
 
 
 class ProviderModel(Part):
@@ -41,6 +58,12 @@ class ProviderModel(Part):
     adaptive: bool | None = Field(None, description="It thinks by effort and not by a budget (anthropic).")
     may_not_think: bool | None = Field(None, description="It can be told not to think (anthropic).")
     may_have_to_call: bool | None = Field(None, description="It can be made to call a tool (anthropic).")
+    extra_params: Params | None = Field(
+        None, description="As the provider's `extra_params`, for this model; none: the provider's."
+    )
+    extra_headers: Headers | None = Field(
+        None, description="As the provider's `extra_headers`, for this model; none: the provider's."
+    )
 
     @pydantic.field_validator("refused")
     @classmethod
@@ -52,7 +75,7 @@ class ProviderModel(Part):
     def given(self) -> dict[str, Any]:
         """What the configuration says, by the names of `ModelTraits`."""
         told = self.model_dump(exclude_none=True, exclude_defaults=True)
-        return told | ({"refused": frozenset(self.refused)} if self.refused else {})
+        return {name: frozenset(each) if isinstance(each, tuple) else each for name, each in told.items()}
 
 
 class Provider(Part):
@@ -66,6 +89,12 @@ class Provider(Part):
     api_key: SecretStr | None = Field(None, description="Its key; write ${NAME} to take it from the environment.")
     first_token_s: PositiveFloat | None = Field(None, description="The longest wait for the first output.")
     idle_s: PositiveFloat | None = Field(60.0, description="The longest silence within an answer.")
+    extra_params: Params = Field(
+        (), description="Names that callers may add to the request's body, by `inference_extra_params`."
+    )
+    extra_headers: Headers = Field(
+        (), description="Headers that callers may add to the request, by `inference_extra_headers`."
+    )
     models: dict[str, ProviderModel] = Field({}, description="Models that differ from others of this type, by name.")
 
     @pydantic.model_validator(mode="after")

@@ -13,6 +13,7 @@ from narthex.core.capabilities import Capabilities
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.errors import UpstreamError
+from narthex.core.extras import HEADERS, hide
 from narthex.core.ports import (
     NO_CLOCKS,
     Call,
@@ -116,7 +117,11 @@ class RemoteDeployment:
         codec, request = self._codecs[call.surface], call.request
         if call.paced or self.clocks.first_token_s is not None:
             request = _as_stream(request)
-        return _Answer(codec, request, self._send("POST", codec.path, codec.build(request, model=self._model)))
+        body = codec.build(request, model=self._model)
+        added = request.fields.get(HEADERS)
+        if added:
+            return _Answer(codec, request, self._send("POST", codec.path, body, headers=tuple(added.items())))
+        return _Answer(codec, request, self._send("POST", codec.path, body))
 
 
 class _Answer(Prompt, Relaying):
@@ -174,7 +179,9 @@ class _Answer(Prompt, Relaying):
             self._decoder = self._codec.decoder(self._request)
             return self
         try:
-            error: BaseException = self._codec.parse_error(answer.status, answer.headers, await answer.read())
+            refusal = self._codec.parse_error(answer.status, answer.headers, await answer.read())
+            hide(refusal, self._request.fields)
+            error: BaseException = refusal
         except BaseException as other:  # noqa: BLE001 - raised below
             error = other
         await self._exchange.__aexit__(type(error), error, error.__traceback__)

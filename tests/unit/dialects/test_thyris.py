@@ -7,8 +7,9 @@ from tests.scripted_deployment import principal
 
 from narthex.core.chat import ImagePart, TextPart
 from narthex.core.documents import Chunk, Collection, EmbeddingModel, Hit, Left, Scores
-from narthex.core.errors import EngineCrashed, InvalidRequest, UnknownParameter, UnsupportedParameter
+from narthex.core.errors import EngineCrashed, InvalidRequest, RequestError, UnknownParameter
 from narthex.core.grounding import RAG_PROMPT, SYSTEM_PROMPT, Block, Grounded, Wanted, approximate_tokens
+from narthex.core.memory import LastK
 from narthex.core.ports import Call
 from narthex.core.stream import (
     ChoiceFinished,
@@ -117,10 +118,21 @@ def test_what_would_be_lost_without_documents_is_refused(name):
     assert caught.value.param == name
 
 
-def test_what_is_not_built_is_refused_by_name():
-    with pytest.raises(UnsupportedParameter, match="memory_strategy"):
-        asked(memory_strategy={"type": "last_k"})
+def test_memory():
+    request = asked(memory_strategy={"name": "last_k", "k": 2}, token_budget=9)
+    assert (request.fields["memory_strategy"], request.fields["token_budget"]) == (LastK(2), 9)
     assert asked(memory_strategy=None).messages
+    with pytest.raises(RequestError, match=r"memory_strategy\.k"):
+        asked(memory_strategy={"name": "last_k"})
+
+
+def test_over_documents_the_budget_is_theirs():
+    request = asked(memory_strategy={"name": "last_k", "k": 2}, token_budget=9, use_documents_from="k")
+    assert "token_budget" not in request.fields
+    assert "memory_strategy" in request.fields
+
+
+def test_what_is_unknown_is_refused_by_name():
     with pytest.raises(UnknownParameter, match="max_tokens"):
         asked(max_tokens=3)
 

@@ -236,6 +236,34 @@ async def test_who_lets_the_total_clock_run_out_is_at_fault():
     assert router.health.snapshot()["a/1"].failures == 1
 
 
+async def test_a_caller_may_want_it_sooner_and_nobody_else_is_at_fault():
+    call, router = a_call(inference_timeout=2.0), routed(Played("a/1", (SILENT,)), total_s=5.0)
+    began_s = now_s()
+    with pytest.raises(UpstreamTimeout, match=r"2 s\."):
+        await told(router, call)
+    assert now_s() - began_s == pytest.approx(2.0)
+    assert outcomes(call) == [("a/1", "left")]
+    assert router.health.snapshot()["a/1"].failures == 0
+
+
+async def test_a_callers_clock_covers_all_attempts_and_waits():
+    one = Played("a/1", (1.5, *DOWN))
+    with pytest.raises(NarthexError):
+        await told(routed(one, rules=Rules(attempts=9, backoff_s=1.0)), a_call(inference_timeout=4.0))
+    assert one.opened == 2
+
+
+@pytest.mark.parametrize("rules", [Rules(total_s=3.0), Rules()], ids=["the model's", "the server's"])
+async def test_a_caller_may_not_take_longer_than_the_limit(rules):
+    for allowed in (0.001, 3.0):
+        assert await told(routed(Played("a/1", says()), rules=rules, total_s=3.0), a_call(inference_timeout=allowed))
+    one = Played("a/1", says())
+    with pytest.raises(InvalidRequest, match="at most 3 s") as caught:
+        await told(routed(one, rules=rules, total_s=3.0), a_call(inference_timeout=3.5))
+    assert (caught.value.param, caught.value.code) == ("inference_timeout", "decimal_above_max_value")
+    assert one.opened == 0
+
+
 @pytest.mark.parametrize(
     "clock", [{"first_token_s": 3.0}, {"attempt_s": 3.0}, {"first_token_s": 3.0, "attempt_s": 9.0}]
 )

@@ -3,7 +3,7 @@
 from typing import Any
 
 from narthex.core import stored
-from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
+from narthex.core.capabilities import TIMEOUT, Capabilities, Limited, Rule, State, Verdict
 from narthex.core.chat import AudioPart, FilePart, ImagePart
 from narthex.core.ports import Surface
 
@@ -71,6 +71,7 @@ _SHARED |= {
     "best_of": State.EMULATED,
     "echo": State.EMULATED,
     "guided_decoding_backend": State.NO_EFFECT,
+    TIMEOUT: State.EMULATED,
     "structured_outputs": Limited(limits="not disable_additional_properties", check=_as_written),
 }
 
@@ -80,6 +81,8 @@ CHAT: Capabilities = (
     | stored.FIELDS
     | {
         "messages": Limited(limits="text only", check=_messages),
+        "memory_strategy": State.EMULATED,
+        "token_budget": State.NATIVE,
         "max_completion_tokens": State.NATIVE,
         "top_logprobs": State.NATIVE,
         "modalities": Limited(limits="text only", check=_text_only),

@@ -17,6 +17,7 @@ from narthex.core.errors import (
     ContextLengthExceeded,
     NarthexError,
 )
+from narthex.core.memory import BUDGET
 from narthex.core.ports import NO_CLOCKS, Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
 from narthex.core.stream import Frame, UsageReported
 from narthex.engine.local.capabilities import honoured
@@ -81,6 +82,8 @@ class LocalDeployment:
         request = call.request
         assert isinstance(request, ChatRequest | CompletionRequest)  # noqa: S101 - the router asks for no other surface
         ready = await self._preparation.prepare(request)
+        if BUDGET in request.fields:
+            call.forgotten = ready.forgotten
         checks = Checks(request, self._grammars)
         if request.stream or not checks.any:
             async with self._attempt(call, request, ready, checks=checks) as frames:

@@ -11,9 +11,11 @@ import msgspec
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
 from narthex.core.errors import EngineUnavailable, InvalidRequest, UnsupportedParameter
+from narthex.core.memory import BUDGET
 from narthex.core.ports import Ensure, Grammars, Templates
 from narthex.core.templates import TEMPLATE
 from narthex.engine.local import steering
+from narthex.engine.local.budget import within
 from narthex.engine.local.completion import generated, prompt_tokens
 from narthex.engine.local.echo import Echo
 from narthex.engine.local.form.request import completion_form, form_of
@@ -64,6 +66,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
     `begun`: how many tokens at the prompt's end are the answer's beginning.
     `vocabulary`: where log probabilities or an echo are asked for; `echoes`: one for each prompt, where asked for.
+    `forgotten`: how many messages are not in the prompt, as the request asked for.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -73,6 +76,12 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     vocabulary: Vocabulary | None = None
     echoes: Sequence[Echo] = ()
     begun: int = 0
+    forgotten: int = 0
+
+    @property
+    def count(self) -> int:
+        """Tokens of a chat's prompt."""
+        return len(self.prompts[0]) - self.begun
 
 
 def _refuse_endless(request: ChatRequest | CompletionRequest, form: Form) -> None:
@@ -119,7 +128,7 @@ class Preparation:
                 props = await self._ready()
                 window = self._model.window or props.window
                 if isinstance(request, ChatRequest):
-                    ready = await self._chat(request, props, window=window)
+                    ready = await self._within_budget(request, props, window=window)
                 else:
                     ready = await self._completion(request, props, window=window)
                 _refuse_endless(request, ready.form)
@@ -178,6 +187,13 @@ class Preparation:
         grown = await self._server.tokenize(f"{request.prompts[0]}{request.begun}", control=False, begin=begin)
         begun = max(0, len(grown) - len(prompts[0]))
         return Prepared(prompts=[grown], param="prompt", window=window, begun=begun)
+
+    async def _within_budget(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
+        budget = request.fields.get(BUDGET)
+        if budget is None:
+            return await self._chat(request, props, window=window)
+        ready, number = await within(request, budget, lambda fewer: self._chat(fewer, props, window=window))
+        return msgspec.structs.replace(ready, forgotten=request.forgotten + number)
 
     async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
         await self._check_sampled(request)
