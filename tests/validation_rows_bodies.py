@@ -182,7 +182,7 @@ def _lenient() -> Iterator[Row]:
         yield from lenient.bad("uSER", UNKNOWN, "a")
         yield from lenient.bad("model", TYPE, 1)
         yield from lenient.bad("user", TYPE, 1, zzz=1)
-    yield from CHAT.of("lenient").bad("min_tokens", UNSUPPORTED, 1)
+    yield from CHAT.of("lenient").bad("early_stopping", UNSUPPORTED, True)
     yield from CHAT.of("lenient").bad("messages", UNKNOWN, [HELLO[0] | {"zzz": 1}], param="messages[0].zzz")
 
 

@@ -147,7 +147,7 @@ def _unknown(surface: Surface) -> Iterator[Row]:
 
 
 EXTENSIONS = {
-    "min_tokens": 1, "length_penalty": 1.5, "use_beam_search": True, "early_stopping": True,
+    "length_penalty": 1.5, "use_beam_search": True, "early_stopping": True,
     "inference_extra_params": {"a": 1}, "inference_extra_headers": {"a": "b"}, "chat_template": "x",
 }  # fmt: skip
 """Known extensions that the embedded engine does not honour, each with a value that asks for something."""
@@ -179,8 +179,16 @@ def _vllm(surface: Surface) -> Iterator[Row]:
     for name in ("include_stop_str_in_output", "ignore_eos", "add_special_tokens"):
         yield from surface.ok(name, True, False)
         yield from surface.types(name, "boolean")
-    yield from surface.bad("min_tokens", VALUE, 2)
+    limit = surface.base["max_tokens"]
+    yield from surface.ok("min_tokens", 0, limit, float(limit))
+    yield from surface.ok("min_tokens", 1, ignore_eos=True)
+    yield from surface.ok("min_tokens", 0, stop="a", guided_choice=["a", "b"])
+    yield from surface.bad("min_tokens", VALUE, limit + 1, INT64)
+    yield from surface.bad("min_tokens", LOW_INT, -1)
+    yield from surface.bad("min_tokens", UNSUPPORTED_VALUE, 1, stop="a")
+    yield from surface.bad("min_tokens", UNSUPPORTED_VALUE, 1, guided_choice=["a", "b"])
     yield from surface.types("min_tokens", "integer")
+    yield from surface.optional("min_tokens")
     names = (
         "top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos",
         "add_special_tokens",

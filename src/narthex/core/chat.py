@@ -115,6 +115,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """Only tokens that are at least so likely, as a share of the likeliest one, can be chosen."""
     repetition_penalty: float = 1.0
     ignore_eos: bool = False
+    min_tokens: int = 0
+    """The text can't end before so many tokens."""
     stop_token_ids: tuple[int, ...] = ()
     include_stop: bool = False
     """The stop string that ended an answer is told as its end."""

@@ -104,7 +104,7 @@ OF_VLLM: dict[str, Field] = {
 }
 """vLLM's further fields, as extensions of both surfaces. Source: contract sections 7.1 to 7.3."""
 _SAMPLED = frozenset(
-    ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos")
+    ("top_k", "min_p", "repetition_penalty", "stop_token_ids", "include_stop_str_in_output", "ignore_eos", "min_tokens")
 )
 
 NOT_BUILT: dict[str, Field] = {"suffix": JSON}

@@ -33,7 +33,7 @@ _LIMITS = ("max_tokens", "max_completion_tokens")
 _NEVER = frozenset(
     (
         "tools", "functions", "audio", "web_search_options", "structured_outputs", "add_generation_prompt",
-        "continue_final_message",
+        "continue_final_message", "min_tokens",
     )
 )  # fmt: skip
 _GUIDED = "guided_"

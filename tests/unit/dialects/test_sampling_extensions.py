@@ -23,7 +23,8 @@ LEAST, MOST = "decimal_below_min_value", "decimal_above_max_value"
         ({"min_p": 0.5, "repetition_penalty": 1.2}, {"min_p": 0.5, "repetition_penalty": 1.2}),
         ({"stop_token_ids": [2, 3], "ignore_eos": True}, {"stop_token_ids": (2, 3), "ignore_eos": True}),
         ({"include_stop_str_in_output": True}, {"include_stop": True}),
-        ({"min_tokens": 1, "length_penalty": 2, "use_beam_search": True, "add_special_tokens": False}, {}),
+        ({"min_tokens": 1}, {"min_tokens": 1}),
+        ({"length_penalty": 2, "use_beam_search": True, "add_special_tokens": False}, {}),
     ],
 )
 def test_they_are_read(surface: Surface, fields: dict[str, Any], expected: dict[str, Any], decode: Decode) -> None:

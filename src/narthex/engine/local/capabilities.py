@@ -59,7 +59,7 @@ _LEAST_PENALTY, _MOST_PENALTY = 0.01, 100
 _SHARED: dict[str, Rule] = dict.fromkeys(
     (
         "model", "frequency_penalty", "presence_penalty", "n", "seed", "stop", "stream", "stream_options",
-        "temperature", "top_p", "max_tokens", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos",
+        "temperature", "top_p", "max_tokens", "logprobs", "logit_bias", "top_k", "min_p", "ignore_eos", "min_tokens",
         "include_stop_str_in_output", "add_special_tokens", "guided_json", "guided_regex", "guided_choice",
         "guided_grammar", "guided_whitespace_pattern",
     ),

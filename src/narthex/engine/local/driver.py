@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import msgspec
 from msgspec import UNSET
 
 from narthex.core.capabilities import Capabilities
@@ -24,6 +25,7 @@ from narthex.engine.local.capabilities import honoured
 from narthex.engine.local.checked import Checks, told, whole
 from narthex.engine.local.completion import chatted, completed, generated
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
+from narthex.engine.local.lasting import Ends
 from narthex.engine.local.llama import SEEDS, LlamaServer, engine_seed, is_greedy
 from narthex.engine.local.preparation import LocalModel, Preparation, Prepared
 from narthex.engine.local.probabilities import Vocabulary
@@ -51,6 +53,7 @@ class LocalDeployment:
         self._slots = slots
         self._grammars = grammars
         self._preparation = Preparation(model, server, templates=templates, grammars=grammars, ensure=ensure)
+        self._ends = Ends(server, slots)
         self._honoured = honoured(heeds=model.heeds)
 
     @property
@@ -84,12 +87,22 @@ class LocalDeployment:
         ready = await self._preparation.prepare(request)
         if BUDGET in request.fields:
             call.forgotten = ready.forgotten
+        if request.sampling.min_tokens:
+            ready = await self._lasting(call, request, ready)
         checks = Checks(request, self._grammars)
         if request.stream or not checks.any:
             async with self._attempt(call, request, ready, checks=checks) as frames:
                 yield frames
         else:
             yield told(await whole(lambda number: self._attempt(call, request, ready, number=number, checks=checks)))
+
+    async def _lasting(self, call: Call, request: ChatRequest | CompletionRequest, ready: Prepared) -> Prepared:
+        """The same, for answers of at least so many tokens."""
+        known_tokens = await self._preparation.known_tokens()
+        grammar = await self._ends.grammar(
+            request.sampling, owner=_owner(call, request), known_tokens=known_tokens, room=ready.window
+        )
+        return msgspec.structs.replace(ready, form=msgspec.structs.replace(ready.form, grammar=grammar))
 
     @asynccontextmanager
     async def _attempt(
@@ -100,7 +113,7 @@ class LocalDeployment:
         jobs = _jobs(sampling, ready, attempt=number)
         scored = bool(ready.echoes) and sampling.logprobs is not None
         tally = Tally(sum(map(len, ready.prompts)), scored=scored, begun=ready.begun)
-        owner = Owner(key=call.principal.key.id, account=call.principal.account.id, seeded=sampling.seed is not UNSET)
+        owner = _owner(call, request)
         generation = Generation(
             self._server,
             self._slots,
@@ -139,8 +152,14 @@ class LocalDeployment:
         except NarthexError as error:
             if error.status >= 500:
                 self._preparation.forget()
+                self._ends.forget()
             raise
         yield Frame.of(UsageReported(tally.usage))
+
+
+def _owner(call: Call, request: ChatRequest | CompletionRequest) -> Owner:
+    key, account = call.principal.key, call.principal.account
+    return Owner(key=key.id, account=account.id, seeded=request.sampling.seed is not UNSET)
 
 
 def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:

@@ -64,6 +64,14 @@ class Chosen(Rival, frozen=True):
     top_logprobs: tuple[Rival, ...] = ()
 
 
+class _Biased(msgspec.Struct, frozen=True):
+    token: int
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    logit_bias: tuple[_Biased, ...] = ()
+
+
 class Piece(msgspec.Struct, frozen=True):
     """One event of a `/completion` stream: more text of a choice, or its end (`stop`)."""
 
@@ -78,6 +86,7 @@ class Piece(msgspec.Struct, frozen=True):
     timings: Timings = Timings()
     completion_probabilities: tuple[Chosen, ...] = ()
     prompt_progress: dict[str, int] | None = None
+    generation_settings: msgspec.Raw = msgspec.Raw(b"{}")
     error: Fault | None = None
 
 
@@ -146,6 +155,7 @@ _models = msgspec.json.Decoder(_Models)
 _pieces_of = msgspec.json.Decoder(_Pieces)
 _text = msgspec.json.Decoder(_Text)
 _failed = msgspec.json.Decoder(_Failed)
+_asked = msgspec.json.Decoder(_Asked)
 
 
 class LlamaServer:
@@ -189,6 +199,18 @@ class LlamaServer:
         """The text of tokens."""
         async with self._answer("POST", "/detokenize", encode({"tokens": tokens})) as answer:
             return _text.decode(await answer.read()).content
+
+    async def ends(self, *, slot: int | None) -> tuple[int, ...]:
+        """The tokens that end a text; none where the server does not tell. Takes a slot for a token."""
+        body: dict[str, Any] = {"prompt": [0], "n_predict": 1, "ignore_eos": True, "cache_prompt": False}
+        if slot is not None:
+            body["id_slot"] = slot
+        ends: tuple[int, ...] = ()
+        async with self.completion(body) as pieces:
+            async for piece in pieces:
+                if piece.stop:
+                    ends = tuple(each.token for each in _asked.decode(piece.generation_settings).logit_bias)
+        return ends
 
     @asynccontextmanager
     async def completion(self, body: dict[str, Any]) -> AsyncIterator[AsyncIterator[Piece]]:

@@ -84,11 +84,19 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
         return len(self.prompts[0]) - self.begun
 
 
-def _refuse_endless(request: ChatRequest | CompletionRequest, form: Form) -> None:
-    """A form comes to an end, where nothing but the end can be chosen."""
-    if form.grammar and request.sampling.ignore_eos:
-        message = "'ignore_eos' can't be used with tools, nor where the answer has to have a form."
-        raise InvalidRequest(message, param="ignore_eos", code="unsupported_value")
+def _check_end(request: ChatRequest | CompletionRequest, form: Form) -> None:
+    """Refuse to put off an end that comes by itself.
+
+    A form comes to an end, where nothing but the end can be chosen; and the engine looks for stop strings all along.
+    """
+    sampling = request.sampling
+    for name, asked in (("ignore_eos", sampling.ignore_eos), ("min_tokens", sampling.min_tokens > 0)):
+        if asked and form.grammar:
+            message = f"'{name}' can't be used with tools, nor where the answer has to have a form."
+            raise InvalidRequest(message, param=name, code="unsupported_value")
+    if sampling.min_tokens and sampling.stop:
+        message = "'min_tokens' can't be used with 'stop'; it can with 'stop_token_ids'."
+        raise InvalidRequest(message, param="min_tokens", code="unsupported_value")
 
 
 class Preparation:
@@ -131,7 +139,7 @@ class Preparation:
                     ready = await self._within_budget(request, props, window=window)
                 else:
                     ready = await self._completion(request, props, window=window)
-                _refuse_endless(request, ready.form)
+                _check_end(request, ready.form)
                 return ready
             except EngineUnavailable:
                 self.forget()
@@ -154,7 +162,7 @@ class Preparation:
         """What the model's tokens spell, where the answer to a request needs it."""
         if generated(request).logprobs is None and not getattr(request, "echo", False):
             return None
-        size = await self._known_tokens()
+        size = await self.known_tokens()
         if not size:
             param = "logprobs" if "logprobs" in request.fields else "echo"
             raise UnsupportedParameter(f"The server of '{request.model}' does not tell its vocabulary.", param=param)
@@ -260,12 +268,12 @@ class Preparation:
 
     async def _check_ids(self, tokens: Collection[int], *, param: str) -> None:
         """Refuse ids of no token (contract Q29); where the server does not tell how many there are, it is the judge."""
-        size = await self._known_tokens() if tokens else 0
+        size = await self.known_tokens() if tokens else 0
         if size and max(tokens) >= size:
             known = f"the model '{self._model.name}' has the tokens 0 to {size - 1}, and no {max(tokens)}."
             raise InvalidRequest(f"Invalid '{param}': {known}", param=param, code="invalid_value")
 
-    async def _known_tokens(self) -> int:
+    async def known_tokens(self) -> int:
         """How many there are; 0: unknown."""
         if self._vocabulary_size is None:
             self._vocabulary_size = await self._server.vocabulary_size()
