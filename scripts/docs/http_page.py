@@ -17,6 +17,8 @@ from narthex.dialects import (
     openai_embeddings,
     openai_images,
     openai_stored,
+    scale_chat,
+    scale_completions,
     thyris,
     thyris_documents,
 )
@@ -40,7 +42,8 @@ The running server has the same as a document for programs, with every schema, a
 * Images that are answered as `url` are kept on this server for 60 minutes, under an address that nobody can guess and
   that needs no key. Streams, and `gpt-image` models that were asked for neither, answer with `b64_json`.
 * Errors are listed on [their own page](errors.md). Below `/api/` they are `{"error": "text"}`, and streams end with an
-  event that has `"done": true`."""
+  event that has `"done": true`. Below `/v4/` they have the text as `detail` besides, and streams just end: see
+  [Scale's API](../scale.md)."""
 
 FIELDS_INTRO = """\
 Every field that a caller may send. What becomes of each, by the model that is to answer, is in the table of
@@ -60,6 +63,8 @@ def page() -> str:
         _fields("`POST /v1/completions`", KNOWN["completions"], openai_completions.REQUIRED),
         _fields("`POST /v1/embeddings`", KNOWN["embeddings"], openai_embeddings.REQUIRED),
         _fields("`POST /v1/images/generations`", KNOWN["images"], openai_images.REQUIRED),
+        _fields("`POST /v4/beta/chat/completions`", scale_chat.FORM.known, scale_chat.REQUIRED),
+        _fields("`POST /v4/beta/completions`", scale_completions.FORM.known, scale_completions.REQUIRED),
         _fields("`POST /api/chat`", thyris.FIELDS, thyris.REQUIRED),
         _fields(
             "`POST` and `PUT /api/collections/{key}`", thyris_documents.COLLECTION, thyris_documents.COLLECTION_REQUIRED

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from narthex.core.capabilities import Capabilities, Limited, State, Verdict, refusal, state_of
+from narthex.core.completions import OTHER_NAMES
 from narthex.core.errors import (
     UpstreamCredentials,
     UpstreamError,
@@ -20,10 +21,12 @@ from narthex.core.errors import (
 from narthex.core.fold import Fold
 from narthex.core.ports import Request, Surface
 from narthex.core.stream import Event, Frame, OrderCheck
+from narthex.core.tools import CACHED
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.dialects.openai_images import ImagesDialect
+from narthex.dialects.scale_completions import ScaleCompletionsDialect
 from narthex.http.capabilities import KNOWN
 from narthex.providers.codec import AnyCodec
 from narthex.providers.presets import PRESETS, codecs, request_headers
@@ -35,6 +38,8 @@ DIALECTS = {
     "embeddings": EmbeddingsDialect(),
     "images": ImagesDialect(),
 }
+ALSO_KNOWN: dict[Surface, set[str]] = {"chat": {CACHED}, "completions": set(OTHER_NAMES)}
+"""What is no field of the surface that the capabilities are listed for."""
 BASE: dict[Surface, dict[str, Any]] = {
     "chat": {"model": "ours", "messages": [{"role": "user", "content": "Hi"}]},
     "completions": {"model": "ours", "prompt": "Once"},
@@ -42,6 +47,7 @@ BASE: dict[Surface, dict[str, Any]] = {
     "images": {"model": "ours", "prompt": "A red square"},
 }
 _TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+_MARKED = _TOOL | {"cache_control": {"type": "ephemeral"}}
 _SCHEMA = {"name": "a", "schema": {"type": "object", "properties": {}, "additionalProperties": False}}
 _SHARED: dict[str, Sequence[Any]] = {
     "frequency_penalty": (0.5, 0),
@@ -106,6 +112,7 @@ VALUES: dict[Surface, dict[str, Sequence[Any]]] = {
         "continue_final_message": (False,),
         "chat_template": ("{{ messages }}",),
         "chat_template_kwargs": ({"enable_thinking": False},),
+        CACHED: ([_MARKED],),
     },
     "completions": _SHARED
     | {
@@ -114,6 +121,11 @@ VALUES: dict[Surface, dict[str, Sequence[Any]]] = {
         "best_of": (2,),
         "logprobs": (2,),
         "suffix": ("end",),
+        "max_completion_tokens": (18,),
+        "max_new_tokens": (18,),
+        "return_token_log_probs": (True,),
+        "stop_sequences": (["END"],),
+        "top_logprobs": (2,),
     },
     "embeddings": {
         "model": ("other",),
@@ -150,6 +162,8 @@ WITH: dict[tuple[Surface, str], dict[str, Any]] = {
     ("chat", "parallel_tool_calls"): {"tools": [_TOOL]},
     ("chat", "function_call"): {"functions": [{"name": "add"}]},
     ("chat", "stream_options"): {"stream": True},
+    ("chat", CACHED): {"tools": [_TOOL]},
+    ("completions", "top_logprobs"): {"return_token_log_probs": True},
     ("completions", "stream_options"): {"stream": True},
     ("chat", "guided_whitespace_pattern"): {"guided_json": {"type": "object"}},
     ("completions", "guided_whitespace_pattern"): {"guided_json": {"type": "object"}},
@@ -173,9 +187,13 @@ def made(name: str, surface: Surface, traits: ModelTraits) -> AnyCodec:
 
 
 def decoded(surface: Surface, **fields: Any) -> Request:
+    if CACHED in fields:  # a caller says so in the tools
+        fields["tools"] = fields.pop(CACHED)
     body = json.dumps(BASE[surface] | fields).encode()
     profile = "oxy" if surface == "images" else "openai"  # it has the most fields of images
-    return DIALECTS[surface].decode(body, profile=profile, strict=True).request
+    named_otherwise = surface == "completions" and not ALSO_KNOWN[surface].isdisjoint(fields)
+    dialect = ScaleCompletionsDialect() if named_otherwise else DIALECTS[surface]
+    return dialect.decode(body, profile=profile, strict=True).request
 
 
 def requests(surface: Surface, honoured: Capabilities) -> Iterator[tuple[str, Request]]:
@@ -209,7 +227,7 @@ def passes(name: str, request: Request, honoured: Capabilities) -> bool:
 @every_row
 def test_it_honours_only_what_the_dialects_know(traits: ModelTraits, surface: Surface, name: str) -> None:
     honoured = made(name, surface, traits).capabilities()
-    assert set(honoured) <= set(KNOWN[surface])
+    assert set(honoured) <= set(KNOWN[surface]) | ALSO_KNOWN.get(surface, set())
     assert set(BASE[surface]) <= set(honoured)
 
 

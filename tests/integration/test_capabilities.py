@@ -14,7 +14,8 @@ from tests.raw_asgi import Caller
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server
 
 from narthex.app.worker import open_worker
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.core.completions import OTHER_NAMES
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, scale_chat, scale_completions
 from narthex.http.capabilities import KNOWN
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.routing.route import Named
@@ -207,6 +208,51 @@ def test_limits_are_where_the_cell_says(
     else:
         answer = _asked(shallow_http, surface, BEYOND[surface, field])
         assert _refused(answer, field), answer.text
+
+
+# --- the same fields on Scale's API ----------------------------------------------------------------------------------
+
+SCALE_PATHS = {"chat": "/v4/beta/chat/completions", "completions": "/v4/beta/completions"}
+SCALE_FORMS = {"chat": scale_chat.FORM, "completions": scale_completions.FORM}
+SCALE_VALUES: dict[str, Body] = {
+    "prompt": {"prompt": "Hi there"},
+    "logprobs": {"logprobs": True},
+    "top_logprobs": {"top_logprobs": 20, "logprobs": True},
+    "return_token_log_probs": {"return_token_log_probs": True},
+    "max_completion_tokens": {"max_completion_tokens": 1},
+    "max_new_tokens": {"max_new_tokens": 1},
+    "stop_sequences": {"stop_sequences": ["END"]},
+    "modalities": {"modalities": ["text", "audio"]},
+    "tool_choice": {"tool_choice": "auto"},
+}
+"""Of its text completions; the others are as in `VALUES`."""
+SCALE_CELLS = [(surface, field) for surface, form in SCALE_FORMS.items() for field in form.known]
+
+
+def test_how_many_fields_there_are(record_property: Any) -> None:
+    counts = {PATHS[surface]: len(values) for surface, values in VALUES.items()}
+    counts |= {SCALE_PATHS[surface]: len(form.known) for surface, form in SCALE_FORMS.items()}
+    record_property("fields", sum(counts.values()))
+    print(f"\n{sum(counts.values())} fields:", ", ".join(f"{path} {count}" for path, count in counts.items()))
+
+
+@pytest.mark.parametrize(("surface", "field"), SCALE_CELLS)
+def test_a_field_of_scales_api_is_treated_as_the_cell_of_its_twin_says(
+    surface: str, field: str, *, table: dict[str, Body], shallow_http: httpx2.Client
+) -> None:
+    name = OTHER_NAMES.get(field, field) if surface == "completions" else field
+    state = table[surface].get(name, {"state": "refused"})["state"]
+    further = SCALE_VALUES if surface == "completions" else {}
+    fields = (VALUES["chat"] | VALUES[surface] | further)[field]
+    left = {key: value for key, value in BASE[surface].items() if key not in {*fields, *({name} - {field})}}
+    answer = shallow_http.post(SCALE_PATHS[surface], json=fields | left)
+    if state == "refused":
+        assert _refused(answer, field), answer.text
+        assert answer.json()["detail"] == answer.json()["error"]["message"]
+        return
+    assert answer.status_code == 200, answer.text
+    ignored = answer.headers.get("x-narthex-ignored", "").split(", ")
+    assert (field in ignored) is (state == "no effect")
 
 
 @pytest.mark.parametrize("surface", PATHS)

@@ -23,6 +23,8 @@ MODELS = {
     **dict.fromkeys(NATIVE, "nobody"),
     "/v1/chat/completions": CHAT_MODEL,
     "/v1/completions": CHAT_MODEL,
+    "/v4/beta/chat/completions": CHAT_MODEL,
+    "/v4/beta/completions": CHAT_MODEL,
     "/v1/embeddings": EMBEDDING_MODEL,
     COLLECTION: EMBEDDING_MODEL,
 }

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.patient
     [
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),
         ("/v1/completions", {"prompt": "Hi"}),
+        ("/v4/beta/chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}),
+        ("/v4/beta/completions", {"prompt": "Hi"}),
     ],
 )
 def test_every_event_is_as_described(path: str, body: dict[str, Any], server: Server) -> None:

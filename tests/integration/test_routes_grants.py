@@ -43,7 +43,7 @@ IMPORT = f"{COLLECTION}/import"
 FILES, JOBS, JOB = f"{COLLECTION}/files", f"{COLLECTION}/jobs", f"{COLLECTION}/jobs/{{job}}"
 FORM = b'--xx\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n%b\r\n--xx--'
 CHATS, STORED = "/v1/chat/completions", "/v1/chat/completions/{completion_id}"
-NATIVE = "/api/"
+NATIVE, SCALE = "/api/", "/v4/"
 SHELF = "shelf"
 """A collection that is there, made with `EMBED`."""
 PAGE = "page"
@@ -79,6 +79,8 @@ ROUTES = {
     ("GET", "/v1/capabilities"): Needs(surface="models"),
     ("POST", "/api/chat"): Needs(surface="chat", model=CHAT),
     ("POST", "/api/text"): Needs(surface="chat", model=CHAT),
+    ("POST", "/v4/beta/chat/completions"): Needs(surface="chat", model=CHAT),
+    ("POST", "/v4/beta/completions"): Needs(surface="completions", model=CHAT),
     ("GET", "/api/models"): Needs(surface="models"),
     ("GET", COLLECTIONS): Needs(surface="documents"),
     ("GET", COLLECTION): Needs(surface="documents", collection=True),
@@ -116,6 +118,8 @@ BODIES = {
     "/v1/images/generations": {"model": PICTURES, "prompt": "Hi"},
     "/api/chat": {"model": CHAT, "input": "Hi"},
     "/api/text": {"model": CHAT, "input": "Hi"},
+    "/v4/beta/chat/completions": {"model": CHAT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
+    "/v4/beta/completions": {"model": CHAT, "prompt": "Hi", "max_new_tokens": 1},
     COLLECTION: {"model": EMBED},
     DOCUMENT: {"content": "What is not there yet."},
     SEARCH: {"query": "Hi"},
@@ -272,6 +276,7 @@ async def test_a_key_opens_what_it_was_granted_and_nothing_else(name: str, world
                 assert isinstance(error, str)
             else:
                 assert error["code"] in {"insufficient_permissions", "model_not_found"}
+                assert caller.json().get("detail") == (error["message"] if path.startswith(SCALE) else None)
 
 
 @pytest.mark.parametrize("name", KEYS)

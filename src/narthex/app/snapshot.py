@@ -17,6 +17,7 @@ from narthex.app.deployments import Deployments
 from narthex.app.files import file_routes
 from narthex.app.native import chat_routes, library_of, native_routes
 from narthex.app.routes import table
+from narthex.app.scale import scale_routes
 from narthex.app.shelf import Holdings, Shelf
 from narthex.app.supervisor import Supervisor
 from narthex.core.ports import Dialect, Grammars, Handler, Surface, Templates
@@ -127,6 +128,7 @@ class Snapshot:
             admin=Admin(common.supervisor.reload),
         )
         served += stored_routes(surfaces["chat"], self._stored())
+        served += scale_routes(partial(self._surface, router))
         library = library_of(
             router, collections=common.control.collections, stores=common.collections, clock=common.now_ms
         )
@@ -170,23 +172,29 @@ class Snapshot:
         )
 
     def _surfaces(self, router: Router) -> dict[Surface, Endpoint]:
+        surface = partial(self._surface, router)
         keeping = Keeping(self._common.stored, max_bytes=self.settings.stored_max_bytes)
-
-        def surface(dialect: Dialect, handler: Handler = router.open) -> ModelSurface:
-            return ModelSurface(
-                dialect,
-                handler,
-                clock=self._common.now_s,
-                body_limit_bytes=self.settings.body_limit_bytes,
-                lenient=self.settings.lenient,
-                prompter=router if handler == router.open else None,
-                keeping=keeping if dialect.surface == "chat" else None,
-            )
-
-        dialects: tuple[Dialect, ...] = (ChatDialect(), CompletionsDialect(), EmbeddingsDialect())
-        surfaces: dict[Surface, Endpoint] = {each.surface: surface(each) for each in dialects}
         images = KeptImages(self._common.images, handler=router.open, surface=partial(surface, ImagesDialect()))
-        return surfaces | {"images": images}
+        return {
+            "chat": surface(ChatDialect(), keeping=keeping),
+            "completions": surface(CompletionsDialect()),
+            "embeddings": surface(EmbeddingsDialect()),
+            "images": images,
+        }
+
+    def _surface(
+        self, router: Router, dialect: Dialect, handler: Handler | None = None, *, keeping: Keeping | None = None
+    ) -> ModelSurface:
+        """`handler`: None: the router's."""
+        return ModelSurface(
+            dialect,
+            handler or router.open,
+            clock=self._common.now_s,
+            body_limit_bytes=self.settings.body_limit_bytes,
+            lenient=self.settings.lenient,
+            prompter=router if handler is None else None,
+            keeping=keeping,
+        )
 
     async def _remove(self, name: str) -> None:
         await asyncio.to_thread(ModelStore(Path(self.settings.data_dir) / "models").remove, name)

@@ -63,6 +63,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "store": (False,),
     "best_of": (1,),
     "echo": (False,),
+    "return_token_log_probs": (False,),
     "logit_bias": ({},),
     "modalities": (("text",),),
     "tool_choice": ("none",),

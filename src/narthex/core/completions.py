@@ -8,6 +8,15 @@ import msgspec
 from narthex.core.chat import Sampling, StreamOptions
 from narthex.core.constrained import Constraint
 
+OTHER_NAMES: Mapping[str, str] = {
+    "max_completion_tokens": "max_tokens",
+    "max_new_tokens": "max_tokens",
+    "return_token_log_probs": "logprobs",
+    "stop_sequences": "stop",
+    "top_logprobs": "logprobs",
+}
+"""Fields that one surface names otherwise, with the name that all others have for what they ask for."""
+
 DEFAULT_PROMPT = "<|endoftext|>"
 """What a prompt of null means: the beginning of a new text."""
 

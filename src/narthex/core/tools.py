@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
+CACHED = "tools.cache_control"
+"""How capabilities, and requests that have one, name a mark in tools: up to it the prompt is to be kept for others."""
 NO_PARAMETERS = b'{"type":"object","properties":{},"additionalProperties":false}'
 
 

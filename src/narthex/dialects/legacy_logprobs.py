@@ -2,9 +2,17 @@
 
 import codecs
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from narthex.core.stream import TokenLogprob
+
+
+class ChoiceLogprobs(Protocol):
+    """The `logprobs` of one choice, whole or chunk by chunk, in whichever form."""
+
+    def object(self, entries: Sequence[TokenLogprob]) -> dict[str, Any] | None:
+        """Of the next entries of the choice."""
+        ...
 
 
 class LegacyLogprobs:

@@ -1,5 +1,6 @@
 """The messages of a chat call. Source: contract section 1.2.1, and 4.3 for forms that other vendors send."""
 
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import Annotated, Any, Literal
 
@@ -148,52 +149,65 @@ def _assistant(values: dict[str, Any], path: str) -> Message:
     )
 
 
-_SPOKEN = record({"id": _ID, "expires_at": JSON, "data": JSON, "transcript": JSON}, required=("id",))
-_ROLES = {
-    "system": record(
-        {"role": choice("system"), "content": _TEXT_CONTENT, "name": STRING},
-        required=("role", "content"),
-        build=_plain,
-    ),
-    "developer": record(
-        {"role": choice("developer"), "content": _TEXT_CONTENT, "name": STRING},
-        required=("role", "content"),
-        build=_plain,
-    ),
-    "user": record(
-        {"role": choice("user"), "content": _USER_CONTENT, "name": STRING},
-        required=("role", "content"),
-        build=_plain,
-    ),
-    # What we answer may be sent back as it is, so annotations, audio and what models thought are known here.
-    "assistant": record(
+SPOKEN = record({"id": _ID, "expires_at": JSON, "data": JSON, "transcript": JSON}, required=("id",))
+
+
+def message(*, answered: Mapping[str, Field], by_others: Mapping[str, Field] | None = None) -> Field:
+    """A message of any role. `answered`: what those of the assistant hold besides their words; `by_others`: what may
+    stand there in the others.
+    """
+    said = by_others or {}
+    return tagged(
         {
-            "role": choice("assistant"),
-            "content": _ASSISTANT_CONTENT,
-            "refusal": STRING,
-            "name": STRING,
-            "audio": _SPOKEN,
-            "tool_calls": array(TOOL_CALL),
-            "function_call": FUNCTION_CALL,
-            "annotations": array(JSON),
-            "reasoning_content": STRING,
+            **{role: _said_by(role, _TEXT_CONTENT, said) for role in ("system", "developer")},
+            "user": _said_by("user", _USER_CONTENT, said),
+            # What we answer may be sent back as it is, so annotations, audio and what models thought are known here.
+            "assistant": record(
+                {
+                    "role": choice("assistant"),
+                    "content": _ASSISTANT_CONTENT,
+                    "refusal": STRING,
+                    "name": STRING,
+                    "annotations": array(JSON),
+                    "reasoning_content": STRING,
+                    **answered,
+                },
+                required=("role",),
+                build=_assistant,
+            ),
+            "tool": record(
+                # Many clients name the function here too, as the older role did.
+                {
+                    **said,
+                    "role": choice("tool"),
+                    "content": _TEXT_CONTENT,
+                    "tool_call_id": STRING,
+                    "name": STRING,
+                },
+                required=("role", "content", "tool_call_id"),
+                build=_plain,
+            ),
+            "function": record(
+                {
+                    **said,
+                    "role": choice("function"),
+                    "content": nullable(STRING),
+                    "name": string(shortest=1),
+                },
+                required=("role", "content", "name"),
+                build=_plain,
+            ),
         },
-        required=("role",),
-        build=_assistant,
-    ),
-    "tool": record(
-        # Many clients name the function here too, as the older role did.
-        {"role": choice("tool"), "content": _TEXT_CONTENT, "tool_call_id": STRING, "name": STRING},
-        required=("role", "content", "tool_call_id"),
-        build=_plain,
-    ),
-    "function": record(
-        {"role": choice("function"), "content": nullable(STRING), "name": string(shortest=1)},
-        required=("role", "content", "name"),
-        build=_plain,
-    ),
-}
-MESSAGE = tagged(_ROLES, tag="role")
+        tag="role",
+    )
+
+
+def _said_by(role: str, content: Field, more: Mapping[str, Field]) -> Field:
+    fields = {**more, "role": choice(role), "content": content, "name": STRING}
+    return record(fields, required=("role", "content"), build=_plain)
+
+
+MESSAGE = message(answered={"audio": SPOKEN, "tool_calls": array(TOOL_CALL), "function_call": FUNCTION_CALL})
 
 
 class _Plain(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -209,9 +223,15 @@ def _texts(messages: list[_Plain]) -> tuple[Message, ...]:
 
 
 _role = attrgetter("role")
-MESSAGES = msgspec.structs.replace(
-    array(MESSAGE, 1), quick=Quick(Annotated[list[_Plain], msgspec.Meta(min_length=1)], _texts)
-)
+_QUICK = Quick(Annotated[list[_Plain], msgspec.Meta(min_length=1)], _texts)
+
+
+def conversation(each: Field) -> Field:
+    """A conversation of such messages."""
+    return msgspec.structs.replace(array(each, 1), quick=_QUICK)
+
+
+MESSAGES = conversation(MESSAGE)
 
 
 def unanswered_tool_result(messages: tuple[Message, ...]) -> InvalidRequest | None:

@@ -8,7 +8,8 @@ from typing import Any
 from narthex.core.chat import ChatRequest, StreamOptions
 from narthex.core.ports import Call, Decoded, Surface
 from narthex.core.stream import Frame
-from narthex.dialects.body import Form
+from narthex.core.tools import CACHED
+from narthex.dialects.body import Body, Form
 from narthex.dialects.fields import (
     BOOLEAN,
     STRING,
@@ -147,26 +148,7 @@ class ChatDialect:
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
         """Read and check a request; see `Dialect.decode`."""
         read = FORM.read(body, profile=profile, strict=strict)
-        fields = read.fields
-        _check(fields)
-        limit = _limit(fields)
-        request = ChatRequest(
-            model=fields["model"],
-            messages=fields["messages"],
-            sampling=sampling_of(
-                fields, max_tokens=limit, logprobs=fields.get("top_logprobs", 0) if fields.get("logprobs") else None
-            ),
-            stream=fields.get("stream", False),
-            stream_options=fields.get("stream_options", _NO_OPTIONS),
-            service_tier=fields.get("service_tier"),
-            tools=tools_of(fields),
-            response_format=format_of(fields),
-            guided=constraint_of(fields),
-            best_of=max(fields.get("best_of", 1), fields.get("n", 1)),
-            fields=fields,
-            sent=read.sent,
-        )
-        return Decoded(request, (*read.ignored, "metadata") if _is_idle(fields) else read.ignored)
+        return Decoded(request_of(read), (*read.ignored, "metadata") if _is_idle(read.fields) else read.ignored)
 
     def encoder(self, call: Call, *, created: int) -> ChatStream:
         """Write the answer as chunks."""
@@ -177,3 +159,32 @@ class ChatDialect:
         if is_passed_on(call, frames):
             return passed_on(call, frames[0], created=created)
         return encode_answer(call, frames, created=created)
+
+
+def request_of(read: Body) -> ChatRequest:
+    """The request of fields that were checked each for itself.
+
+    Raises:
+        InvalidRequest: they mean nothing together.
+    """
+    fields = read.fields
+    _check(fields)
+    if "tools" in fields and any("cache_control" in tool for tool in fields["tools"]):
+        fields[CACHED] = True
+    limit = _limit(fields)
+    return ChatRequest(
+        model=fields["model"],
+        messages=fields["messages"],
+        sampling=sampling_of(
+            fields, max_tokens=limit, logprobs=fields.get("top_logprobs", 0) if fields.get("logprobs") else None
+        ),
+        stream=fields.get("stream", False),
+        stream_options=fields.get("stream_options", _NO_OPTIONS),
+        service_tier=fields.get("service_tier"),
+        tools=tools_of(fields),
+        response_format=format_of(fields),
+        guided=constraint_of(fields),
+        best_of=max(fields.get("best_of", 1), fields.get("n", 1)),
+        fields=fields,
+        sent=read.sent,
+    )

@@ -167,6 +167,9 @@ def answer_object(call: Call, frames: Sequence[Frame], *, created: int) -> dict[
 class ChatStream:
     """Writes chunks. What is the same in all of them is encoded once."""
 
+    mark = DONE
+    """What a stream ends with."""
+
     def __init__(self, call: Call, *, created: int) -> None:
         request = call.request
         assert isinstance(request, ChatRequest)  # noqa: S101 - the surface decides the type
@@ -205,9 +208,9 @@ class ChatStream:
         if not self._relay.has_begun:  # of what is passed on the provider's decoder checks the order
             self._order.end()
         if not self._with_usage:
-            return DONE
+            return self.mark
         usage = encode(usage_object(self._usage or Usage(prompt_tokens=0)))
-        return self._head + b'],"usage":' + usage + b"}\n\n" + DONE
+        return self._head + b'],"usage":' + usage + b"}\n\n" + self.mark
 
     def error(self, error: NarthexError) -> bytes:
         """The error as an event; no end mark follows it (contract 1.4)."""

@@ -1,7 +1,7 @@
 """`/v1/completions`, the older endpoint. Source: contract sections 1.6 and 11."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from narthex.core.chat import StreamOptions
@@ -17,7 +17,7 @@ from narthex.core.stream import (
     TextDelta,
     Usage,
 )
-from narthex.dialects.body import Form
+from narthex.dialects.body import Body, Form
 from narthex.dialects.fields import (
     BOOLEAN,
     STRING,
@@ -30,7 +30,7 @@ from narthex.dialects.fields import (
 )
 from narthex.dialects.guided import constraint_of
 from narthex.dialects.inference import INFERENCE, MEMORY
-from narthex.dialects.legacy_logprobs import LegacyLogprobs
+from narthex.dialects.legacy_logprobs import ChoiceLogprobs, LegacyLogprobs
 from narthex.dialects.openai_chat_answer import DONE, usage_object
 from narthex.dialects.openai_errors import error_body
 from narthex.dialects.sampling import NOT_BUILT, OF_VLLM, SHARED, check_shared, sampling_of
@@ -38,6 +38,8 @@ from narthex.wire import sse
 from narthex.wire.json import encode
 
 MAX_CHOICES = 2048
+DEFAULT_LIMIT = 16
+"""Of an answer whose caller set none, in tokens."""
 _TOKEN = integer(0, 2**31 - 1)
 _TOKENS = array(_TOKEN, 1)
 
@@ -86,7 +88,7 @@ FORM = Form("completions", FIELDS, REQUIRED, extensions=EXTENSIONS | NOT_BUILT)
 
 
 def _check(fields: dict[str, Any], prompts: Sequence[Any]) -> None:
-    check_shared(fields, limit=fields.get("max_tokens", 16))
+    check_shared(fields, limit=fields.get("max_tokens", DEFAULT_LIMIT))
     choices = len(prompts) * max(fields.get("n", 1), fields.get("best_of") or 1)
     if choices > MAX_CHOICES:
         message = f"too many choices. Expected at most {MAX_CHOICES} over all prompts, but got {choices}."
@@ -97,27 +99,12 @@ class CompletionsDialect:
     """The OpenAI-compatible text completions surface."""
 
     surface: Surface = "completions"
+    logprobs: Callable[[], ChoiceLogprobs] = LegacyLogprobs
 
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
         """Read and check a request; see `Dialect.decode`."""
         read = FORM.read(body, profile=profile, strict=strict)
-        fields = read.fields
-        prompts = fields["prompt"] if fields["prompt"] is not None else (DEFAULT_PROMPT,)
-        _check(fields, prompts)
-        request = CompletionRequest(
-            model=fields["model"],
-            prompts=prompts,
-            sampling=sampling_of(fields, max_tokens=fields.get("max_tokens", 16), logprobs=fields.get("logprobs")),
-            stream=fields.get("stream", False),
-            stream_options=fields.get("stream_options", StreamOptions()),
-            echo=fields.get("echo", False),
-            best_of=max(fields.get("best_of", 1), fields.get("n", 1)),
-            suffix=fields.get("suffix", ""),
-            guided=constraint_of(fields),
-            fields=fields,
-            sent=read.sent,
-        )
-        return Decoded(request, read.ignored)
+        return Decoded(request_of(read, logprobs=read.fields.get("logprobs")), read.ignored)
 
     def encoder(self, call: Call, *, created: int) -> "CompletionsStream":
         """Write the answer as a stream."""
@@ -131,13 +118,37 @@ class CompletionsDialect:
             {
                 "text": "".join(choice.text),
                 "index": choice.index,
-                "logprobs": LegacyLogprobs().object(choice.logprobs or ()) if asked else None,
+                "logprobs": self.logprobs().object(choice.logprobs or ()) if asked else None,
                 "finish_reason": choice.finish_reason,
             }
             for choice in fold.choices
         ]
         usage = usage_object(fold.usage or Usage(prompt_tokens=0))
         return encode(_head(call, created) | {"choices": choices, "usage": usage})
+
+
+def request_of(read: Body, *, logprobs: int | None) -> CompletionRequest:
+    """The request of fields that were checked each for itself. `logprobs`: as in `Sampling`.
+
+    Raises:
+        InvalidRequest: they mean nothing together.
+    """
+    fields = read.fields
+    prompts = fields["prompt"] if fields["prompt"] is not None else (DEFAULT_PROMPT,)
+    _check(fields, prompts)
+    return CompletionRequest(
+        model=fields["model"],
+        prompts=prompts,
+        sampling=sampling_of(fields, max_tokens=fields.get("max_tokens", DEFAULT_LIMIT), logprobs=logprobs),
+        stream=fields.get("stream", False),
+        stream_options=fields.get("stream_options", StreamOptions()),
+        echo=fields.get("echo", False),
+        best_of=max(fields.get("best_of", 1), fields.get("n", 1)),
+        suffix=fields.get("suffix", ""),
+        guided=constraint_of(fields),
+        fields=fields,
+        sent=read.sent,
+    )
 
 
 def _head(call: Call, created: int) -> dict[str, Any]:
@@ -153,6 +164,10 @@ def _head(call: Call, created: int) -> dict[str, Any]:
 class CompletionsStream:
     """Writes the stream of one completions call."""
 
+    mark = DONE
+    """What it ends with."""
+    logprobs: Callable[[], ChoiceLogprobs] = LegacyLogprobs
+
     def __init__(self, call: Call, *, created: int) -> None:
         request = call.request
         assert isinstance(request, CompletionRequest)  # noqa: S101 - the surface decides the type
@@ -161,7 +176,7 @@ class CompletionsStream:
         self._tail = b'],"usage":null}\n\n' if self._with_usage else b"]}\n\n"
         self._order = OrderCheck()
         self._usage: Usage | None = None
-        self._logprobs: defaultdict[int, LegacyLogprobs] = defaultdict(LegacyLogprobs)
+        self._logprobs: defaultdict[int, ChoiceLogprobs] = defaultdict(self.logprobs)
 
     def encode(self, frame: Frame) -> bytes:
         """The events of a frame that carry text or an end."""
@@ -176,9 +191,9 @@ class CompletionsStream:
         """The usage, if it was asked for, and the end mark."""
         self._order.end()
         if not self._with_usage:
-            return DONE
+            return self.mark
         usage = encode(usage_object(self._usage or Usage(prompt_tokens=0)))
-        return self._head + b'],"usage":' + usage + b"}\n\n" + DONE
+        return self._head + b'],"usage":' + usage + b"}\n\n" + self.mark
 
     def error(self, error: NarthexError) -> bytes:
         """The error as an event; nothing follows it."""

@@ -1,5 +1,7 @@
 """Errors as `/v1` writes them. Source: contract section 1.9, and 5.7 for the envelope of one profile."""
 
+from typing import Any
+
 from narthex.core.errors import AuthenticationFailed, NarthexError
 from narthex.wire.json import encode
 
@@ -9,5 +11,9 @@ def error_body(error: NarthexError, *, profile: str = "openai") -> bytes:
     if profile == "ionos" and isinstance(error, AuthenticationFailed):
         text = "Unauthorized, wrong or no api key provided to process this request"
         return encode({"httpStatus": 401, "messages": [{"errorCode": "paas-auth-1", "message": text}]})
-    described = {"message": error.public_message, "type": error.type, "param": error.param, "code": error.code}
-    return encode({"error": described})
+    return encode({"error": error_object(error)})
+
+
+def error_object(error: NarthexError) -> dict[str, Any]:
+    """What is said of an error, not yet written."""
+    return {"message": error.public_message, "type": error.type, "param": error.param, "code": error.code}

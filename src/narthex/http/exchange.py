@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
-from narthex.dialects import thyris_errors
+from narthex.dialects import scale_errors, thyris_errors
 from narthex.dialects.openai_errors import error_body
 from narthex.http.asgi import (
     DIRECT,
@@ -32,6 +32,8 @@ from narthex.http.asgi import (
 RETRY_WHILE_DRAINING_S = 5
 NATIVE = "/api/"
 """Below this path errors are texts (contract 3.1)."""
+SCALE = "/v4/"
+"""Below this one they are a text and an object (contract 4.7)."""
 _VERSION = (b"openai-version", b"2020-10-01")
 _NONE: dict[str, Any] = {}
 _ANSWER = b"\r\n".join(
@@ -241,8 +243,11 @@ class Exchange:
         if close:
             headers.append((b"connection", b"close"))
         self.note(error)
-        if f"{self.scope['path']}/".startswith(NATIVE):
+        path = f"{self.scope['path']}/"
+        if path.startswith(NATIVE):
             body = thyris_errors.error_body(error)
+        elif path.startswith(SCALE):
+            body = scale_errors.error_body(error)
         else:
             body = error_body(error, profile=profile)
         await self.reply(error.status, body, headers)

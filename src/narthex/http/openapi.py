@@ -10,9 +10,9 @@ from narthex.core.capabilities import EMBEDDINGS
 from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
 from narthex.dialects.sampling import NOT_BUILT
 from narthex.engine.local import capabilities as local
-from narthex.http import openapi_files, openapi_native, openapi_stored
+from narthex.http import openapi_files, openapi_native, openapi_scale, openapi_stored
 from narthex.http.docs import CONTENT_SECURITY, page
-from narthex.http.exchange import NATIVE, Exchange
+from narthex.http.exchange import NATIVE, SCALE, Exchange
 from narthex.http.openapi_answers import INTEGER, SCHEMAS, STRING, Schema, reference
 from narthex.http.openapi_operation import MODEL_CALL, Operation, body_schema
 from narthex.http.routes import Route
@@ -146,6 +146,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = (
     | openapi_native.OPERATIONS
     | openapi_files.OPERATIONS
     | openapi_stored.OPERATIONS
+    | openapi_scale.OPERATIONS
 )
 
 
@@ -188,6 +189,7 @@ def document(version: str, routes: Iterable[Route]) -> dict[str, Any]:
             | openapi_native.SCHEMAS
             | openapi_files.SCHEMAS
             | openapi_stored.SCHEMAS
+            | openapi_scale.SCHEMAS
             | {"Document": {"type": "object", "required": ["openapi", "info", "paths"]}},
             "headers": _HEADERS,
             "securitySchemes": {
@@ -280,15 +282,20 @@ def _event(operation: Operation) -> Schema:
     chunk, names, error = operation.events, operation.named_events, operation.error
     marked = operation.marked and not names
     data = {"type": "string", "description": f"A `{chunk}` or an `{error}` as JSON{', or `[DONE]`' if marked else ''}."}
+    named = " named `error`" if operation.names_errors else ""
     mark, after = ("`data: [DONE]`", "no `[DONE]`") if marked else ("no mark", "nothing")
     description = (
         f"With `stream: true`: events `data: <{chunk}>`, at the end {mark}. "
-        f"After the first event a failure is an event with an `{error}`, and {after} follows."
+        f"After the first event a failure is an event{named} with an `{error}`, and {after} follows."
     )
     properties: Schema = {"data": data}
+    required = ["data"]
     if names:
         properties["event"] = {"enum": [*names, "error"]}
-    return {"type": "object", "description": description, "properties": properties, "required": list(properties)}
+        required.append("event")
+    elif operation.names_errors:
+        properties["event"] = {"enum": ["message", "error"]}  # an event without a name is a `message`
+    return {"type": "object", "description": description, "properties": properties, "required": required}
 
 
 def _error(route: Route, status: int) -> Schema:
@@ -296,6 +303,8 @@ def _error(route: Route, status: int) -> Schema:
     schema = "Unauthorized" if status == 401 else "Error"
     if route.path.startswith(NATIVE):
         schema = openapi_native.ERROR
+    elif route.path.startswith(SCALE):
+        schema = openapi_scale.ERROR
     return _content(_CAUSES[status], {"application/json": schema}) | {"headers": _headers(*own)}
 
 

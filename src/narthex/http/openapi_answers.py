@@ -47,7 +47,7 @@ FUNCTION = closed({"name": STRING, "arguments": {"type": "string", "description"
 TOOL_CALL = closed({"id": STRING, "type": {"const": "function"}, "function": FUNCTION})
 _TOKEN = closed({"token": STRING, "logprob": {"type": "number"}, "bytes": maybe(list_of(COUNT))})
 _CHOSEN_TOKEN = closed(_TOKEN["properties"] | {"top_logprobs": list_of(_TOKEN)})
-_LOGPROBS = maybe(closed({"content": maybe(list_of(_CHOSEN_TOKEN)), "refusal": maybe(list_of(_CHOSEN_TOKEN))}))
+LOGPROBS = maybe(closed({"content": maybe(list_of(_CHOSEN_TOKEN)), "refusal": maybe(list_of(_CHOSEN_TOKEN))}))
 _TEXT_LOGPROBS = maybe(
     closed(
         {
@@ -111,9 +111,10 @@ def _head(kind: str, prefix: str) -> Schema:
     return {"id": identity, "object": {"const": kind}, "created": _UNIX_S, "model": STRING}
 
 
-def _text_completion(*, open_ended: bool) -> Schema:
+def text_completion(logprobs: Schema, *, open_ended: bool) -> Schema:
+    """One, or a chunk of it. `logprobs`: of a choice."""
     finish = _finish(*_TEXT_REASONS, open_ended=open_ended)
-    choice = closed({"text": STRING, "index": COUNT, "logprobs": _TEXT_LOGPROBS, "finish_reason": finish})
+    choice = closed({"text": STRING, "index": COUNT, "logprobs": logprobs, "finish_reason": finish})
     required = _head("text_completion", "cmpl") | {"choices": list_of(choice)} | _FINGERPRINT
     if open_ended:
         return closed(required, {"usage": maybe(reference("Usage"))})
@@ -137,27 +138,23 @@ _CAPABILITIES = closed(
         "deployments": list_of(closed({"name": STRING, "surfaces": _SURFACES})),
     }
 )
-_ERROR = closed(
+ERROR = closed(
     {
-        "error": closed(
-            {
-                "message": STRING,
-                "type": STRING,
-                "param": MAYBE_STRING | {"description": "Path of the field at fault."},
-                "code": MAYBE_STRING,
-            }
-        )
+        "message": STRING,
+        "type": STRING,
+        "param": MAYBE_STRING | {"description": "Path of the field at fault."},
+        "code": MAYBE_STRING,
     }
 )
 _UNAUTHORIZED = closed(
     {"httpStatus": {"const": 401}, "messages": list_of(closed({"errorCode": STRING, "message": STRING}))}
 )
 CHAT_CHOICE = closed(
-    {"index": COUNT, "message": CHAT_MESSAGE, "logprobs": _LOGPROBS, "finish_reason": _finish(*_CHAT_REASONS)}
+    {"index": COUNT, "message": CHAT_MESSAGE, "logprobs": LOGPROBS, "finish_reason": _finish(*_CHAT_REASONS)}
 )
 _CHUNK_CHOICE = closed(
     {"index": COUNT, "delta": _DELTA, "finish_reason": _finish(*_CHAT_REASONS, open_ended=True)},
-    {"logprobs": _LOGPROBS},
+    {"logprobs": LOGPROBS},
 )
 _VECTOR: Schema = {
     "anyOf": [
@@ -194,8 +191,8 @@ SCHEMAS: dict[str, Schema] = {
         _head("chat.completion.chunk", "chatcmpl") | {"choices": list_of(_CHUNK_CHOICE)},
         {"usage": maybe(reference("Usage")), "service_tier": _TIER} | _FINGERPRINT,
     ),
-    "Completion": _text_completion(open_ended=False),
-    "CompletionChunk": _text_completion(open_ended=True),
+    "Completion": text_completion(_TEXT_LOGPROBS, open_ended=False),
+    "CompletionChunk": text_completion(_TEXT_LOGPROBS, open_ended=True),
     "EmbeddingList": closed(
         {
             "object": {"const": "list"},
@@ -227,6 +224,6 @@ SCHEMAS: dict[str, Schema] = {
     "Readiness": closed(
         {"status": {"enum": ["ready", "unready"]}, "checks": {"type": "object", "additionalProperties": STRING}}
     ),
-    "Error": _ERROR,
+    "Error": closed({"error": ERROR}),
     "Unauthorized": {"anyOf": [reference("Error"), _UNAUTHORIZED]},
 }

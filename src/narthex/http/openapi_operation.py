@@ -27,6 +27,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A stream of events without names ends with `[DONE]`."""
     error: str = "Error"
     """The schema of an error in a stream."""
+    names_errors: bool = False
+    """Such an error is an event of the name `error`, while the others have none."""
     body: Schema | None = None
     body_media: str = "application/json"
     asks_model: bool = False

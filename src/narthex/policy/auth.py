@@ -55,10 +55,16 @@ class Authenticator:
 
         None: `authenticate` will tell. `named`: the first header of each name.
         """
-        sent = named.get(b"authorization", b"")
-        if len(named) != len(headers) or b"x-api-key" in named or not sent.startswith(_BEARER):
+        sent, alone = named.get(b"authorization", b""), named.get(b"x-api-key")
+        if len(named) != len(headers):
             return None
-        principal = self._keys.kept(hashlib.sha256(sent[len(_BEARER) :]).digest())
+        if alone is None and sent.startswith(_BEARER):
+            token = sent[len(_BEARER) :]
+        elif alone is not None and not sent:
+            token = alone
+        else:
+            return None
+        principal = self._keys.kept(hashlib.sha256(token).digest())
         return principal if principal is not None and principal.key.is_live(self._clock()) else None
 
 

@@ -16,6 +16,7 @@ from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
 from narthex.core.stream import Frame
 from narthex.core.templates import CONTINUE
+from narthex.core.tools import CACHED
 from narthex.providers.anthropic_errors import parse_error
 from narthex.providers.anthropic_messages import conversation
 from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
@@ -119,6 +120,7 @@ def _honoured(options: Options) -> Capabilities:
                 limits="functions only" + ("" if options.schema else ", not strict"),
                 check=lambda value: _tools(value, options),
             ),
+            CACHED: State.NATIVE,
             "functions": Limited(limits="parameters that are objects", check=_functions),
             "response_format": _response_format(options),
             "reasoning_effort": _reasoning_effort(options),

@@ -11,6 +11,7 @@ from narthex.core.errors import UnsupportedParameter, UpstreamError
 from narthex.core.ports import Request
 from narthex.core.stream import Frame
 from narthex.core.templates import CONTINUE
+from narthex.core.tools import CACHED
 from narthex.providers import openai_older
 from narthex.providers.beginning import after_beginning, beginning_of, ends_for_good, has_words, with_beginning
 from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
@@ -100,6 +101,8 @@ class OpenAIChat:
         """What the caller sent, as far as the server takes it, in the form in which it does; by our names."""
         members = native_fields(request, self._native)
         members["messages"] = self._rewriting.messages(request)
+        if CACHED in request.fields and CACHED not in self._native and "tools" in members:
+            members["tools"] = openai_older.uncached(request.sent["tools"])
         field = self._traits.max_tokens_field
         if field is not None:
             for name in _LIMITS:

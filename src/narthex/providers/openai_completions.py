@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from narthex.core.capabilities import Capabilities, State, state_of
-from narthex.core.completions import DEFAULT_PROMPT, CompletionRequest
+from narthex.core.completions import DEFAULT_PROMPT, OTHER_NAMES, CompletionRequest
 from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.ports import Request
 from narthex.core.stream import (
@@ -32,7 +32,17 @@ from narthex.providers.openai import FINISH_REASONS, WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
 from narthex.providers.openai_refusals import refusal
-from narthex.providers.openai_rows import Row, Rules, body, for_model, native, native_fields, native_names
+from narthex.providers.openai_rows import (
+    Row,
+    Rules,
+    body,
+    for_model,
+    native,
+    native_fields,
+    native_names,
+    up_to,
+    without,
+)
 from narthex.providers.openai_whole import LIMIT_BYTES, EitherWay
 from narthex.providers.traits import ModelTraits
 from narthex.providers.whole import Document
@@ -46,6 +56,8 @@ HONOURED: Rules = native(
 ) | {"best_of": State.EMULATED}  # fmt: skip
 """What OpenAI itself honours. `best_of` it does only without a stream."""
 
+MOST_RIVALS = 5
+"""Of each token, in this format."""
 _BYTES = "bytes:"
 _ESCAPE = "\\x"
 
@@ -58,7 +70,7 @@ class OpenAICompletions:
     def __init__(self, row: Row | None = None, traits: ModelTraits = AS_SENT) -> None:
         """`row`: of the server; None: OpenAI's own."""
         self._row = row or Row(honoured=HONOURED)
-        self._honoured = for_model(self._row.honoured, traits)
+        self._honoured = _by_other_names(for_model(self._row.honoured, traits), traits)
         self._native = native_names(self._honoured)
 
     def build(self, request: Request, *, model: str) -> bytes:
@@ -118,6 +130,14 @@ class OpenAICompletions:
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""
         return self._honoured
+
+
+def _by_other_names(honoured: Capabilities, traits: ModelTraits) -> Capabilities:
+    """The same with what else the fields are called."""
+    others: Rules = {other: State.EMULATED for other, name in OTHER_NAMES.items() if name in honoured}
+    if "top_logprobs" in others:
+        others["top_logprobs"] = up_to("top_logprobs", MOST_RIVALS)
+    return {**without(others, traits.refused), **honoured}
 
 
 # --- the wire, as far as we read it --------------------------------------------------------------------------------

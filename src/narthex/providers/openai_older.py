@@ -19,11 +19,13 @@ _Members = dict[str, msgspec.Raw]
 
 _members = msgspec.json.Decoder(list[_Members]).decode
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
-_map = msgspec.json.Decoder(_Members).decode
+_parts = msgspec.json.Decoder(list[dict[str, Any]]).decode
 _OF_ANSWERS = ("reasoning_content", "annotations")
 _OWN = re.compile("|".join(f'"{name}"' for name in _OF_ANSWERS).encode()).search
 _role, _content = attrgetter("role"), attrgetter("content")
-_ALONE = re.compile(rb'"content"\s*:\s*\{').search
+_FOREIGN = re.compile(rb'"content"\s*:\s*\{|"media_type"').search
+"""A part that stands alone, or an image that tells its type apart (contract 4.3)."""
+_ADDRESS = re.compile(r"(?:https?|data):", re.IGNORECASE).match
 
 
 class Rewriting:
@@ -61,7 +63,7 @@ class Rewriting:
             return True
         if not self._functions and any(message.function_call is not None for message in messages):
             return True
-        if tuple in map(type, map(_content, messages)) and _ALONE(memoryview(sent)) is not None:
+        if tuple in map(type, map(_content, messages)) and _FOREIGN(memoryview(sent)) is not None:
             return True
         return not self._own_members and _OWN(memoryview(sent)) is not None
 
@@ -70,15 +72,33 @@ class Rewriting:
             message["role"] = _raw("system")
         if bytes(message.get("content", b"")).startswith(b"{"):  # a part that stands alone
             message["content"] = _raw([message["content"]])
+        if bytes(message.get("content", b"")).startswith(b"[") and b'"media_type"' in bytes(message["content"]):
+            message["content"] = _raw([_image(part) for part in _parts(message["content"])])
         if not self._own_members:
             for name in _OF_ANSWERS:
                 message.pop(name, None)
+
+
+def _image(part: dict[str, Any]) -> dict[str, Any]:
+    """An image whose type is told apart is told as here: by a data URL, unless it has an address already."""
+    image = part.get("image_url", {})
+    if image.get("media_type") is None:
+        return part
+    told = {name: value for name, value in image.items() if name != "media_type"}
+    if _ADDRESS(image["url"]) is None:
+        told["url"] = f"data:{image['media_type']};base64,{image['url']}"
+    return part | {"image_url": told}
 
 
 def continued(request: ChatRequest) -> bool:
     """Whether the conversation ends with words of the assistant."""
     last = request.messages[-1]
     return last.role == "assistant" and bool(last.text) and not last.tool_calls and last.function_call is None
+
+
+def uncached(tools: msgspec.Raw) -> msgspec.Raw:
+    """Tools without marks for the cache."""
+    return _raw([{name: raw for name, raw in tool.items() if name != "cache_control"} for tool in _members(tools)])
 
 
 def tools(request: ChatRequest) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ import msgspec
 
 from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict, state_of
 from narthex.core.ports import Request
+from narthex.core.tools import CACHED
 from narthex.providers.traits import ModelTraits
 
 Rules = dict[str, Rule]
@@ -162,7 +163,7 @@ _NOT_WHILE_THINKING = ("logprobs", "top_logprobs", "logit_bias")
 
 def for_model(honoured: Capabilities, traits: ModelTraits) -> Rules:
     """What a model honours of what its server does."""
-    left = dict(honoured)
+    left = {CACHED: State.NO_EFFECT, **honoured} if "tools" in honoured else dict(honoured)
     if traits.reasoning:
         left |= {name: rule for name, rule in _SAMPLING.items() if name in left}
         left = without(left, _NOT_WHILE_THINKING)

@@ -15,6 +15,7 @@ import msgspec
 from narthex.core.capabilities import State
 from narthex.core.models import ModelKind
 from narthex.core.ports import Surface
+from narthex.core.tools import CACHED
 from narthex.providers import anthropic, anthropic_models, openai_codec, openai_completions, openai_embeddings, vllm
 from narthex.providers.anthropic import AnthropicChat
 from narthex.providers.codec import AnyCodec
@@ -242,7 +243,7 @@ PRESETS: Mapping[str, Preset] = {
         traits=openai_codec.AS_SENT,
         surfaces={
             **_OPENAI,
-            "chat": partial(OpenAIChat, Row(honoured=native(*vllm.CHAT) | openai_codec.HONOURED)),
+            "chat": partial(OpenAIChat, Row(honoured=native(*vllm.CHAT, CACHED) | openai_codec.HONOURED)),
             "completions": partial(
                 OpenAICompletions, Row(honoured=native(*vllm.COMPLETIONS) | openai_completions.HONOURED)
             ),

@@ -65,7 +65,16 @@ CHAT: Rules = (
         "service_tier": State.EMULATED,
     }
 )  # fmt: skip
-COMPLETIONS: Rules = _SHARED | _EXTENSIONS | CONSTRAINED | native("prompt", "echo") | {"best_of": State.EMULATED}
+COMPLETIONS: Rules = (
+    _SHARED
+    | _EXTENSIONS
+    | CONSTRAINED
+    | native("prompt", "echo")
+    | {
+        "best_of": State.EMULATED,
+        "top_logprobs": State.EMULATED,
+    }
+)
 EMBEDDINGS: Rules = native("model", "input", "encoding_format", "dimensions") | {"user": State.NO_EFFECT}
 
 

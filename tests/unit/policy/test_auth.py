@@ -151,3 +151,35 @@ async def test_only_an_admin_runs_the_server():
     with pytest.raises(PermissionDenied):
         authorize_admin(PRINCIPAL)
     authorize_admin(replaced(grants=Grants(admin=True)).principal)
+
+
+class KeptKey(OneKey):
+    """Has that key at hand."""
+
+    def kept(self, digest: bytes) -> Principal | None:
+        return self.principal if digest == SECRET.digest else None
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([(b"authorization", b"Bearer " + KEY)], True),
+        ([(b"x-api-key", KEY)], True),
+        ([(b"x-api-key", KEY), (b"x-selected-account-id", b"other"), (b"x-openai-api-key", b"sk-other")], True),
+        ([(b"x-api-key", b"")], False),
+        ([(b"x-api-key", KEY[:-1])], False),
+        ([(b"x-api-key", KEY), (b"x-api-key", KEY)], False),
+        ([(b"x-api-key", KEY), (b"authorization", b"Bearer " + KEY)], False),
+        ([(b"authorization", b"bearer " + KEY)], False),
+        ([], False),
+    ],
+)
+async def test_a_key_is_at_hand_where_it_came_as_it_usually_does(headers, found):
+    at_hand = authenticator(KeptKey()).at_hand(headers, dict(reversed(headers)))
+    assert at_hand == (PRINCIPAL if found else None)
+
+
+async def test_a_key_that_has_ended_is_not_at_hand():
+    principal = msgspec.structs.replace(PRINCIPAL, key=msgspec.structs.replace(KEY_RECORD, revoked_ms=1))
+    headers = [(b"x-api-key", KEY)]
+    assert authenticator(KeptKey(principal)).at_hand(headers, dict(headers)) is None

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from narthex.core.capabilities import State, refusal, state_of
+from narthex.core.capabilities import State, refusal, state_of, without_effect
 from narthex.core.chat import ChatRequest
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UnsupportedParameter, UpstreamCredentials
 from narthex.core.fold import folded
 from narthex.core.stream import Frame, TextDelta
+from narthex.core.tools import CACHED
 from narthex.dialects.openai_chat import FIELDS, ChatDialect
 from narthex.providers.openai_codec import HONOURED, OpenAIChat
 from narthex.providers.openai_rows import Row, native, only_words, unnamed, without, without_choice
@@ -21,6 +22,7 @@ from narthex.wire.sse import encode
 FUNCTION = {"name": "add", "parameters": {"type": "object"}}
 TOOL = {"type": "function", "function": FUNCTION}
 HI = {"role": "user", "content": "Hi"}
+MARKED = HONOURED | native(CACHED)
 
 
 def chat(**fields: Any) -> ChatRequest:
@@ -150,6 +152,33 @@ def test_a_part_that_stands_alone_comes_in_a_list() -> None:
     part = {"type": "text", "text": "Hi"}
     assert messages(codec(), {"role": "user", "content": part}) == [{"role": "user", "content": [part]}]
     assert messages(codec(), {"role": "user", "content": [part]}) == [{"role": "user", "content": [part]}]
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("iVBORw0KGgo=", "data:image/png;base64,iVBORw0KGgo="),
+        ("data:image/jpeg;base64,AAAA", "data:image/jpeg;base64,AAAA"),
+        ("HTTPS://example.org/a.png", "HTTPS://example.org/a.png"),
+    ],
+)
+def test_images_that_tell_their_type_apart_are_told_by_an_address(url: str, address: str) -> None:
+    text = {"type": "text", "text": 'See "media_type".'}
+    image = {"type": "image_url", "image_url": {"url": url, "detail": "low"}}
+    typed = {"type": "image_url", "image_url": {"url": url, "media_type": "image/png", "detail": "low"}}
+    told = {"type": "image_url", "image_url": {"url": address, "detail": "low"}}
+    sent = {"role": "user", "content": [text, typed, image]}
+    assert messages(codec(), HI, sent) == [HI, {"role": "user", "content": [text, told, image]}]
+    assert messages(codec(), {"role": "user", "content": typed}) == [{"role": "user", "content": [told]}]
+
+
+@pytest.mark.parametrize(("row", "kept"), [(Row(honoured=HONOURED), False), (Row(honoured=MARKED), True)])
+def test_marks_for_the_cache_reach_only_those_who_know_them(row: Row, kept: bool) -> None:
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"properties": {"cache_control": {}}}}}
+    mark = {"cache_control": {"type": "ephemeral"}}
+    made = codec(row, functions=True)
+    assert built(made, tools=[tool | mark])["tools"] == [tool | (mark if kept else {})]
+    assert without_effect({CACHED: True}, made.capabilities()) == (() if kept else (CACHED,))
 
 
 def test_what_only_answers_hold_is_left_out_where_it_is_refused() -> None:

@@ -5,7 +5,9 @@ from typing import Any
 from narthex.core import stored
 from narthex.core.capabilities import TIMEOUT, Capabilities, Limited, Rule, State, Verdict
 from narthex.core.chat import AudioPart, FilePart, ImagePart
+from narthex.core.completions import OTHER_NAMES
 from narthex.core.ports import Surface
+from narthex.core.tools import CACHED
 
 _HINTS: dict[str, Rule] = dict.fromkeys(
     (
@@ -96,12 +98,17 @@ CHAT: Capabilities = (
         "add_generation_prompt": State.NATIVE,
         "continue_final_message": State.EMULATED,
         "chat_template_kwargs": Limited(limits="variables that the chat template knows", check=_known_to_the_template),
+        CACHED: State.NO_EFFECT,
     }
 )
-COMPLETIONS: Capabilities = _SHARED | {
-    "prompt": State.NATIVE,
-    "user": State.NO_EFFECT,
-}
+COMPLETIONS: Capabilities = (
+    _SHARED
+    | dict.fromkeys(OTHER_NAMES, State.NATIVE)
+    | {
+        "prompt": State.NATIVE,
+        "user": State.NO_EFFECT,
+    }
+)
 
 BY_SURFACE: dict[Surface, Capabilities] = {"chat": CHAT, "completions": COMPLETIONS}
 
