@@ -4,6 +4,7 @@ Source: contract sections 1.2 and 1.2.1. Fields hold `UNSET` when the caller did
 contract calls the same); `sent` keeps the caller's own bytes of every field for upstreams of the same format.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -21,6 +22,14 @@ class TextPart(msgspec.Struct, frozen=True):
     """Text in a message."""
 
     text: str
+
+
+_is_base64 = re.compile(r"[A-Za-z0-9+/]+={0,2}").fullmatch
+
+
+def address_of(url: str, media_type: str | None) -> str:
+    """Where an image is; of bare data whose type is told apart, as some clients send it, a data URL."""
+    return f"data:{media_type};base64,{url}" if media_type is not None and _is_base64(url) else url
 
 
 class ImagePart(msgspec.Struct, frozen=True):

@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from narthex.core.chat import AudioPart, FilePart, FunctionCall, ImagePart, Message, Part, TextPart, ToolCall
+from narthex.core.chat import (
+    AudioPart,
+    FilePart,
+    FunctionCall,
+    ImagePart,
+    Message,
+    Part,
+    TextPart,
+    ToolCall,
+    address_of,
+)
 from narthex.core.errors import InvalidRequest
 from narthex.dialects.fields import (
     JSON,
@@ -42,7 +52,7 @@ _IMAGE = record(
         "media_type": choice("image/jpeg", "image/png", "image/gif", "image/webp"),
     },
     required=("url",),
-    build=lambda values, _: ImagePart(**values),
+    build=lambda values, _: ImagePart(**values | {"url": address_of(values["url"], values.get("media_type"))}),
 )
 _AUDIO = record(
     {"data": STRING, "format": choice("wav", "mp3")},

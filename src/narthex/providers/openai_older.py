@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from narthex.core.chat import ChatRequest
+from narthex.core.chat import ChatRequest, address_of
 from narthex.core.stream import ChoiceFinished, Event, Frame, ToolCallDelta
 from narthex.providers.beginning import ends_for_good
 from narthex.providers.codec import AnswerDecoder
@@ -25,7 +25,6 @@ _OWN = re.compile("|".join(f'"{name}"' for name in _OF_ANSWERS).encode()).search
 _role, _content = attrgetter("role"), attrgetter("content")
 _FOREIGN = re.compile(rb'"content"\s*:\s*\{|"media_type"').search
 """A part that stands alone, or an image that tells its type apart (contract 4.3)."""
-_ADDRESS = re.compile(r"(?:https?|data):", re.IGNORECASE).match
 
 
 class Rewriting:
@@ -80,13 +79,11 @@ class Rewriting:
 
 
 def _image(part: dict[str, Any]) -> dict[str, Any]:
-    """An image whose type is told apart is told as here: by a data URL, unless it has an address already."""
-    image = part.get("image_url", {})
-    if image.get("media_type") is None:
+    """An image whose type is told apart is told by its address alone."""
+    if "image_url" not in part:
         return part
-    told = {name: value for name, value in image.items() if name != "media_type"}
-    if _ADDRESS(image["url"]) is None:
-        told["url"] = f"data:{image['media_type']};base64,{image['url']}"
+    told = dict(part["image_url"])
+    told["url"] = address_of(told["url"], told.pop("media_type", None))
     return part | {"image_url": told}
 
 

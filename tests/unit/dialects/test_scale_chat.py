@@ -178,7 +178,7 @@ def test_parts_that_stand_alone_and_images_that_tell_their_type(decode: Decode) 
         ],
     )
     assert made.messages[0].content == (TextPart("Hi"),)
-    assert made.messages[1].content == (ImagePart("iVBORw0KGgo=", media_type="image/png"),)
+    assert made.messages[1].content == (ImagePart("data:image/png;base64,iVBORw0KGgo=", media_type="image/png"),)
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ def test_a_part_that_stands_alone_comes_in_a_list() -> None:
         ("iVBORw0KGgo=", "data:image/png;base64,iVBORw0KGgo="),
         ("data:image/jpeg;base64,AAAA", "data:image/jpeg;base64,AAAA"),
         ("HTTPS://example.org/a.png", "HTTPS://example.org/a.png"),
+        ("//example.org/a.png", "//example.org/a.png"),
     ],
 )
 def test_images_that_tell_their_type_apart_are_told_by_an_address(url: str, address: str) -> None:
