@@ -19,7 +19,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         error=ERROR,
         names_errors=True,
         body=body_schema(
-            scale_chat.FIELDS | scale_chat.EXTENSIONS, scale_chat.REQUIRED, honoured=local.CHAT, dependent=NOT_BUILT
+            scale_chat.FIELDS | scale_chat.EXTENSIONS,
+            scale_chat.REQUIRED,
+            honoured=local.CHAT,
+            dependent=NOT_BUILT,
+            by_some=local.OF_THE_MODEL["chat"],
         ),
         asks_model=True,
         errors=MODEL_CALL,
@@ -37,6 +41,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             scale_completions.REQUIRED,
             honoured=local.COMPLETIONS,
             dependent=scale_completions.REFUSED,
+            by_some=local.OF_THE_MODEL["completions"],
         ),
         asks_model=True,
         errors=MODEL_CALL,
