@@ -2,12 +2,13 @@
 
 Nothing here needs more than that client, so that other versions of it can be tried in environments of their own:
 
-    python scale_calls.py URL KEY MODEL
+    SGP_API_KEY=… python scale_calls.py URL MODEL
 """
 
 import asyncio
 import importlib.util
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -270,9 +271,9 @@ CALLS: Mapping[str, Callable[[Server], None]] = {
 }
 
 
-def main(url: str, key: str, model: str) -> int:
+def main(url: str, model: str) -> int:
     """Make all calls; how many have failed."""
-    server, failed = Server(url, key, model), 0
+    server, failed = Server(url, os.environ["SGP_API_KEY"], model), 0
     for name, call in CALLS.items():
         try:
             call(server)

@@ -11,13 +11,15 @@ from tests import (
     validation_rows_chat,
     validation_rows_messages,
     validation_rows_sampling,
+    validation_rows_scale,
     validation_rows_text,
     validation_rows_tools,
 )
 from tests.server_process import Server
 from tests.validation_rows import ANY, CHAT, TEXT, WITHIN, Row
 
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, scale_chat, scale_completions
+from narthex.dialects.body import Form
 
 pytest_plugins = ["tests.models_fixture", "tests.server_fixture"]
 
@@ -28,16 +30,29 @@ ROWS: list[Row] = [
     *validation_rows_messages.rows(),
     *validation_rows_text.rows(),
     *validation_rows_bodies.rows(),
+    *validation_rows_scale.rows(),
 ]
 OBJECTS = {
     "/v1/chat/completions": "chat.completion",
     "/v1/completions": "text_completion",
     "/v1/embeddings": "list",
+    "/v4/beta/chat/completions": "chat.completion",
+    "/v4/beta/completions": "text_completion",
 }
+SCALE = "/v4/"
+
+
+def _own(form: Form, usual: Form) -> set[str]:
+    """The fields of a surface that its twin has not, or not so."""
+    return {name for name, field in form.known.items() if usual.known.get(name) is not field}
+
+
 KNOWN = {
     "/v1/chat/completions": openai_chat.FORM.known,
     "/v1/completions": openai_completions.FORM.known,
     "/v1/embeddings": openai_embeddings.FIELDS,
+    "/v4/beta/chat/completions": _own(scale_chat.FORM, openai_chat.FORM),
+    "/v4/beta/completions": _own(scale_completions.FORM, openai_completions.FORM),
 }
 PROFILES = ("openai", "thyris", "ionos", "oxy")
 
@@ -70,7 +85,8 @@ def test_each_row(callers: dict[str, httpx2.Client], row: Row) -> None:
 def _check_error(answer: httpx2.Response, row: Row) -> None:
     assert answer.headers["content-type"] == "application/json"
     body = answer.json()
-    assert list(body) == ["error"]
+    assert list(body) == (["detail", "error"] if row.path.startswith(SCALE) else ["error"])
+    assert body.get("detail", body["error"]["message"]) == body["error"]["message"]
     error = body["error"]
     assert sorted(error) == ["code", "message", "param", "type"]
     assert error["type"] == "invalid_request_error"
@@ -93,7 +109,7 @@ def _check_answer(answer: httpx2.Response, row: Row) -> None:
     if asked.get("stream") is True and row.path != "/v1/embeddings":
         assert answer.headers["content-type"].startswith("text/event-stream")
         events = [line.removeprefix("data: ") for line in answer.text.splitlines() if line]
-        assert events.pop() == "[DONE]"
+        assert row.path.startswith(SCALE) or events.pop() == "[DONE]"
         chunks = [json.loads(event) for event in events]
         assert not [chunk for chunk in chunks if "error" in chunk]
         finished = [choice for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]

@@ -1,6 +1,8 @@
 """The clients' tests through what others put between a client and a model; prints a table.
 
-python -m tests.interop [NAME ...] [-- PYTEST ARGUMENTS]     names: those of chains.py; none: what `ALL` has
+python -m tests.interop [NAME ...] [-- PYTEST ARGUMENTS]
+
+Names: those of chains.py, or scale-gp for other versions of Scale's client; none: what `ALL` has.
 """
 
 import json
@@ -11,8 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.interop import scale
+
 ROOT = Path(__file__).resolve().parents[2]
-ALL = ("local", "narthex", "litellm-openai", "litellm-anthropic")
+ALL = ("local", "narthex", "litellm-openai", "litellm-anthropic", scale.NAME)
 
 Figures = dict[str, Any]
 
@@ -23,11 +27,16 @@ def main(arguments: list[str]) -> int:
     names, options = arguments[:at], arguments[at + 1 :]
     rows, failed = [], False
     for name in names or ALL:
+        if name == scale.NAME:
+            print(f"\n=== {name} {', '.join(scale.VERSIONS)}\n", flush=True)
+            failed = bool(scale.main()) or failed
+            continue
         print(f"\n=== through {name}\n", flush=True)
         figures, code, took_s = run(name, options)
         failed = failed or code != 0
         rows.append((name, figures, took_s))
-    show(rows)
+    if rows:
+        show(rows)
     return int(failed)
 
 

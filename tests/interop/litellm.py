@@ -5,21 +5,19 @@ Its version is the one that `benchmarks/gateways` measures, in the same place.
 
 import contextlib
 import os
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
+from tests.interop.environments import CACHE, installed
 from tests.interop.processes import answering, free_port
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server
 
 ROOT = Path(__file__).parents[2]
 PEERS = ROOT / "benchmarks" / "gateways" / "peers.toml"
-FOLDER = ROOT / ".cache" / "gateways" / "litellm"
+FOLDER = CACHE / "gateways" / "litellm"
 KEY = "sk-interop-1234"
-INSTALL_S = 900.0
 ALONE = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # it would fetch it
     "LITELLM_LOG": "ERROR",
@@ -58,13 +56,4 @@ def litellm(backend: Server, folder: Path) -> Iterator[str]:
 
 def install() -> None:
     """Make sure that it is there; what is there already stays."""
-    wanted = str(tomllib.loads(PEERS.read_text())["python"]["litellm"])
-    stamp = FOLDER / "installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    uv = str(Path(sys.executable).with_name("uv"))
-    python = str(FOLDER / "bin" / "python")
-    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(FOLDER)], check=True)
-    install = [uv, "pip", "install", "--quiet", "--python", python, wanted]
-    subprocess.run(install, check=True, timeout=INSTALL_S)
-    stamp.write_text(wanted)
+    installed(FOLDER, str(tomllib.loads(PEERS.read_text())["python"]["litellm"]))
