@@ -21,8 +21,8 @@ $(VENV)/serve.stamp: requirements/serve.txt requirements/build.txt pyproject.tom
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/test.stamp: requirements/test.txt $(VENV)/serve.stamp
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt
+$(VENV)/test.stamp: requirements/test.txt requirements/speech.txt $(VENV)/serve.stamp
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/test.txt -r requirements/speech.txt
 	@touch $@
 
 setup: $(VENV)/serve.stamp  ## install what serving needs into .venv
@@ -57,6 +57,7 @@ docs: setup-test  ## make the generated pages of docs/reference anew
 pin: $(BIN)/uv  ## make the pinned requirements anew
 	$(PIN) --upgrade pyproject.toml -o requirements/serve.txt
 	$(PIN) --upgrade requirements/images.in -o requirements/images.txt
+	$(PIN) --upgrade requirements/speech.in -o requirements/speech.txt
 	$(PIN) --upgrade requirements/test.in -c requirements/serve.txt -c requirements/images.txt -o requirements/test.txt
 	$(PIN) --upgrade requirements/build.in -o requirements/build.txt
 	$(PIN) --upgrade --no-deps requirements/models.in -o requirements/models.txt

@@ -137,6 +137,8 @@ def serving(
         file.write_text(yaml.safe_dump(config))
         command += ["--config", str(file)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NARTHEX_")}
+    if "speech" not in (config or {}):  # what is installed on this machine is to change nothing
+        environment["NARTHEX_SPEECH__ENGINE"] = "off"
     log = data.parent / "serve.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(command, stderr=errors, cwd=data.parent, env=environment)

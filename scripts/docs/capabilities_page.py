@@ -8,8 +8,9 @@ from narthex.core.capabilities import EMBEDDINGS, Capabilities
 from narthex.core.ports import Surface
 from narthex.engine.images.deployment import IMAGES
 from narthex.engine.local import capabilities as local
+from narthex.engine.speech.deployment import honoured as spoken
 from narthex.http.capabilities import KNOWN, Fate, fates
-from narthex.providers import openai_completions, openai_embeddings, openai_images
+from narthex.providers import openai_completions, openai_embeddings, openai_images, openai_speech
 from narthex.providers.openai_codec import HONOURED
 from narthex.routing.bounded import with_bounds
 
@@ -51,6 +52,7 @@ BY_SURFACE: Mapping[Surface, Mapping[str, Capabilities]] = {
     },
     "embeddings": {EMBEDDED: EMBEDDINGS, ELSEWHERE: openai_embeddings.HONOURED},
     "images": {EMBEDDED: IMAGES, ELSEWHERE: openai_images.HONOURED},
+    "speech": {EMBEDDED: spoken(encodes=True), ELSEWHERE: openai_speech.HONOURED},
 }
 """Every row of capabilities there is, by the heading of its column."""
 
@@ -59,6 +61,7 @@ PATHS: Mapping[Surface, str] = {
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
     "images": "/v1/images/generations",
+    "speech": "/v1/audio/speech",
 }
 
 

@@ -16,6 +16,7 @@ from narthex.dialects import (
     openai_completions,
     openai_embeddings,
     openai_images,
+    openai_speech,
     openai_stored,
     scale_chat,
     scale_completions,
@@ -38,7 +39,8 @@ The running server has the same as a document for programs, with every schema, a
   last), `x-narthex-attempts` (how many attempts that took), and `x-narthex-ignored` where fields of the request had no
   effect.
 * Streams are server-sent events. They end with `data: [DONE]`, or with an error object and nothing after it.
-  After 15 seconds of silence a stream carries a comment line. Streams of images have named events and no `[DONE]`.
+  After 15 seconds of silence a stream carries a comment line. Streams of images have named events and no `[DONE]`;
+  those of speech have no `[DONE]` either.
 * Images that are answered as `url` are kept on this server for 60 minutes, under an address that nobody can guess and
   that needs no key. Streams, and `gpt-image` models that were asked for neither, answer with `b64_json`.
 * Errors are listed on [their own page](errors.md). Below `/api/` they are `{"error": "text"}`, and streams end with an
@@ -63,6 +65,7 @@ def page() -> str:
         _fields("`POST /v1/completions`", KNOWN["completions"], openai_completions.REQUIRED),
         _fields("`POST /v1/embeddings`", KNOWN["embeddings"], openai_embeddings.REQUIRED),
         _fields("`POST /v1/images/generations`", KNOWN["images"], openai_images.REQUIRED),
+        _fields("`POST /v1/audio/speech`", KNOWN["speech"], openai_speech.REQUIRED),
         _fields("`POST /v4/beta/chat/completions`", scale_chat.FORM.known, scale_chat.REQUIRED),
         _fields("`POST /v4/beta/completions`", scale_completions.FORM.known, scale_completions.REQUIRED),
         _fields("`POST /api/chat`", thyris.FIELDS, thyris.REQUIRED),

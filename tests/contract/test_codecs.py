@@ -26,6 +26,7 @@ from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.dialects.openai_images import ImagesDialect
+from narthex.dialects.openai_speech import SpeechDialect
 from narthex.dialects.scale_completions import ScaleCompletionsDialect
 from narthex.http.capabilities import KNOWN
 from narthex.providers.codec import AnyCodec
@@ -37,6 +38,7 @@ DIALECTS = {
     "completions": CompletionsDialect(),
     "embeddings": EmbeddingsDialect(),
     "images": ImagesDialect(),
+    "speech": SpeechDialect(),
 }
 ALSO_KNOWN: dict[Surface, set[str]] = {"chat": {CACHED}, "completions": set(OTHER_NAMES)}
 """What is no field of the surface that the capabilities are listed for."""
@@ -45,6 +47,7 @@ BASE: dict[Surface, dict[str, Any]] = {
     "completions": {"model": "ours", "prompt": "Once"},
     "embeddings": {"model": "ours", "input": "text"},
     "images": {"model": "ours", "prompt": "A red square"},
+    "speech": {"model": "ours", "input": "Hi", "voice": "alloy", "stream_format": "sse"},
 }
 _TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
 _MARKED = _TOOL | {"cache_control": {"type": "ephemeral"}}
@@ -153,6 +156,15 @@ VALUES: dict[Surface, dict[str, Sequence[Any]]] = {
         "seed": (7,),
         "user": ("me",),
         "response_format": ("b64_json",),
+    },
+    "speech": {
+        "model": ("other",),
+        "input": ("Hello",),
+        "voice": ("coral",),
+        "response_format": ("opus",),
+        "speed": (2,),
+        "instructions": ("Whisper.",),
+        "stream_format": ("audio",),
     },
 }
 """Values of every field that some row honours, the usual one first and one that passes nearly everywhere last."""
@@ -320,6 +332,10 @@ ANSWERS = {
     + b"data: [DONE]\n\n",
     "/embeddings": json.dumps({"data": [{"index": 0, "embedding": [0.6, 0.8]}], "usage": _USED}).encode(),
     "/images/generations": json.dumps({"data": [{"b64_json": "iVBORw0KGgo="}]}).encode(),
+    "/audio/speech": _sse(
+        {"type": "speech.audio.delta", "audio": "AAEC"},
+        {"type": "speech.audio.done", "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}},
+    ),
     "/messages": _sse(
         {"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},

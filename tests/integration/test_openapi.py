@@ -28,8 +28,8 @@ MODELS = {
     "/v1/embeddings": EMBEDDING_MODEL,
     COLLECTION: EMBEDDING_MODEL,
 }
-ELSEWHERE = {"/v1/images/generations", *NATIVE}
-"""Answered by servers elsewhere alone, and so not here; `test_images` holds those answers against their schemas."""
+ELSEWHERE = {"/v1/images/generations", "/v1/audio/speech", *NATIVE}
+"""Answered elsewhere, and so not here; `test_images` and `test_speech` look at those answers."""
 NEVER_INVALID = ("GET", "/v1/images/files/{name}")
 """Any text is a name, and nothing else is asked for: not even a key."""
 # What a model can't honour, and which fields don't go together, no schema tells.

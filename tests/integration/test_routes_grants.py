@@ -33,7 +33,7 @@ from narthex.storage.sqlite.stored import SqliteStoredChats
 
 pytestmark = [pytest.mark.anyio, pytest.mark.patient]
 
-CHAT, EMBED, ADDED, PICTURES = "house/chat", "house/embed", "house-added", "house/pictures"
+CHAT, EMBED, ADDED, PICTURES, SPEECH = "house/chat", "house/embed", "house-added", "house/pictures", "house/speech"
 NOWHERE = "http://127.0.0.1:1"
 NOW_MS = 1_000_000
 LET_IN = {200, 201, 202, 204, 409, 502, 503}
@@ -72,6 +72,7 @@ ROUTES = {
     ("POST", "/v1/completions"): Needs(surface="completions", model=CHAT),
     ("POST", "/v1/embeddings"): Needs(surface="embeddings", model=EMBED),
     ("POST", "/v1/images/generations"): Needs(surface="images", model=PICTURES),
+    ("POST", "/v1/audio/speech"): Needs(surface="speech", model=SPEECH),
     ("GET", "/v1/images/files/{name}"): Needs(key=False),
     ("GET", "/v1/models"): Needs(surface="models"),
     ("GET", "/v1/models/{model}"): Needs(surface="models", model=ADDED),
@@ -116,6 +117,7 @@ BODIES = {
     "/v1/completions": {"model": CHAT, "prompt": "Hi", "max_tokens": 1},
     "/v1/embeddings": {"model": EMBED, "input": "Hi"},
     "/v1/images/generations": {"model": PICTURES, "prompt": "Hi"},
+    "/v1/audio/speech": {"model": SPEECH, "input": "Hi", "voice": "alloy"},
     "/api/chat": {"model": CHAT, "input": "Hi"},
     "/api/text": {"model": CHAT, "input": "Hi"},
     "/v4/beta/chat/completions": {"model": CHAT, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1},
@@ -204,7 +206,10 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
             model(EMBED, kind="embedding", runs="embedder"),
             model(ADDED, kind="chat", runs="engine", removable=True),
         ),
-        names={PICTURES: Named(deployments=("there/pictures",))},
+        names={
+            PICTURES: Named(deployments=("there/pictures",)),
+            SPEECH: Named(deployments=("there/speech",)),
+        },
         providers={"there": RemoteProvider(type="openai", base_url=NOWHERE)},
         allowed_hosts=("localhost",),
     )
@@ -285,7 +290,7 @@ async def test_lists_of_models_show_only_what_is_granted(path: str, name: str, w
     caller = await world.ask("GET", path, key=world.secrets[name])
     if caller.status == 200:
         listed = {row["id"] for row in caller.json()["data"]}
-        assert listed == {m for m in (CHAT, EMBED, ADDED, PICTURES) if _allowed(Needs(model=m), KEYS[name])}
+        assert listed == {m for m in (CHAT, EMBED, ADDED, PICTURES, SPEECH) if _allowed(Needs(model=m), KEYS[name])}
 
 
 async def test_a_key_that_is_revoked_while_we_run_ends_with_its_next_request(world: World, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from narthex.engine.images.deployment import ImagesDeployment
 from narthex.engine.images.draw import Painter
 from narthex.engine.local.build import LocalEngines
 from narthex.engine.served import ServedModel
+from narthex.engine.speech.deployment import SpeechDeployment
+from narthex.engine.speech.speaker import Speaker
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.providers.traits import ModelTraits
@@ -46,8 +48,13 @@ class Deployments:
         self._templates = templates
         self._grammars = grammars
         self._ensure = ensure
+        self._speaker = None if settings.speech is None else Speaker(settings.speech)
         self._made: dict[tuple[str, float | None], Deployment] = {}
         for model in settings.models:
+            if model.runs == "speech":
+                speech = SpeechDeployment(self._speaker, name=model.name)
+                self._made[speech.name, None] = speech
+                continue
             key = ("local", _content(model), settings.share_prefix_cache)
             made = holdings.take(key, partial(self._local, model))
             self._made[made.name, None] = made

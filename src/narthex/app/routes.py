@@ -16,6 +16,7 @@ _PATHS: Mapping[Surface, str] = {
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
     "images": "/v1/images/generations",
+    "speech": "/v1/audio/speech",
 }
 
 

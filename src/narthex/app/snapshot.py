@@ -25,6 +25,7 @@ from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.dialects.openai_images import ImagesDialect
+from narthex.dialects.openai_speech import SpeechDialect
 from narthex.engine.models.store import ModelStore
 from narthex.engine.served import ServedModel
 from narthex.http.admin import Admin
@@ -38,6 +39,7 @@ from narthex.http.metrics import Metrics
 from narthex.http.models import Models
 from narthex.http.openapi import OpenApi
 from narthex.http.routes import Endpoint, Routes
+from narthex.http.speech import SpeechSurface
 from narthex.http.stored import StoredEndpoints
 from narthex.http.surface import ModelSurface
 from narthex.http.worker import WorkerSettings
@@ -180,13 +182,20 @@ class Snapshot:
             "completions": surface(CompletionsDialect()),
             "embeddings": surface(EmbeddingsDialect()),
             "images": images,
+            "speech": surface(SpeechDialect(), made=SpeechSurface),
         }
 
     def _surface(
-        self, router: Router, dialect: Dialect, handler: Handler | None = None, *, keeping: Keeping | None = None
+        self,
+        router: Router,
+        dialect: Dialect,
+        handler: Handler | None = None,
+        *,
+        keeping: Keeping | None = None,
+        made: type[ModelSurface] = ModelSurface,
     ) -> ModelSurface:
         """`handler`: None: the router's."""
-        return ModelSurface(
+        return made(
             dialect,
             handler or router.open,
             clock=self._common.now_s,

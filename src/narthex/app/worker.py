@@ -186,6 +186,8 @@ async def open_worker(settings: WorkerSettings) -> AsyncIterator[Worker]:
         stack.push_async_callback(grammars.aclose)
         images = ImageFiles(data_dir / "images", clock=_now_s)
         await asyncio.to_thread(images.sweep)
+        if settings.speech is None and any(model.runs == "speech" for model in settings.models):
+            log.info("no speech engine is installed", hint="install espeak-ng, or the extra narthex[speech]")
         metrics = Metrics(worker=settings.name, version=__version__)
         health = Health(clock=asyncio.get_running_loop().time)
         metrics.watch(health.snapshot)

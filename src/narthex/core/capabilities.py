@@ -78,6 +78,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "ignore_eos": (False,),
     "min_tokens": (0,),
     "length_penalty": (1.0,),
+    "instructions": ("",),
     "use_beam_search": (False,),
     "early_stopping": (False,),
     "add_generation_prompt": (True,),

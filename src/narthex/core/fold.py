@@ -18,6 +18,7 @@ from narthex.core.stream import (
     OrderCheck,
     ReasoningDelta,
     RefusalDelta,
+    SoundDelta,
     TextDelta,
     TokenLogprob,
     ToolCallDelta,
@@ -114,7 +115,7 @@ class Fold:
                 self.vectors = vectors
             case ImageReady():
                 self.images.append(event)
-            case ImagePartial():  # the whole image follows
+            case ImagePartial() | SoundDelta():  # the whole image follows; sounds are told as they come
                 pass
             case _:
                 assert_never(event)

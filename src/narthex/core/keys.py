@@ -22,7 +22,7 @@ Clock = Callable[[], int]
 Profile = Literal["openai", "thyris", "ionos", "oxy"]
 PROFILES: tuple[Profile, ...] = ("openai", "thyris", "ionos", "oxy")
 
-SURFACES = ("chat", "completions", "documents", "embeddings", "images", "models", "stored", "v4")
+SURFACES = ("chat", "completions", "documents", "embeddings", "images", "models", "speech", "stored", "v4")
 EVERYTHING = "*"
 DEFAULT = "default"
 ADMIN = "admin"

@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-ModelKind = Literal["chat", "embedding", "image"]
+ModelKind = Literal["chat", "embedding", "image", "speech"]
 """What a model is asked for; one for chats may complete texts too."""
 
 

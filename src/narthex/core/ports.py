@@ -17,10 +17,11 @@ from narthex.core.errors import NarthexError
 from narthex.core.grounding import Grounded
 from narthex.core.images import ImagesRequest
 from narthex.core.keys import Principal
+from narthex.core.speech import SpeechRequest
 from narthex.core.stream import Frame, Pulse, Splice
 
-Request = ChatRequest | CompletionRequest | EmbeddingsRequest | ImagesRequest
-Surface = Literal["chat", "completions", "embeddings", "images"]
+Request = ChatRequest | CompletionRequest | EmbeddingsRequest | ImagesRequest | SpeechRequest
+Surface = Literal["chat", "completions", "embeddings", "images", "speech"]
 
 Stream = AsyncIterator[Frame]
 Opened = AbstractAsyncContextManager[Stream]

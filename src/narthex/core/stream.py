@@ -112,6 +112,12 @@ class EmbeddingsReady(msgspec.Struct, frozen=True):
     vectors: tuple[bytes, ...]
 
 
+class SoundDelta(msgspec.Struct, frozen=True):
+    """More of a sound, in the format that was asked for."""
+
+    data: bytes
+
+
 class ImageTraits(msgspec.Struct, frozen=True, kw_only=True):
     """What a server says of an image that it made, in the words of the request's fields; None where it says nothing."""
 
@@ -153,10 +159,11 @@ Event = (
     | EmbeddingsReady
     | ImagePartial
     | ImageReady
+    | SoundDelta
 )
 Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
 OfAChoice = ChoiceStarted | Delta | ChoiceFinished
-OfNoChoice = UsageReported | EmbeddingsReady | ImagePartial | ImageReady
+OfNoChoice = UsageReported | EmbeddingsReady | ImagePartial | ImageReady | SoundDelta
 
 _DELTAS: tuple[type[Any], ...] = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
 _WHILE_RUNNING: tuple[type[Any], ...] = (
@@ -166,6 +173,7 @@ _WHILE_RUNNING: tuple[type[Any], ...] = (
     EmbeddingsReady,
     ImagePartial,
     ImageReady,
+    SoundDelta,
 )
 
 ORDER: dict[str, dict[type[Any], str]] = {

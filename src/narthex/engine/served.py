@@ -11,7 +11,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model with where it answers.
 
     `runs`: `engine` (a llama.cpp child), `url` (somebody else's llama-server), `embedder` (an onnxruntime child),
-    `images` (another, which makes images).
+    `images` (another, which makes images), `speech` (programs of the worker's own, one for each text).
     `heeds`: the request fields that some models honour and this one does; None: unknown until its server is asked.
     `child` is its name with the supervisor; `path` its file or folder; `slots` the queue's width for a `url`.
     `window`: tokens of one request, or of one text to embed; `dim`: length of its vectors; 0: unknown.
@@ -19,7 +19,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: ModelKind
-    runs: Literal["engine", "url", "embedder", "images"]
+    runs: Literal["engine", "url", "embedder", "images", "speech"]
     child: str = ""
     socket: str = ""
     control_socket: str = ""
@@ -33,3 +33,5 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     created: int = 0
     owned_by: str = "narthex"
     removable: bool = False
+    missing: bool = False
+    """What it needs is not installed: it is not listed, and who asks for it is told."""

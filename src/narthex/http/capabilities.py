@@ -13,7 +13,7 @@ from narthex.core.capabilities import NEUTRAL, Capabilities, Limited, State
 from narthex.core.errors import InvalidRequest, ModelNotFound
 from narthex.core.ports import Surface
 from narthex.core.templates import TEMPLATE
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images, openai_speech
 from narthex.dialects.fields import Field
 from narthex.http.exchange import Exchange
 from narthex.http.models import granted
@@ -27,6 +27,7 @@ KNOWN: Mapping[Surface, Mapping[str, Field]] = {
     "completions": openai_completions.FORM.known,
     "embeddings": openai_embeddings.FORM.known,
     "images": openai_images.FORM.known,
+    "speech": openai_speech.FORM.known,
 }
 """Every field that a surface's dialect reads, extensions last."""
 

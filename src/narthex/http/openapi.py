@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from narthex.core.capabilities import EMBEDDINGS
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images, openai_speech
 from narthex.dialects.sampling import NOT_BUILT
 from narthex.engine.local import capabilities as local
+from narthex.engine.speech.deployment import honoured as spoken
 from narthex.http import openapi_files, openapi_native, openapi_scale, openapi_stored
 from narthex.http.docs import CONTENT_SECURITY, page
 from narthex.http.exchange import NATIVE, SCALE, Exchange
@@ -62,6 +63,7 @@ COMPLETIONS_BODY = body_schema(
     by_some=local.OF_THE_MODEL["completions"],
 )
 EMBEDDINGS_BODY = body_schema(openai_embeddings.FIELDS, openai_embeddings.REQUIRED, honoured=EMBEDDINGS)
+SPEECH_BODY = body_schema(openai_speech.FIELDS, openai_speech.REQUIRED, honoured=spoken(encodes=True))
 IMAGES_BODY = body_schema(openai_images.FORM.known, openai_images.REQUIRED, honoured=IMAGES)
 
 OPERATIONS: dict[tuple[str, str], Operation] = (
@@ -101,6 +103,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = (
             body=IMAGES_BODY,
             asks_model=True,
             errors=(*MODEL_CALL, 507),
+        ),
+        ("POST", "/v1/audio/speech"): Operation(
+            id="createSpeech",
+            summary="Read a text aloud.",
+            media="audio/*",
+            events="SpeechEvent",
+            marked=False,
+            body=SPEECH_BODY,
+            asks_model=True,
+            errors=MODEL_CALL,
         ),
         ("GET", "/v1/images/files/{name}"): Operation(
             id="getImageFile",

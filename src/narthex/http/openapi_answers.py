@@ -184,6 +184,8 @@ CHAT_ANSWER = closed(
     {"service_tier": _TIER},
 )
 
+_SPEECH_USED = dict.fromkeys(("input_tokens", "output_tokens", "total_tokens"), COUNT)
+
 SCHEMAS: dict[str, Schema] = {
     "Usage": _USAGE,
     "ChatCompletion": CHAT_ANSWER,
@@ -212,6 +214,12 @@ SCHEMAS: dict[str, Schema] = {
         "oneOf": [
             _image_event("image_generation.partial_image", {"partial_image_index": COUNT}),
             _image_event("image_generation.completed", {"usage": closed(_IMAGES_USED)}),
+        ]
+    },
+    "SpeechEvent": {
+        "oneOf": [
+            closed({"type": {"const": "speech.audio.delta"}, "audio": STRING}),
+            closed({"type": {"const": "speech.audio.done"}, "usage": closed(_SPEECH_USED)}),
         ]
     },
     "Model": MODEL,

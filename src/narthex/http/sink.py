@@ -15,11 +15,13 @@ from narthex.wire import sse
 class Pings:
     """Sends a comment into a stream that was silent all through a period."""
 
-    def __init__(self, exchange: Exchange, *, every_s: float) -> None:
+    def __init__(self, exchange: Exchange, *, every_s: float, sends: bool = True) -> None:
+        """`sends` False: the stream has no place for a comment."""
         self.due = False
         """Cleared by whoever writes."""
         self._exchange = exchange
         self._every_s = every_s
+        self._sends = sends
         self._tasks = TaskSet()
 
     def __enter__(self) -> Self:
@@ -33,7 +35,7 @@ class Pings:
 
     def _ring(self) -> None:
         direct = self._exchange.direct
-        if self.due and self._exchange.begun and (direct is None or direct.quiet):
+        if self.due and self._sends and self._exchange.begun and (direct is None or direct.quiet):
             self._tasks.start(self._exchange.send(sse.PING))
         self.due = True
         if direct is not None:

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 PING_AFTER_S = 15.0
 _LONGEST_HEADER = 4096  # bytes
-_STREAM_HEADERS: Headers = [EVENTS, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
+STREAM_HEADERS: Headers = [EVENTS, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class ModelSurface:
@@ -154,7 +154,7 @@ class ModelSurface:
             if keeper is not None and noted is not None:
                 await keeper.keep(call, self._dialect.encode_answer(call, noted.frames, created=created))
             if not exchange.begun:
-                await exchange.begin(200, _STREAM_HEADERS)
+                await exchange.begin(200, self._head(call))
             await exchange.send(end, more=False)
         except CallerLeft:
             raise
@@ -166,7 +166,7 @@ class ModelSurface:
             await self._broken(exchange, encoder, NarthexError(), cause=error)
 
     async def _frames(self, exchange: Exchange, call: Call, frames: Stream, *, encoder: StreamEncoder) -> None:
-        with Pings(exchange, every_s=self._ping_after_s / 2) as pings:
+        with Pings(exchange, every_s=self._ping_after_s / 2, sends=self._pings(call)) as pings:
             direct = None if exchange.direct is None else CallersSink(exchange.direct, encoder, pings)
             sink = None
             while (frame := await next_frame(frames, sink)) is not None:
@@ -175,11 +175,19 @@ class ModelSurface:
                 if data := encoder.encode(frame):
                     if not exchange.begun:
                         exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
-                        await exchange.begin(200, _STREAM_HEADERS)
+                        await exchange.begin(200, self._head(call))
                     pings.due = False
                     if not exchange.pass_on(data):
                         await exchange.send(data)
                     sink = None if frame.finishes else direct
+
+    def _head(self, call: Call) -> Headers:
+        """Of a stream's answer."""
+        return STREAM_HEADERS
+
+    def _pings(self, call: Call) -> bool:
+        """Whether a stream can hold comments."""
+        return True
 
     async def _broken(
         self, exchange: Exchange, encoder: StreamEncoder | None, error: NarthexError, *, cause: Exception
@@ -189,8 +197,11 @@ class ModelSurface:
             raise error from cause
         exchange.note(error)
         log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
-        if not exchange.ended:
-            await exchange.send(encoder.error(error), more=False)
+        if exchange.ended:
+            return
+        if not (told := encoder.error(error)):
+            raise error from cause  # there is no place for it: the connection ends, in the middle of the answer
+        await exchange.send(told, more=False)
 
 
 def _streams(call: Call) -> bool:

@@ -6,6 +6,7 @@ import msgspec
 from typing_extensions import override
 
 from narthex.engine.served import ServedModel
+from narthex.engine.speech.espeak import SpeechEngine
 from narthex.ipc.logs import LogFormat
 from narthex.providers.traits import ModelTraits
 from narthex.routing.route import Named
@@ -46,6 +47,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     names: dict[str, Named] = {}
     providers: dict[str, RemoteProvider] = {}
     egress: Egress = Egress()
+    speech: SpeechEngine | None = None
+    speech_kept_s: float = 3600.0
     allowed_hosts: tuple[str, ...] = ("*",)
     trusted_proxies: tuple[str, ...] = ()
     body_limit_bytes: int = 16 * 1024 * 1024

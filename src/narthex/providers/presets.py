@@ -37,6 +37,7 @@ from narthex.providers.openai_rows import (
     without,
     without_choice,
 )
+from narthex.providers.openai_speech import OpenAISpeech
 from narthex.providers.preset_rows import CORE, ENCODED, LIMIT_IS_OLDER, NUMBERS, TEXTS
 from narthex.providers.refusing import Refusing
 from narthex.providers.traits import ModelTraits
@@ -73,11 +74,16 @@ _SURFACES: Mapping[ModelKind, tuple[Surface, ...]] = {
     "chat": ("chat", "completions"),
     "embedding": ("embeddings",),
     "image": ("images",),
+    "speech": ("speech",),
 }
 
 
 def _images(traits: ModelTraits, also: tuple[str, ...] = ()) -> AnyCodec:
     return Refusing(OpenAIImages(also=also), refused=traits.refused)
+
+
+def _speech(traits: ModelTraits) -> AnyCodec:
+    return Refusing(OpenAISpeech(), refused=traits.refused)
 
 
 def _anthropic(traits: ModelTraits) -> AnyCodec:
@@ -101,6 +107,7 @@ _OPENAI: Mapping[Surface, Make] = {
     "completions": partial(OpenAICompletions, Row(honoured=openai_completions.HONOURED)),
     "embeddings": partial(OpenAIEmbeddings, Row(honoured=openai_embeddings.HONOURED)),
     "images": _images,
+    "speech": _speech,
 }
 
 PRESETS: Mapping[str, Preset] = {

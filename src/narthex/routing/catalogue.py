@@ -26,7 +26,12 @@ class Find(Protocol):
 def local_routes(models: Iterable[ServedModel], find: Find) -> dict[str, Route]:
     """One row for each model of this server. A deleted model's row stays, but it is gone for everybody."""
     return {
-        model.name: Route(card=_card(model), deployments=(find(f"local/{model.name}"),), exists=_exists(model))
+        model.name: Route(
+            card=_card(model),
+            deployments=(find(f"local/{model.name}"),),
+            listed=not model.missing,
+            exists=_exists(model),
+        )
         for model in models
     }
 
@@ -59,7 +64,7 @@ def named_routes(
 
 def cards(routes: Mapping[str, Route]) -> dict[str, ModelCard]:
     """What `GET /v1/models` lists, by name."""
-    return {name: route.card for name, route in routes.items() if name != ANY and route.exists()}
+    return {name: route.card for name, route in routes.items() if name != ANY and route.listed and route.exists()}
 
 
 def _card(model: ServedModel) -> ModelCard:
@@ -78,7 +83,9 @@ def _kind(deployment: Deployment) -> ModelKind:
     """By what it serves: where nothing is known of a model, its server's first kind."""
     if any(deployment.capabilities(surface) is not None for surface in _TEXT):
         return "chat"
-    return "embedding" if deployment.capabilities("embeddings") is not None else "image"
+    if deployment.capabilities("embeddings") is not None:
+        return "embedding"
+    return "image" if deployment.capabilities("images") is not None else "speech"
 
 
 def _exists(model: ServedModel) -> Callable[[], bool]:

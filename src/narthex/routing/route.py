@@ -79,4 +79,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     context_window: tuple[Deployment, ...] = ()
     content_filter: tuple[Deployment, ...] = ()
     trusts_templates: bool = False
+    listed: bool = True
+    """Whether callers are told of it."""
     exists: Callable[[], bool] = lambda: True

@@ -9,6 +9,9 @@ from narthex.core.errors import ConfigError, NarthexError
 from narthex.engine.images.layout import INDEX
 from narthex.engine.models.source import HubSource, parse, slug
 from narthex.engine.models.store import ModelStore
+from narthex.engine.speech.espeak import NAME as SPEECH
+from narthex.engine.speech.espeak import OFF
+from narthex.serving.speech import no_speech
 from narthex.settings import Embedder, Engine, Reading, Settings
 from narthex.settings.faults import Path as Place
 from narthex.settings.faults import closest
@@ -63,9 +66,13 @@ def faults_across(reading: Reading, installed: Iterable[str]) -> Found:
         if reading.settings is None:  # whatever is wrong with it, it is meant to be there
             local |= set(configured)
         local |= set(images)
+        if _map(content, "speech").get("engine") != OFF:
+            local.add(SPEECH)
         yield from _Names(set(providers), local).faults(rows if isinstance(rows, list | tuple) else ())
     if reading.settings is not None:
         yield from _tls(reading.settings)
+        if why := no_speech(reading.settings.speech.engine):
+            yield ("speech", "engine"), why
 
 
 class _Names:
@@ -184,7 +191,7 @@ def _tls(settings: Settings) -> Found:
 
 
 def _plain(settings: Settings) -> dict[str, Any]:
-    content = settings.model_dump(include={"providers", "models", "engine"})
+    content = settings.model_dump(include={"providers", "models", "engine", "speech"})
     for name, row in settings.providers.items():
         content["providers"][name]["api_key"] = row.api_key.get_secret_value() if row.api_key else None
     return content

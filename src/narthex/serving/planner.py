@@ -31,6 +31,7 @@ from narthex.sandbox.protocol import COMPILER, SandboxSettings
 from narthex.sandbox.protocol import NAME as SANDBOX
 from narthex.serving.facets import facets
 from narthex.serving.machine import Machine
+from narthex.serving.speech import speech_engine, speech_model
 from narthex.settings import ImageModel, LocalModel, Provider, PublicModel, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 from narthex.upstream.egress import Egress
@@ -55,6 +56,7 @@ class Planner:
         self._run_dir = run_dir
         self._machine = machine
         self._store = ModelStore(data / "models")
+        self._speech = speech_engine(settings.speech, machine)
         self._children: list[ChildSpec] = []
 
     def plan(self) -> Plan:
@@ -100,6 +102,8 @@ class Planner:
             names=names,
             providers={name: _remote(row) for name, row in self._settings.providers.items()},
             egress=_egress(self._settings),
+            speech=self._speech,
+            speech_kept_s=self._settings.speech.kept_s,
             allowed_hosts=hosts,
             trusted_proxies=http.trusted_proxies,
             body_limit_bytes=http.body_limit_bytes,
@@ -143,6 +147,8 @@ class Planner:
         for name, image_row in self._settings.engine.images.items():
             if image_row.source is not None:
                 yield self._painter(name, self._folder(image_row.source), image_row)
+        if (speech := speech_model(self._settings.speech, self._speech)) is not None:
+            yield speech
 
     def _is_elsewhere(self, name: str) -> bool:
         """Whether the settings give an installed model's name to another."""

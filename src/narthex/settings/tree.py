@@ -12,6 +12,7 @@ from narthex.settings.files import Files
 from narthex.settings.part import Part
 from narthex.settings.providers import Provider
 from narthex.settings.public import PublicModel
+from narthex.settings.speech import Speech
 from narthex.settings.stored import Stored
 
 
@@ -73,5 +74,6 @@ class Settings(BaseSettings):
     models: tuple[PublicModel, ...] = Field((), description="Names that callers ask for, besides the models' own.")
     egress: Egress = Field(Egress(), description="What is fetched for callers.")
     files: Files = Field(Files(), description="Reading files.")
+    speech: Speech = Field(Speech(), description="Texts that are read aloud here.")
     stored: Stored = Field(Stored(), description="Chat completions that callers store.")
     log: Log = Field(Log(), description="Logging.")

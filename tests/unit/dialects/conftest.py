@@ -13,6 +13,7 @@ from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.dialects.openai_images import ImagesDialect
+from narthex.dialects.openai_speech import SpeechDialect
 from narthex.dialects.scale_chat import ScaleChatDialect
 from narthex.dialects.scale_completions import ScaleCompletionsDialect
 
@@ -21,6 +22,7 @@ DIALECTS: dict[str, Dialect] = {
     "completions": CompletionsDialect(),
     "embeddings": EmbeddingsDialect(),
     "images": ImagesDialect(),
+    "speech": SpeechDialect(),
     "scale chat": ScaleChatDialect(),
     "scale completions": ScaleCompletionsDialect(),
 }
@@ -33,6 +35,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "scale completions": _TEXT,
     "embeddings": {"model": "m", "input": "text"},
     "images": {"model": "m", "prompt": "A cat"},
+    "speech": {"model": "m", "input": "Hello", "voice": "alloy"},
 }
 
 Decode = Callable[..., Decoded]

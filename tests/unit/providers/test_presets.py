@@ -118,10 +118,11 @@ def test_another_narthex_is_sent_everything_as_it_came() -> None:
 @pytest.mark.parametrize(
     ("kind", "surfaces"),
     [
-        (None, {"chat", "completions", "embeddings", "images"}),
+        (None, {"chat", "completions", "embeddings", "images", "speech"}),
         ("chat", {"chat", "completions"}),
         ("embedding", {"embeddings"}),
         ("image", {"images"}),
+        ("speech", {"speech"}),
     ],
 )
 def test_a_model_of_one_kind_is_asked_for_that_only(kind: Any, surfaces: set[str]) -> None:

@@ -1,0 +1,63 @@
+"""espeak-ng from its library, for machines without the program: takes the same arguments, and does the same.
+
+`python -m narthex.engine.speech.library -v VOICE -s WPM -b 1 --stdin --stdout`. A process of its own: the library is
+under the GPL, works with global state, and may crash. Source: espeak-ng's `speak_lib.h`, revision 12.
+"""
+
+import argparse
+import ctypes
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from narthex.core.speech import wav_header
+from narthex.engine.speech.espeak import LIBRARY
+
+_RETRIEVAL, _SYNCHRONOUS_BUFFER_MS = 1, 100
+_UTF8 = 1
+_RATE = 1
+_CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+
+
+def main() -> int:
+    """Speak what stands on the standard input."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("-v", dest="voice", required=True)
+    parser.add_argument("-s", dest="pace", type=int, required=True)
+    for ignored in ("-b", "--stdin", "--stdout"):
+        parser.add_argument(ignored, action="store" if ignored == "-b" else "store_true")
+    asked = parser.parse_args()
+    text = sys.stdin.buffer.read()
+    found = importlib.util.find_spec(LIBRARY)
+    if found is None or found.origin is None:
+        print("the package espeakng-loader is not installed", file=sys.stderr)  # noqa: T201 - told to whoever started us
+        return 1
+    folder = Path(found.origin).parent
+    os.chdir(folder)  # the library takes no path of more than 160 bytes
+    ending = {"darwin": "dylib", "win32": "dll"}.get(sys.platform, "so")
+    library = ctypes.CDLL(str(folder / f"libespeak-ng.{ending}"))
+    rate = library.espeak_Initialize(_RETRIEVAL, _SYNCHRONOUS_BUFFER_MS, b".", 0)
+    if rate <= 0 or library.espeak_SetVoiceByName(asked.voice.encode()) != 0:
+        print(f"espeak-ng can't speak as {asked.voice}", file=sys.stderr)  # noqa: T201 - as above
+        return 1
+    out = sys.stdout.buffer
+    out.write(wav_header(rate))
+
+    def spoken(samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int | None) -> int:
+        if count > 0:
+            out.write(ctypes.string_at(samples, count * 2))
+            out.flush()
+        return 0
+
+    callback = _CALLBACK(spoken)
+    library.espeak_SetSynthCallback(callback)
+    library.espeak_SetParameter(_RATE, asked.pace, 0)
+    failed = library.espeak_Synth(text, ctypes.c_size_t(len(text) + 1), 0, 0, 0, _UTF8, None, None)
+    library.espeak_Synchronize()
+    out.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""The branch of speech."""
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from narthex.settings.part import Part
+
+
+class Speech(Part):
+    """Texts that are read aloud here."""
+
+    engine: str = Field(
+        "auto",
+        min_length=1,
+        description="The path of an espeak-ng; auto: the one on the PATH, or that of the extra `narthex[speech]`; off: "
+        "none.",
+    )
+    language: str = Field(
+        "en-us",
+        pattern="[a-z][a-z0-9-]{1,30}$",
+        description="What it speaks: a name from `espeak-ng --voices`, such as de or fr.",
+    )
+    at_once: PositiveInt | None = Field(
+        None, description="Texts that each worker speaks at a time; none: one for each core."
+    )
+    max_waiting: PositiveInt = Field(256, description="Texts that may wait to be spoken, in each worker.")
+    stall_s: PositiveFloat = Field(30.0, description="How long the engine may say nothing before it is ended.")
+    kept_s: PositiveFloat = Field(3600.0, description="How long a chat may name what was said in it by its `audio.id`.")

@@ -1,0 +1,180 @@
+"""The speech engine as a deployment: what it refuses, what it does without its parts, and when it fails."""
+
+import asyncio
+import json
+import shutil
+import stat
+import sys
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from narthex.core.capabilities import State, Verdict, refusal
+from narthex.core.errors import EngineCrashed, EngineUnavailable, QueueFull, UnsupportedParameter
+from narthex.core.keys import Account, Grants, Key, Principal, Project
+from narthex.core.ports import Call
+from narthex.core.speech import RATE
+from narthex.core.stream import SoundDelta, Usage, UsageReported
+from narthex.dialects.openai_speech import SpeechDialect
+from narthex.engine.speech import speaker as speaking
+from narthex.engine.speech.deployment import SpeechDeployment, honoured
+from narthex.engine.speech.encoder import FORMATS
+from narthex.engine.speech.espeak import AUTO, NAME, SpeechEngine, program_of
+from narthex.engine.speech.speaker import Speaker
+
+pytestmark = pytest.mark.anyio
+
+KEY = Key(id="k", account_id="a", project_id="p", name="k", prefix="nx-", grants=Grants(), created_ms=0)
+PRINCIPAL = Principal(key=KEY, account=Account(id="a", name="a"), project=Project(id="p", account_id="a", name="p"))
+FAKE = """#!{python}
+import sys
+from narthex.core.speech import wav_header
+sys.stdin.read()
+out = sys.stdout.buffer
+{code}
+"""
+
+
+def engine(tmp_path: Path, code: str, **options: Any) -> Speaker:
+    """One whose program is that code."""
+    program = tmp_path / "espeak-ng"
+    program.write_text(FAKE.format(python=sys.executable, code=code))
+    program.chmod(stat.S_IRWXU)
+    return Speaker(SpeechEngine(program=(str(program),), **options))
+
+
+TONE = "out.write(wav_header(22050) + b'\\x00\\x10' * 22050)"
+
+
+def call(**fields: Any) -> Call:
+    body = json.dumps({"model": "m", "input": "Hello", "voice": "alloy"} | fields).encode()
+    request = SpeechDialect().decode(body, profile="openai", strict=True).request
+    return Call(request, id="1", surface="speech", principal=PRINCIPAL, started_s=0.0)
+
+
+async def told(speaker: Speaker | None, **fields: Any) -> tuple[bytes, Usage]:
+    async with SpeechDeployment(speaker).open(call(**fields)) as frames:
+        events = [event async for frame in frames for event in frame.events]
+    (used,) = (event.usage for event in events if isinstance(event, UsageReported))
+    return b"".join(event.data for event in events if isinstance(event, SoundDelta)), used
+
+
+async def test_samples_are_told_at_our_rate(tmp_path: Path) -> None:
+    sound, used = await told(engine(tmp_path, TONE), response_format="pcm")
+    samples = np.frombuffer(sound, "<i2")
+    assert abs(len(samples) - RATE) < 50
+    assert set(samples[100:-100]) == {0x1000}
+    assert used == Usage(prompt_tokens=2, completion_tokens=20)
+
+
+async def test_without_an_engine_who_asks_is_told() -> None:
+    with pytest.raises(EngineUnavailable, match=r"No speech engine is installed here.*narthex\[speech\]"):
+        await told(None)
+
+
+@pytest.mark.parametrize("fields", [{}, {"response_format": "opus"}], ids=str)
+async def test_without_encoders_their_formats_are_refused(fields: dict[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedParameter) as raised:
+        await told(engine(tmp_path, TONE), **fields)
+    assert (raised.value.param, raised.value.code) == ("response_format", "unsupported_value")
+    sound, _ = await told(engine(tmp_path, TONE), response_format="wav")
+    assert sound.startswith(b"RIFF")
+
+
+async def test_an_encoder_that_is_not_there(tmp_path: Path) -> None:
+    async def silence() -> AsyncIterator[bytes]:
+        yield b""
+
+    with pytest.raises(EngineUnavailable):
+        await anext(engine(tmp_path, TONE).encoded(silence(), "mp3"))
+
+
+def test_capabilities() -> None:
+    assert honoured(encodes=True)["response_format"] is State.NATIVE
+    rules = honoured(encodes=False)
+    for name in FORMATS:
+        found = refusal({"response_format": name}, rules, model="m")
+        assert found is not None
+        assert found.param == "response_format"
+    assert refusal({"response_format": "wav", "instructions": ""}, rules, model="m") is None
+    found = refusal({"instructions": "Whisper."}, rules, model="m")
+    assert found is not None
+    assert found.param == "instructions"
+    assert issubclass(Verdict, Exception)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "out.write(b'no sound at all' * 1000)",
+        "out.write(wav_header(22050)); sys.exit(1)",
+        "out.write(wav_header(22050) + b'ab' * 100_000); out.flush(); import os; os.kill(os.getpid(), 9)",
+    ],
+    ids=["garbage", "fails", "killed"],
+)
+async def test_an_engine_that_fails(code: str, tmp_path: Path) -> None:
+    with pytest.raises(EngineCrashed):
+        await told(engine(tmp_path, code), response_format="pcm")
+
+
+async def test_an_engine_that_fails_is_no_whole_file(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    code = "out.write(wav_header(22050) + b'ab' * 100_000); out.flush(); sys.exit(1)"
+    with pytest.raises(EngineCrashed):
+        await told(engine(tmp_path, code, encodes=True), response_format="mp3")
+
+
+async def test_an_engine_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speaking, "LONGEST_S", 10)
+    endless = "out.write(wav_header(22050))\nwhile True: out.write(bytes(100_000))"
+    with pytest.raises(EngineCrashed, match="does not come to an end"):
+        await told(engine(tmp_path, endless), response_format="pcm")
+
+
+async def test_an_engine_that_says_nothing(tmp_path: Path) -> None:
+    with pytest.raises(EngineCrashed, match="said nothing"):
+        await told(engine(tmp_path, "import time; time.sleep(100)", stall_s=0.3), response_format="pcm")
+
+
+async def test_too_many_wait(tmp_path: Path) -> None:
+    speaker = engine(tmp_path, TONE, at_once=1, max_waiting=1)
+    async with speaker.turn():
+        waiting = asyncio.ensure_future(told(speaker, response_format="pcm"))
+        while not speaker._waiting:
+            await asyncio.sleep(0)
+        with pytest.raises(QueueFull) as raised:
+            await told(speaker, response_format="pcm")
+        assert raised.value.retry_after_s
+    assert await waiting
+
+
+async def test_a_text_without_words_is_a_moment_of_silence(tmp_path: Path) -> None:
+    sound, used = await told(engine(tmp_path, "out.write(wav_header(22050))"), response_format="pcm")
+    assert set(sound) == {0}
+    assert used.completion_tokens == 2
+
+
+async def test_a_slow_voice_takes_its_time(tmp_path: Path) -> None:
+    sound, _ = await told(engine(tmp_path, TONE), response_format="pcm", speed=0.25)
+    assert len(sound) / 2 / RATE == pytest.approx(1.83, abs=0.1)
+
+
+@pytest.mark.skipif(shutil.which(NAME) is None, reason="the program espeak-ng is not on the PATH")
+async def test_the_program_itself_speaks() -> None:
+    sound, _ = await told(Speaker(SpeechEngine(program=program_of(AUTO))), response_format="pcm", input="Good morning.")
+    samples = np.frombuffer(sound, "<i2")
+    assert 0.5 < len(samples) / RATE < 5
+    assert np.abs(samples.astype(int)).max() > 3000
+
+
+@pytest.mark.skipif(not program_of(AUTO), reason="no espeak-ng is installed")
+async def test_a_language_that_it_does_not_speak() -> None:
+    speaker = Speaker(SpeechEngine(program=program_of(AUTO), language="xx-nowhere"))
+    async with aclosing(speaker.spoken("Hello", voice="alloy")) as sound:
+        with pytest.raises(EngineCrashed):
+            async for _ in sound:
+                pass
