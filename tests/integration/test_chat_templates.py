@@ -183,6 +183,15 @@ def test_there_has_to_be_something_to_go_on_with(fields: dict[str, Any], shallow
     assert refused(shallow_http, **(going_on() | fields)) == ("continue_final_message", "invalid_value")
 
 
+def test_scale_s_surface_knows_them(shallow_http: httpx2.Client, plain_http: httpx2.Client) -> None:
+    body = {"model": TRUSTED, "temperature": 0, "max_tokens": 6, **going_on()}
+    answer = shallow_http.post("/v4/beta/chat/completions", json=body)
+    ((text,), _) = said(shallow_http, **going_on())
+    assert (answer.status_code, answer.json()["choices"][0]["message"]["content"]) == (200, text)
+    refusal = plain_http.post("/v4/beta/chat/completions", json=body | {"chat_template": "x"})
+    assert (refusal.status_code, refusal.json()["error"]["param"]) == (400, "chat_template")
+
+
 # --- templates that mean harm
 
 QUICK = {name: template for name, template in HOSTILE.items() if name not in ENDLESS}

@@ -30,7 +30,7 @@ Ask = Callable[[str, dict[str, Any]], Any]
 
 @asynccontextmanager
 async def asking(
-    folder: Path, reply: Reply, type_: str, traits: ModelTraits | None = None
+    folder: Path, reply: Reply, type_: str, traits: ModelTraits | None = None, *, trusts_templates: bool = False
 ) -> AsyncIterator[tuple[Ask, list[Received]]]:
     """A worker with the model `theirs` at a server that answers so; ask it, and see what the server received."""
     control = await open_control(folder / "control.db", clock=lambda: 0)
@@ -47,7 +47,7 @@ async def asking(
             data_dir=str(folder),
             run_dir=str(folder),
             models=(),
-            names={"theirs": Named(deployments=("there/big",))},
+            names={"theirs": Named(deployments=("there/big",), trusts_templates=trusts_templates)},
             providers={"there": provider},
         )
 
@@ -155,6 +155,28 @@ async def test_guided_fields_reach_vllm_by_today_s_name(tmp_path: Path) -> None:
     assert answer.headers["x-narthex-ignored"] == "guided_decoding_backend"
     assert json.loads(received[0].body)["structured_outputs"] == {"choice": ["yes", "no"]}
     assert (both.status, both.json()["error"]["param"], len(received)) == (400, "guided_regex", 1)
+
+
+async def test_guided_fields_reach_sglang_by_its_names(tmp_path: Path) -> None:
+    async with asking(tmp_path, said("yes"), "sglang") as (ask, received):
+        answer = await ask("/v1/chat/completions", {"messages": HELLO, "guided_choice": ["yes", "no"], "min_tokens": 1})
+        refused = await ask("/v1/chat/completions", {"messages": HELLO, "chat_template": "x"})
+    sent = json.loads(received[0].body)
+    assert (answer.status, sent["regex"], sent["min_tokens"], "guided_choice" in sent) == (200, "(yes|no)", 1, False)
+    assert (refused.status, refused.json()["error"]["param"], len(received)) == (400, "chat_template", 1)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_template_reaches_vllm_where_the_model_is_trusted_with_it(tmp_path: Path, stream: bool) -> None:
+    begun = [*HELLO, {"role": "assistant", "content": "He"}]
+    fields = {"chat_template": "{{ messages }}", "chat_template_kwargs": {"a": 1}, "min_tokens": 2, "stream": stream}
+    async with asking(tmp_path, said("Hi"), "vllm", trusts_templates=True) as (ask, received):
+        answer = await ask("/v1/chat/completions", {"messages": begun, "continue_final_message": True, **fields})
+        hidden = await ask("/v1/chat/completions", {"messages": HELLO, "chat_template_kwargs": {"chat_template": "x"}})
+    sent = json.loads(received[0].body)
+    assert (answer.status, {name: sent[name] for name in fields}) == (200, fields | {"stream": sent["stream"]})
+    assert (sent["continue_final_message"], sent["add_generation_prompt"], sent["messages"]) == (True, False, begun)
+    assert (hidden.json()["error"]["param"], len(received)) == ("chat_template_kwargs.chat_template", 1)
 
 
 @pytest.mark.parametrize("wanted", ["float", "base64"])

@@ -16,7 +16,15 @@ from narthex.core.capabilities import State
 from narthex.core.models import ModelKind
 from narthex.core.ports import Surface
 from narthex.core.tools import CACHED
-from narthex.providers import anthropic, anthropic_models, openai_codec, openai_completions, openai_embeddings, vllm
+from narthex.providers import (
+    anthropic,
+    anthropic_models,
+    openai_codec,
+    openai_completions,
+    openai_embeddings,
+    sglang,
+    vllm,
+)
 from narthex.providers.anthropic import AnthropicChat
 from narthex.providers.codec import AnyCodec
 from narthex.providers.extras import Extended
@@ -320,6 +328,14 @@ PRESETS: Mapping[str, Preset] = {
             ),
             "embeddings": partial(OpenAIEmbeddings, Row(honoured=openai_embeddings.HONOURED)),
             "images": partial(_images, also=("negative_prompt", "steps", "sampler", "seed")),
+        },
+    ),
+    "sglang": Preset(
+        fetches_images=False,
+        surfaces={
+            "chat": sglang.SglangChat,
+            "completions": sglang.SglangCompletions,
+            "embeddings": partial(OpenAIEmbeddings, Row(honoured=NUMBERS)),
         },
     ),
     "together": Preset(

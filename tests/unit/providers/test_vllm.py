@@ -5,14 +5,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.written_requests import HI, chat, completion, sent
 
 from narthex.core.capabilities import refusal, without_effect
-from narthex.core.chat import ChatRequest
-from narthex.core.completions import CompletionRequest
 from narthex.core.fold import Fold, folded
 from narthex.core.stream import EmbeddingsReady, Frame
-from narthex.dialects.openai_chat import ChatDialect
-from narthex.dialects.openai_completions import CompletionsDialect
 from narthex.providers.openai import ChatDecoder
 from narthex.providers.presets import PRESETS
 from narthex.providers.repeated import Repeated
@@ -22,33 +19,16 @@ from narthex.wire.sse import encode
 
 CHAT = VllmChat(PRESETS["vllm"].traits)
 COMPLETIONS = VllmCompletions(PRESETS["vllm"].traits)
-HI = {"role": "user", "content": "Hi"}
 TOOL = {"type": "function", "function": {"name": "add"}}
 NAMED = {"type": "function", "function": {"name": "add"}}
 
 
-def chat(**fields: Any) -> ChatRequest:
-    body = json.dumps({"model": "m", "messages": [HI]} | fields).encode()
-    request = ChatDialect().decode(body, profile="openai", strict=True).request
-    assert isinstance(request, ChatRequest)
-    return request
-
-
-def completion(**fields: Any) -> CompletionRequest:
-    body = json.dumps({"model": "m", "prompt": "Once"} | fields).encode()
-    request = CompletionsDialect().decode(body, profile="openai", strict=True).request
-    assert isinstance(request, CompletionRequest)
-    return request
-
-
 def built(**fields: Any) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(CHAT.build(chat(**fields), model="theirs"))
-    return body
+    return sent(CHAT, chat(**fields))
 
 
 def completed(**fields: Any) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(COMPLETIONS.build(completion(**fields), model="theirs"))
-    return body
+    return sent(COMPLETIONS, completion(**fields))
 
 
 # --- constrained output ----------------------------------------------------------------------------------------------
