@@ -122,7 +122,7 @@ async def test_a_request_ends_when_its_caller_said(server: Server, folder: Path)
     async with serving(folder, "two", Reply(HANG)) as upstream, client(server) as openai:
         with pytest.raises(InternalServerError) as caught:
             await openai.chat.completions.create(model="two", messages=TALK, extra_body={"inference_timeout": "0.2"})
-        assert caught.value.status_code == 504
+        assert (caught.value.status_code, caught.value.param) == (504, "inference_timeout")
         assert "0.2 s" in caught.value.message
         await upstream.peers[0].closed.wait()
 

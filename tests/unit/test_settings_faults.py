@@ -164,3 +164,29 @@ def test_a_fault_for_programs() -> None:
     fault = Fault(path="a.b", message="wrong", file="f", line=1, column=2)
     assert msgspec.json.encode(fault) == b'{"path":"a.b","message":"wrong","file":"f","line":1,"column":2}'
     assert str(Fault(path="", message="wrong")) == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "name"),
+    [
+        ("extra_headers: [x-team, Authorization]", "3:30: providers.a.extra_headers.1", "Authorization"),
+        ('extra_headers: ["a\\r\\nb"]', "3:22: providers.a.extra_headers.0", "a\r\nb"),
+        ("extra_headers: [x-forwarded-for]", "3:22: providers.a.extra_headers.0", "x-forwarded-for"),
+        ("extra_params: [mirostat, tokenize]", "3:31: providers.a.extra_params.1", "tokenize"),
+        ("extra_params: [Messages]", "3:21: providers.a.extra_params.0", "Messages"),
+    ],
+)
+def test_what_no_caller_may_add_can_t_be_allowed(text: str, place: str, name: str) -> None:
+    (said,) = faults(f"providers:\n  a:\n     {text}\n     type: groq\n")
+    assert said.startswith(f"narthex.yaml:{place}: '{name}' can't be allowed: ")
+
+
+def test_what_a_model_s_callers_may_add_is_its_own_where_it_says_so() -> None:
+    Path("narthex.yaml").write_text(
+        "providers:\n  a: {type: groq, extra_params: [x], extra_headers: [X-A],"
+        " models: {m: {extra_params: []}, n: {}}}\n"
+    )
+    provider = load(Path("narthex.yaml")).providers["a"]
+    assert (provider.extra_params, provider.extra_headers) == (("x",), ("x-a",))
+    assert provider.models["m"].given() == {"extra_params": frozenset()}
+    assert provider.models["n"].given() == {}

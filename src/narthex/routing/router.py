@@ -212,7 +212,8 @@ class _Answer:
         try:
             self._total.end(error)
         except TimeoutError:
-            raise UpstreamTimeout(f"The request took longer than {self._total_s:g} s.") from None
+            param = TIMEOUT if TIMEOUT in self._call.request.fields else None  # whose clock it was
+            raise UpstreamTimeout(f"The request took longer than {self._total_s:g} s.", param=param) from None
 
 
 def _told(call: Call, journey: Journey) -> Told | None:
