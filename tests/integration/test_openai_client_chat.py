@@ -88,7 +88,8 @@ def test_the_fingerprint_stays(client: OpenAI) -> None:
 
 
 def test_the_service_tier_is_told_where_it_was_asked_for(client: OpenAI) -> None:
-    assert ask(client, max_tokens=1, service_tier="auto").service_tier == "default"
+    for asked, used in (("auto", "default"), ("priority", "priority"), ("fast", "priority"), ("scale", "scale")):
+        assert ask(client, max_tokens=1, service_tier=asked).service_tier == used
 
 
 # --- choices ---------------------------------------------------------------------------------------------------------

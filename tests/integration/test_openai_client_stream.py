@@ -117,4 +117,4 @@ def test_stream_helper_of_the_client(client: OpenAI) -> None:
 
 
 def test_the_tier_is_in_every_chunk(client: OpenAI) -> None:
-    assert {chunk.service_tier for chunk in chunks_of(client, max_tokens=2, service_tier="flex")} == {"default"}
+    assert {chunk.service_tier for chunk in chunks_of(client, max_tokens=2, service_tier="flex")} == {"flex"}

@@ -6,6 +6,8 @@ from typing import get_args
 from narthex.core.capabilities import Capabilities
 from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Surface
 
+HERE = "local/"
+"""What the names of this server's own deployments begin with."""
 SURFACES: tuple[Surface, ...] = get_args(Surface)
 
 
@@ -16,7 +18,7 @@ class Local:
     fingerprint: str | None = None
 
     def __init__(self, model: str, *, surface: Surface, honoured: Capabilities) -> None:
-        self.name = f"local/{model}"
+        self.name = f"{HERE}{model}"
         self._surface = surface
         self._honoured = honoured
 

@@ -19,6 +19,7 @@ from narthex.core.images import ImagesRequest
 from narthex.core.keys import Principal
 from narthex.core.speech import SpeechRequest
 from narthex.core.stream import Frame, Pulse, Splice
+from narthex.core.tiers import DEFAULT_RANK
 
 Request = ChatRequest | CompletionRequest | EmbeddingsRequest | ImagesRequest | SpeechRequest
 Surface = Literal["chat", "completions", "embeddings", "images", "speech"]
@@ -295,6 +296,8 @@ class Want(msgspec.Struct, frozen=True, kw_only=True):
     """It may have to run alone."""
     fresh: bool = False
     """Without the prefix cache, and where the last such request was: its text is to repeat."""
+    rank: Annotated[int, msgspec.Meta(ge=0)] = DEFAULT_RANK
+    """When its turn comes; lower ones first. See `core.tiers`."""
     steady: bool = False
     """Its log probabilities are told: they too are to repeat. If nothing else runs, its account's idle slots are
     emptied first."""

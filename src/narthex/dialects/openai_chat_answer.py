@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from narthex.core.chat import ChatRequest
+from narthex.core.deployments import HERE
 from narthex.core.errors import NarthexError
 from narthex.core.fold import FoldedCall, FoldedChoice, folded
 from narthex.core.ports import Call
@@ -30,6 +31,7 @@ from narthex.core.stream import (
     ToolCallDelta,
     Usage,
 )
+from narthex.core.tiers import DEFAULT_TIER, USED
 from narthex.dialects.openai_chat_relay import ChunkRelay, said_of_all
 from narthex.dialects.openai_errors import error_body
 from narthex.wire import sse
@@ -41,22 +43,22 @@ DONE = b"data: [DONE]\n\n"
 _ROLE = b'{"role":"assistant","content":"","refusal":null}'
 _ROLE_OF_CALLS = b'{"role":"assistant","content":null,"refusal":null}'
 
-DEFAULT_TIER = "default"
 _TWO_TIERS = "thyris"
 """The profile that knows but two tiers in answers: scale and default (contract 2)."""
 
 
-def service_tier(call: Call, *, told: str = DEFAULT_TIER) -> str | None:
-    """The tier that was used, None where the caller named none. `told`: what a provider told.
+def service_tier(call: Call, *, told: Any = None) -> str | None:
+    """The tier that was used, None where the caller named none. `told`: what a provider told, if it did.
 
-    Without credits every tier is served as the default one (contract 11).
+    Where it told nothing, and is no model of this server, it was the default one (contract 11).
     """
     request = call.request
     if not isinstance(request, ChatRequest) or request.service_tier is None:
         return None
-    if call.principal.key.profile == _TWO_TIERS and told != "scale":
+    used = str(told or (USED[request.service_tier] if call.deployment.startswith(HERE) else DEFAULT_TIER))
+    if call.principal.key.profile == _TWO_TIERS and used != "scale":
         return DEFAULT_TIER
-    return told
+    return used
 
 
 def usage_object(usage: Usage) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def answer_object(call: Call, frames: Sequence[Frame], *, created: int) -> dict[
         "usage": usage_object(fold.usage or Usage(prompt_tokens=0)),
     }
     told = said_of_all(frames[0].data) if frames[0].format == FORMAT else {}
-    if (tier := service_tier(call, told=str(told.get("service_tier") or DEFAULT_TIER))) is not None:
+    if (tier := service_tier(call, told=told.get("service_tier"))) is not None:
         answer["service_tier"] = tier
     answer["system_fingerprint"] = told.get("system_fingerprint", call.fingerprint)
     return answer
@@ -265,7 +267,7 @@ class ChatStream:
 
 def _edits(call: Call, identity: Mapping[str, Any], of_all: Mapping[str, Any]) -> dict[str, Any]:
     """What is ours to say in every chunk, of an answer of which a provider says `of_all`."""
-    tier = service_tier(call, told=str(of_all.get("service_tier") or DEFAULT_TIER))
+    tier = service_tier(call, told=of_all.get("service_tier"))
     return {**identity, **({} if tier is None else {"service_tier": tier})}
 
 

@@ -12,7 +12,7 @@ from msgspec import UNSET, UnsetType
 
 from narthex.core.ports import Call
 from narthex.core.stream import Frame, Usage
-from narthex.dialects.openai_chat_answer import DEFAULT_TIER, answer_object, service_tier, usage_object
+from narthex.dialects.openai_chat_answer import answer_object, service_tier, usage_object
 from narthex.wire.json import UNREADABLE, encode
 
 FORMAT = "openai.chat.whole"
@@ -122,7 +122,7 @@ def passed_on(call: Call, frame: Frame, *, created: int) -> bytes:
         "choices": _written(call, frame, _raw_maps(answer["choices"])),
         "usage": usage_object(frame.usage or _NO_USAGE),
     }
-    tier = service_tier(call, told=str(told or DEFAULT_TIER))
+    tier = service_tier(call, told=told)
     if tier is not None:
         ours["service_tier"] = tier
     return encode({**answer, **ours})
@@ -133,7 +133,7 @@ def _plainly(call: Call, frame: Frame, answer: _PlainAnswer, *, created: int) ->
     (choice,) = answer.choices
     request = call.request
     rest = encode(usage_object(frame.usage or _NO_USAGE))
-    if (tier := service_tier(call, told=str(answer.service_tier or DEFAULT_TIER))) is not None:
+    if (tier := service_tier(call, told=answer.service_tier)) is not None:
         rest += b',"service_tier":' + encode(tier)
     if answer.system_fingerprint is not UNSET:
         rest += b',"system_fingerprint":%b' % bytes(answer.system_fingerprint)

@@ -41,6 +41,7 @@ class Acquire(Want, frozen=True, kw_only=True):
             max_new=self.max_new,
             choices=self.n,
             seeded=self.seeded,
+            rank=self.rank,
             request=self.request,
         )
 

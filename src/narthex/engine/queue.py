@@ -9,7 +9,9 @@ Rules:
        time while another request waits.
     4. The last `spare` free slots go only to keys that hold none.
     5. A key that has waited `patience_s` for something large is not overtaken any more by one that has waited less.
-    6. In deterministic mode a seeded request runs alone: other sequences in a batch change its sums.
+    6. Tickets of a lower rank go first, but after `MOST_FAVOURS` grants in a row that passed over others the next one
+       is made as if all were equal.
+    7. In deterministic mode a seeded request runs alone: other sequences in a batch change its sums.
 """
 
 import itertools
@@ -19,6 +21,9 @@ from collections import Counter
 import msgspec
 
 from narthex.core.errors import ContextLengthExceeded, EngineUnavailable, QueueFull
+from narthex.core.tiers import DEFAULT_RANK
+
+MOST_FAVOURS = 3
 
 
 class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +45,10 @@ class QueueLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
-    """A request that wants to run. Tickets with the same `request` count as one request of their key."""
+    """A request that wants to run. Tickets with the same `request` count as one request of their key.
+
+    `rank`: lower ones go first.
+    """
 
     key: str
     account: str
@@ -48,6 +56,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     max_new: int
     choices: int = 1
     seeded: bool = False
+    rank: int = DEFAULT_RANK
     request: str = ""
 
     def cells(self, choices: int) -> int:
@@ -81,6 +90,7 @@ class SlotQueue:
         self._held: Counter[str] = Counter()  # slots by key
         self._served: dict[str, tuple[float, int]] = {}  # when, and its turn, by key
         self._cells = 0
+        self._favours = 0  # grants in a row that passed over tickets of another rank
         self._service_s = 2.0  # moving average of what one grant takes; a guess until the first has ended
 
     @property
@@ -161,14 +171,9 @@ class SlotQueue:
 
         Call it after every `enter`, `leave` and `release`, until it gives None. Time alone changes nothing.
         """
-        heads: dict[str, _Waiting] = {}
-        for waiting in self._waiting.values():
-            if self._left_of_request(waiting.ticket) > 0:  # one that is at its half lets its key's others pass
-                heads.setdefault(waiting.ticket.key, waiting)
-        order = sorted(heads.values(), key=lambda head: (self._held[head.ticket.key], self._since(head)))
         barrier = (math.inf, 0)
         fits: list[tuple[_Waiting, int]] = []
-        for head in order:
+        for head in self._heads():
             choices = self._choices(head.ticket)
             if choices:
                 fits.append((head, choices))
@@ -178,6 +183,17 @@ class SlotQueue:
             if self._since(head) <= barrier:
                 return self._grant(head, choices if groups else 1, now=now)
         return None
+
+    def _heads(self) -> list[_Waiting]:
+        """Of each key the ticket that goes first, in the order in which they do."""
+        ranked = self._favours < MOST_FAVOURS
+        waiting = sorted(self._waiting.values(), key=_rank) if ranked else self._waiting.values()
+        heads: dict[str, _Waiting] = {}
+        for each in waiting:
+            if self._left_of_request(each.ticket) > 0:  # one that is at its half lets its key's others pass
+                heads.setdefault(each.ticket.key, each)
+        fair = sorted(heads.values(), key=lambda head: (self._held[head.ticket.key], self._since(head)))
+        return sorted(fair, key=_rank) if ranked else fair
 
     def _since(self, head: _Waiting) -> tuple[float, int]:
         """Since when its key waits: since the ticket entered, or since its key was last served."""
@@ -222,9 +238,15 @@ class SlotQueue:
         self._held[ticket.key] += choices
         self._cells += ticket.cells(choices)
         self._served[ticket.key] = (now, next(self._turns))
+        favoured = any(_rank(other) > ticket.rank for other in self._waiting.values())
+        self._favours = self._favours + 1 if favoured and self._favours < MOST_FAVOURS else 0
         return grant
 
     def _forget(self, key: str) -> None:
         if not self._held[key] and all(waiting.ticket.key != key for waiting in self._waiting.values()):
             self._served.pop(key, None)
             del self._held[key]
+
+
+def _rank(waiting: _Waiting) -> int:
+    return waiting.ticket.rank

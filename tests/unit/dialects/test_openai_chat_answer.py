@@ -432,3 +432,15 @@ def test_events_may_follow_what_was_passed_on(make_call: MakeCall) -> None:
     ]
     assert chunks[-1]["choices"][0]["finish_reason"] == "stop"
     assert len({(chunk["id"], chunk["created"], chunk["model"], chunk["system_fingerprint"]) for chunk in chunks}) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "profile", "answered"),
+    [("fast", "openai", "priority"), ("flex", "openai", "flex"), ("auto", "thyris", "default"), (None, "openai", None)],
+)
+def test_of_a_model_of_this_server_the_tier_that_was_used_is_told(
+    asked: str | None, profile: str, answered: str | None, make_call: MakeCall
+) -> None:
+    call = make_call("chat", STREAMED | {"service_tier": asked}, profile=profile)
+    call.deployment = "local/m"
+    assert whole(call, *TEXT).get("service_tier") == answered

@@ -64,6 +64,39 @@ def test_within_a_key_the_oldest_goes_first() -> None:
     assert order == numbers
 
 
+def served(queue: SlotQueue, count: int) -> list[int]:
+    """The ranks of those that run one after the other."""
+    ranks = []
+    for _ in range(count):
+        (grant,) = grants(queue, now=0)
+        ranks.append(grant.ticket.rank)
+        queue.release(grant.number, now=0)
+    return ranks
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+def test_lower_ranks_go_first_and_starve_nobody(same_key: bool) -> None:
+    queue = SlotQueue(limits(slots=1, spare_slots=0))
+    for number in range(4):
+        enter_all(queue, [ticket("a" if same_key else f"{rank}-{number}", rank=rank) for rank in (2, 1, 0, 0)])
+    order = served(queue, 16)
+    assert order[:3] == [0, 0, 0]
+    assert order[3] == 2  # the oldest
+    assert order[4:7] == [0, 0, 0]
+    assert sorted(order) == [0] * 8 + [1] * 4 + [2] * 4
+    assert queue.idle
+
+
+def test_while_others_of_a_better_rank_keep_coming_one_in_four_is_served() -> None:
+    queue = SlotQueue(limits(slots=1, spare_slots=0))
+    enter_all(queue, [ticket("default")] * 3)
+    ranks = []
+    for _ in range(12):
+        enter_all(queue, [ticket("eager", rank=0)])
+        ranks += served(queue, 1)
+    assert ranks.count(1) == 3
+
+
 def test_the_last_slots_are_for_keys_that_hold_none() -> None:
     queue = SlotQueue(limits(slots=4, spare_slots=2))
     enter_all(queue, [ticket("a")] * 9)

@@ -21,6 +21,7 @@ from narthex.core.errors import (
 from narthex.core.memory import BUDGET
 from narthex.core.ports import NO_CLOCKS, Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
 from narthex.core.stream import Frame, UsageReported
+from narthex.core.tiers import DEFAULT_RANK, rank
 from narthex.engine.local.capabilities import honoured
 from narthex.engine.local.checked import Checks, told, whole
 from narthex.engine.local.completion import chatted, completed, generated
@@ -159,7 +160,8 @@ class LocalDeployment:
 
 def _owner(call: Call, request: ChatRequest | CompletionRequest) -> Owner:
     key, account = call.principal.key, call.principal.account
-    return Owner(key=key.id, account=account.id, seeded=request.sampling.seed is not UNSET)
+    turn = rank(request.service_tier) if isinstance(request, ChatRequest) else DEFAULT_RANK
+    return Owner(key=key.id, account=account.id, seeded=request.sampling.seed is not UNSET, rank=turn)
 
 
 def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:

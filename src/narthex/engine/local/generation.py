@@ -23,6 +23,7 @@ from narthex.core.stream import (
     Usage,
     UsageGoingOn,
 )
+from narthex.core.tiers import DEFAULT_RANK
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
 from narthex.engine.local.probabilities import Trace, Vocabulary
 from narthex.engine.local.reading import Form, Reader
@@ -50,11 +51,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
-    """For whom the engine works: queues are fair by key, prefixes are shared within an account."""
+    """For whom the engine works: queues are fair by key, prefixes are shared within an account. `rank`: see `Want`."""
 
     key: str
     account: str
     seeded: bool
+    rank: int = DEFAULT_RANK
 
 
 REREAD_TOKENS = 256
@@ -208,6 +210,7 @@ class Generation:
                 max_new=job.max_new,
                 prefix=fingerprint(job.prompt),
                 seeded=self._owner.seeded,
+                rank=self._owner.rank,
                 fresh=self._owner.seeded or (is_greedy(self._sampling) and len(job.prompt) <= REREAD_TOKENS),
                 steady=is_greedy(self._sampling) and self._sampling.logprobs is not None,
             )
