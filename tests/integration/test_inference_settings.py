@@ -151,6 +151,32 @@ async def test_the_limit_is_the_models(model: str, most: int, *, server: Server)
     assert (caught.value.param, caught.value.code) == ("inference_timeout", "decimal_above_max_value")
 
 
+SCALE = "/v4/beta/chat/completions"
+
+
+async def test_on_scale_s_api_they_are_the_same(server: Server, folder: Path) -> None:
+    strategy = {"memory_strategy": {"name": "last_k", "params": {"k": 2}}, "token_budget": 30}
+    async with serving(folder, "one", whole(SAID)) as upstream:
+        answer = await ask(server, SCALE, {"model": "one", "messages": TALK, **strategy, **ADDED})
+    assert (answer.status, answer.headers["x-narthex-forgotten"]) == (200, "2"), answer
+    (sent,) = bodies(upstream)
+    assert (sent["messages"], sent["mirostat"]) == ([TALK[0], TALK[3]], {"tau": 5})
+    assert upstream.requests[0].headers["x-team"] == SECRET
+
+
+async def test_on_scale_s_api_time_runs_out_in_its_own_words(server: Server, folder: Path) -> None:
+    late = {"model": "two", "messages": TALK, "inference_timeout": "0.3"}
+    async with serving(folder, "two", Reply(HANG)):
+        answer = await ask(server, SCALE, late)
+    assert (answer.status, answer.json["error"]["code"]) == (504, "timeout")
+    assert answer.json["detail"] == answer.json["error"]["message"]
+    begun = Reply(stream_head(), sse(ROLE, chunk({"content": "Hi"})), HANG)
+    async with serving(folder, "two", begun):
+        answer = await ask(server, SCALE, {**late, "stream": True})
+    assert b"event: error" in answer.body
+    assert b"0.3 s" in answer.body
+
+
 # --- additions -------------------------------------------------------------------------------------------------------
 
 ADDED = {"inference_extra_params": {"mirostat": {"tau": 5}}, "inference_extra_headers": {"X-Team": SECRET}}

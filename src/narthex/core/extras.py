@@ -30,7 +30,7 @@ NEVER_PARAMS = frozenset(
         "verbosity", "web_search_options",
         # the same by servers' own names
         "json_schema", "grammar", "max_length", "max_new_tokens", "max_output_tokens", "n_predict", "n_probs",
-        "num_predict", "random_seed", "stop_sequences", "system", "system_instruction",
+        "num_predict", "random_seed", "return_token_log_probs", "stop_sequences", "system", "system_instruction",
         # what a template or a tokenizer is called with (contract 7.3)
         "conversation", "documents", "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors",
         "tokenize", "tokenizer", "truncation",

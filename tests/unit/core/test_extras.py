@@ -4,7 +4,7 @@ import pytest
 
 from narthex.core.errors import UpstreamRejected
 from narthex.core.extras import HEADERS, NEVER_PARAMS, PARAMS, header_fault, hide, is_header_value, param_fault
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, scale_chat, scale_completions
 
 NEVER = (
     "authorization", "Authorization", "x-api-key", "API-KEY", "host", "cookie", "content-length", "Content-Anything",
@@ -38,8 +38,8 @@ def test_values_are_one_line_of_ascii(value: str, sound: bool) -> None:
 
 
 def test_no_request_field_can_be_replaced() -> None:
-    known = {name for each in (openai_chat, openai_completions, openai_embeddings) for name in each.FORM.known}
-    assert known <= NEVER_PARAMS
+    surfaces = (openai_chat, openai_completions, openai_embeddings, scale_chat, scale_completions)
+    assert {name for surface in surfaces for name in surface.FORM.known} <= NEVER_PARAMS
 
 
 @pytest.mark.parametrize("name", ["model", "Messages", "tokenize", "chat_template", "chat_template_kwargs", "n"])
