@@ -228,7 +228,7 @@ def test_a_revoked_keys_jobs_fail_with_that_reason(tmp_path: Path) -> None:
 
 def test_one_accounts_many_files_do_not_keep_anothers_waiting(tmp_path: Path) -> None:
     """Complaint C28: a thousand files wedge the queue."""
-    counting = Counting(pause_s=0.1)
+    counting = Counting(pause_s=0.5)
     with listening(counting) as address, started(tmp_path, address) as server, collection(server) as (client, place):
         many = [upload(client, place, f"{number}.txt", lines(20, of=str(number))) for number in range(40)]
         with server.http(server.key(name="other", account="other")) as theirs:
@@ -314,10 +314,11 @@ def test_documents_that_are_given_as_text_get_a_code_file_too(tmp_path: Path) ->
 
 
 def test_who_waits_while_the_server_stops_is_told_of_the_job(tmp_path: Path) -> None:
-    counting = Counting(pause_s=0.3)
+    counting = Counting()
     settings = {"http": {"drain_s": 1}}
     answers: list[httpx2.Response] = []
-    told: list[httpx2.Response] = []
+    told: list[str] = []
+    following = threading.Event()
     with (
         listening(counting) as address,
         started(tmp_path, address, settings) as server,
@@ -330,14 +331,19 @@ def test_who_waits_while_the_server_stops_is_told_of_the_job(tmp_path: Path) -> 
 
         def follow() -> None:
             [job] = until(lambda: client.get(f"{place}/jobs").json()["jobs"])
-            told.append(client.get(f"{place}/jobs/{job['id']}/events"))
+            with client.stream("GET", f"{place}/jobs/{job['id']}/events") as stream:
+                for line in stream.iter_lines():
+                    told.append(line)
+                    following.set()
 
+        counting.free.clear()
         threads = [threading.Thread(target=each) for each in (wait, follow)]
         for thread in threads:
             thread.start()
-        until(lambda: counting.calls > 2)
+        assert following.wait(60)
         server.process.send_signal(signal.SIGTERM)
         for thread in threads:
             thread.join()
+        counting.free.set()
     assert (answers[0].status_code, answers[0].json()["jobs"][0]["documentKey"]) == (202, "a.txt")
-    assert told[0].text.strip().endswith('{"error":"This server is shutting down."}')
+    assert "\n".join(told).strip().endswith('{"error":"This server is shutting down."}')
