@@ -10,7 +10,7 @@ from tests.scripted_deployment import principal
 from narthex.core.errors import ModelNotFound, PermissionDenied, StorageError, UpstreamUnavailable
 from narthex.core.keys import Grants
 from narthex.core.models import ModelCard
-from narthex.dialects import openai_chat, openai_completions
+from narthex.dialects import openai_chat, openai_completions, scale_chat, scale_completions
 from narthex.http.docs import page
 from narthex.http.exchange import Exchange
 from narthex.http.health import Health
@@ -181,7 +181,11 @@ def test_every_field_that_the_decoders_take_is_in_the_document():
     assert set(COMPLETIONS_BODY["properties"]) == set(openai_completions.FORM.known)
     assert "anyOf" not in CHAT_BODY["properties"]["model"]
     assert {"type": "null"} in CHAT_BODY["properties"]["seed"]["anyOf"]
-    assert "embedded models refuse it" in CHAT_BODY["properties"]["memory_strategy"]["description"]
+    for form, path in ((scale_chat.FORM, "chat/completions"), (scale_completions.FORM, "completions")):
+        body = OPERATIONS["POST", f"/v4/beta/{path}"].body
+        assert body is not None
+        assert set(body["properties"]) == set(form.known)
+    assert "embedded models refuse it" in CHAT_BODY["properties"]["suffix"]["description"]
     assert "trusted with it" in CHAT_BODY["properties"]["chat_template"]["description"]
     assert "without effect" in CHAT_BODY["properties"]["user"]["description"]
     assert "refuse some values" in CHAT_BODY["properties"]["messages"]["description"]
