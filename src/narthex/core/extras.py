@@ -29,8 +29,9 @@ NEVER_PARAMS = frozenset(
         "token_budget", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "use_beam_search", "user",
         "verbosity", "web_search_options",
         # the same by servers' own names
-        "json_schema", "grammar", "max_length", "max_new_tokens", "max_output_tokens", "n_predict", "n_probs",
-        "num_predict", "random_seed", "return_token_log_probs", "stop_sequences", "system", "system_instruction",
+        "ebnf", "grammar", "json_schema", "max_length", "max_new_tokens", "max_output_tokens", "n_predict", "n_probs",
+        "num_predict", "random_seed", "regex", "return_token_log_probs", "stop_sequences", "system",
+        "system_instruction",
         # what a template or a tokenizer is called with (contract 7.3)
         "conversation", "documents", "padding", "return_assistant_tokens_mask", "return_dict", "return_tensors",
         "tokenize", "tokenizer", "truncation",
@@ -79,10 +80,12 @@ _SHORTEST = 8
 
 
 def hide(error: NarthexError, fields: Mapping[str, Any]) -> None:
-    """Take what a request added out of an error's message, where a server repeated it."""
+    """Take what a request added out of what an error tells, where a server repeated it."""
     for text in sorted(_texts([fields.get(PARAMS), fields.get(HEADERS)]), key=len, reverse=True):
         if len(text) >= _SHORTEST:
             error.message = error.message.replace(text, _HIDDEN)
+            error.param = error.param and error.param.replace(text, _HIDDEN)
+            error.code = error.code and error.code.replace(text, _HIDDEN)
     error.args = (error.message,)
 
 

@@ -83,7 +83,7 @@ class Router:
             UpstreamTimeout: the whole request, all attempts and waits together, took too long.
             NarthexError: what the last attempt ended with.
         """
-        return _Answer(self, call)
+        return _Answer(self, call, total_s=self._total_s)
 
     def ask(self, call: Call, told: OnAnswer) -> Prompted | None:
         """Ask now, if the call is one of those (see `prompt.py`). `told` hears of it once, of None if it has to be
@@ -96,7 +96,9 @@ class Router:
         model = call.request.model
         route = self.route(model)
         deployment = self._only.get(model, self._only.get(ANY))
-        total_s = self.total_s(call, route)
+        total_s = route.rules.total_s or self._total_s
+        if TIMEOUT in call.request.fields:
+            total_s = _wanted_s(call, most_s=total_s)
         opened = None if deployment is None else prompt_of(call, deployment)
         if opened is None:
             return None
@@ -105,23 +107,10 @@ class Router:
         asked = prompted.ask(health=self.health, alarms=alarms, total_s=total_s)
         return prompted if asked else None
 
-    def total_s(self, call: Call, route: Route) -> float:
-        """How long the whole request may take: as long as its caller says, within our own limit.
-
-        Raises:
-            InvalidRequest: they want more than that.
-        """
-        most_s = route.rules.total_s or self._total_s
-        wanted_s: float | None = call.request.fields.get(TIMEOUT)
-        if wanted_s is not None and wanted_s > most_s:
-            message = f"Invalid '{TIMEOUT}': requests to this model may take at most {most_s:g} s."
-            raise InvalidRequest(message, param=TIMEOUT, code="decimal_above_max_value")
-        return wanted_s or most_s
-
     def resume(self, call: Call, prompted: Prompted) -> Opened:
         """Go on with what was asked, as if the call had been opened then. See `open`."""
         prompted.give_up()
-        return _Answer(self, call, begun=prompted)
+        return _Answer(self, call, total_s=self._total_s, begun=prompted)
 
     async def frames(self, call: Call, journey: Journey, begun: Prompted | None) -> AsyncGenerator[Frame, Sink | None]:
         """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`.
@@ -168,18 +157,19 @@ class _Answer:
 
     __slots__ = ("_begun", "_call", "_frames", "_router", "_total", "_total_s")
 
-    _total_s: float
-
-    def __init__(self, router: Router, call: Call, *, begun: Prompted | None = None) -> None:
+    def __init__(self, router: Router, call: Call, *, total_s: float, begun: Prompted | None = None) -> None:
         self._router = router
         self._call = call
+        self._total_s = total_s
         self._begun = begun
 
     async def __aenter__(self) -> Stream:
         router, call = self._router, self._call
         loop, alarms = router.on_loop()
         route = router.route(call.request.model)
-        self._total_s = router.total_s(call, route)
+        self._total_s = route.rules.total_s or self._total_s
+        if TIMEOUT in call.request.fields:
+            self._total_s = _wanted_s(call, most_s=self._total_s)
         begun = self._begun
         deadline_s = loop.time() + self._total_s if begun is None else begun.deadline_s
         journey = Journey(
@@ -214,6 +204,19 @@ class _Answer:
         except TimeoutError:
             param = TIMEOUT if TIMEOUT in self._call.request.fields else None  # whose clock it was
             raise UpstreamTimeout(f"The request took longer than {self._total_s:g} s.", param=param) from None
+
+
+def _wanted_s(call: Call, *, most_s: float) -> float:
+    """How long the whole request may take by its caller's own wish.
+
+    Raises:
+        InvalidRequest: that is longer than it may.
+    """
+    wanted_s: float = call.request.fields[TIMEOUT]
+    if wanted_s > most_s:
+        message = f"Invalid '{TIMEOUT}': requests to this model may take at most {most_s:g} s."
+        raise InvalidRequest(message, param=TIMEOUT, code="decimal_above_max_value")
+    return wanted_s
 
 
 def _told(call: Call, journey: Journey) -> Told | None:

@@ -57,6 +57,14 @@ def test_other_params_can_be_allowed() -> None:
 
 
 def test_what_was_added_is_hidden_in_errors() -> None:
-    error = UpstreamRejected("x-team 'secret-value' and ['deep-secret'] are bad, short is not 7 either")
+    said = "x-team 'secret-value' and ['deep-secret'] are bad, short is not 7 either"
+    error = UpstreamRejected(said, param="a.secret-value", code="no-deep-secret")
     hide(error, {PARAMS: {"a": ["deep-secret", {"b": 7}], "c": "short"}, HEADERS: {"x-team": "secret-value"}})
     assert error.message == str(error) == "x-team '***' and ['***'] are bad, short is not 7 either"
+    assert (error.param, error.code) == ("a.***", "no-***")
+
+
+def test_what_an_error_does_not_tell_stays_untold() -> None:
+    error = UpstreamRejected("Some refusal.")
+    hide(error, {HEADERS: {"x-team": "secret-value"}})
+    assert (error.message, error.param, error.code) == ("Some refusal.", None, None)
