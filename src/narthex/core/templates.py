@@ -3,8 +3,7 @@
 Source: contract sections 7.1 and 7.3.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from narthex.core.errors import UnsupportedParameter
 
@@ -38,13 +37,13 @@ class Sender(Protocol):
         ...
 
 
-def check_allowed(fields: Mapping[str, Any], sender: Sender, *, model: str, trusted: bool) -> None:
-    """Return if a request brings no template, or one from somebody who may to a model that is `trusted` with it.
+def check_allowed(sender: Sender, *, model: str, trusted: bool) -> None:
+    """Return if somebody may bring a template to a model, which may be `trusted` with it.
 
     Raises:
         UnsupportedParameter: names the field, and what stands in its way.
     """
-    if TEMPLATE not in fields or (trusted and sender.may_send_templates):
+    if trusted and sender.may_send_templates:
         return
     if trusted:
         why = "this key may not send templates."

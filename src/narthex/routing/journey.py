@@ -8,7 +8,7 @@ from typing import NoReturn
 from narthex.core import capabilities
 from narthex.core.errors import InvalidRequest, NarthexError
 from narthex.core.ports import Call, Deployment
-from narthex.core.templates import check_allowed
+from narthex.core.templates import TEMPLATE, check_allowed
 from narthex.ipc.alarms import Alarms
 from narthex.routing.choice import ordered
 from narthex.routing.health import Health
@@ -44,7 +44,8 @@ class Journey:
             InvalidRequest: the model does not serve this surface at all.
         """
         request = call.request
-        check_allowed(request.fields, call.principal, model=request.model, trusted=route.trusts_templates)
+        if TEMPLATE in request.fields:
+            check_allowed(call.principal, model=request.model, trusted=route.trusts_templates)
         self.rules = route.rules
         self.deadline_s = deadline_s
         self.loop = loop

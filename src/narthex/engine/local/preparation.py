@@ -244,7 +244,8 @@ class Preparation:
         facts = self._facts
         template = props.chat_template if facts is None or facts.template is None else facts.template
         if not template:
-            message = f"The model '{self._model.name}' has no chat template: use /v1/completions."
+            ways = "use /v1/completions, or send a 'chat_template' to a model that is trusted with it."
+            message = f"The model '{self._model.name}' has no chat template: {ways}"
             raise InvalidRequest(message, param="messages", code="unsupported_value")
         return template
 

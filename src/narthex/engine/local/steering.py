@@ -55,7 +55,8 @@ def check_heeded(fields: Mapping[str, Any], template: str, *, model: str) -> Non
 
 def variables(fields: Mapping[str, Any], template: str, *, bracket: Callable[[Any], Any]) -> dict[str, Any]:
     """What the fields tell the template; texts of the caller's are bracketed."""
-    told: dict[str, Any] = field_variables(fields, template) | bracket(fields.get(VARIABLES, {}))
+    told = field_variables(fields, template)
+    told |= {name: bracket(value) for name, value in fields.get(VARIABLES, {}).items()}
     if fields.get(GENERATION_PROMPT) is False and not fields.get(CONTINUE):
         told[GENERATION_PROMPT] = False
     return told
