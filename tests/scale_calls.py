@@ -22,7 +22,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"enum": ["b"]}}, "required": ["
 TOOL: Any = {"type": "function", "function": {"name": "look", "description": "Look.", "parameters": SCHEMA}}
 PICTURE = {"type": "image_url", "image_url": {"url": "iVBORw0KGgo=", "media_type": "image/png"}}
 TOKENS = 6
-ATTEMPTS_S = 120.0
+TIMEOUT_S = 120.0
 
 
 class It(pydantic.BaseModel):
@@ -44,7 +44,7 @@ class Server:
             api_key=self.key if key is None else key,
             account_id="any",
             max_retries=0,
-            timeout=ATTEMPTS_S,
+            timeout=TIMEOUT_S,
             default_headers=headers,
         )
 

@@ -11,8 +11,9 @@ import pytest
 import scale_gp
 from scale_gp import AsyncSGPClient
 from tests.raw_asgi import Caller
-from tests.scale_calls import CALLS, HELLO, Server, plain
-from tests.scripted_gateway import DONE, ROLE, Gateway, chunk, gateway, refused
+from tests.scale_calls import CALLS, HELLO, Server, plain, refused
+from tests.scripted_gateway import DONE, ROLE, Gateway, chunk, gateway
+from tests.scripted_gateway import refused as refusing
 from tests.server_process import CHAT_MODEL
 from tests.server_process import Server as Running
 
@@ -45,6 +46,12 @@ def test_keys_of_vendors_and_accounts_change_nothing_and_are_not_logged(asked: S
         with pytest.raises(scale_gp.BadRequestError):
             client.beta.chat.completions.create(**fields, temperature=9)
     assert CANARY not in shallow_server.log_file.read_text(errors="replace")
+
+
+def test_a_key_without_the_grant_is_told_so(asked: Server, shallow_server: Running) -> None:
+    poor = Server(asked.url, shallow_server.key(surfaces=("embeddings",), name="no chats for Scale"), asked.model)
+    assert refused(scale_gp.PermissionDeniedError, poor.chat).body["error"]["code"] == "insufficient_permissions"
+    assert refused(scale_gp.PermissionDeniedError, poor.text)
 
 
 # --- errors, on every path -------------------------------------------------------------------------------------------
@@ -163,7 +170,7 @@ async def test_a_stream_that_breaks_ends_with_an_exception(tmp_path: Path) -> No
 )
 async def test_errors_of_servers_elsewhere(status: int, kind: type[Exception], tmp_path: Path) -> None:
     async with (
-        ScriptedUpstream(refused(status)) as upstream,
+        ScriptedUpstream(refusing(status)) as upstream,
         gateway(tmp_path, {"one": upstream.url}, rules=Rules(attempts=1)) as through,
     ):
         with pytest.raises(kind) as raised:
