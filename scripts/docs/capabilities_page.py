@@ -27,7 +27,10 @@ Behind the colon are the limits: which values are honoured. A model with several
 that can honour the whole request. A field that stands in none of these tables is a 400 `unknown_parameter`.
 
 Additions by `inference_extra_params` and `inference_extra_headers` are honoured where the settings of a provider allow
-them. Each kind of provider has a column of its own on the [providers' page](providers.md)."""
+them. Where a [speech engine](../howto/speech.md) is installed, chat models that only write also honour `modalities` and
+`audio`, emulated by it.
+
+Each kind of provider has a column of its own on the [providers' page](providers.md)."""
 
 RUNNING = """\
 A running server tells the same of its own models, for the key that asks: `GET /v1/capabilities`, or of one model with

@@ -15,6 +15,7 @@ from narthex.engine.local.build import LocalEngines
 from narthex.engine.served import ServedModel
 from narthex.engine.speech.deployment import SpeechDeployment
 from narthex.engine.speech.speaker import Speaker
+from narthex.engine.speech.spoken import Spoken
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.providers.traits import ModelTraits
@@ -23,6 +24,7 @@ from narthex.retrieval.embed import Embedder
 from narthex.routing.bounded import Bounded
 from narthex.routing.fanout import fanned_out
 from narthex.routing.validated import Validated
+from narthex.storage.transcripts import Transcripts
 from narthex.upstream.address import Address
 from narthex.upstream.client import Clocks as HttpClocks
 from narthex.upstream.client import UpstreamClient
@@ -42,12 +44,14 @@ class Deployments:
         templates: Templates,
         grammars: Grammars,
         ensure: Ensure,
+        transcripts: Transcripts | None = None,
     ) -> None:
         self._settings = settings
         self._holdings = holdings
         self._templates = templates
         self._grammars = grammars
         self._ensure = ensure
+        self._transcripts = transcripts
         self._speaker = None if settings.speech is None else Speaker(settings.speech)
         self._made: dict[tuple[str, float | None], Deployment] = {}
         for model in settings.models:
@@ -57,7 +61,7 @@ class Deployments:
                 continue
             key = ("local", _content(model), settings.share_prefix_cache)
             made = holdings.take(key, partial(self._local, model))
-            self._made[made.name, None] = made
+            self._made[made.name, None] = self._spoken(made)
 
     def find(self, name: str, connect_s: float | None = None) -> Deployment:
         """The deployment of a name that the plan has checked. `connect_s`: see `Rules`; means nothing to those here."""
@@ -65,8 +69,14 @@ class Deployments:
             return here
         if (name, connect_s) not in self._made:
             provider, _, model = name.partition("/")
-            self._made[name, connect_s] = self._remote(provider, model, connect_s)
+            self._made[name, connect_s] = self._spoken(self._remote(provider, model, connect_s))
         return self._made[name, connect_s]
+
+    def _spoken(self, deployment: Deployment) -> Deployment:
+        """With a voice, if it chats and there is one here."""
+        if self._speaker is None or self._transcripts is None or deployment.capabilities("chat") is None:
+            return deployment
+        return Spoken(deployment, self._speaker, self._transcripts)
 
     # --- here
 

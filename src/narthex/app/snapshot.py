@@ -53,6 +53,7 @@ from narthex.routing.health import Health
 from narthex.routing.router import Router
 from narthex.storage.sqlite.control import ControlStore
 from narthex.storage.sqlite.stored import SqliteStoredChats
+from narthex.storage.transcripts import FOLDER, Transcripts
 from narthex.storage.uploads import Uploads
 
 
@@ -111,6 +112,9 @@ class Snapshot:
             self._holdings,
             templates=common.templates,
             grammars=common.grammars,
+            transcripts=Transcripts(
+                Path(settings.data_dir) / FOLDER, clock=common.now_s, kept_s=settings.speech_kept_s
+            ),
             ensure=common.supervisor.ensure,
         )
         routes = local_routes(_dated(settings.models, common.started_s), deployments.find)

@@ -6,6 +6,7 @@ from typing import assert_never
 import msgspec
 
 from narthex.core.stream import (
+    AudioDelta,
     ChoiceFinished,
     ChoiceStarted,
     EmbeddingsReady,
@@ -40,6 +41,15 @@ class FoldedCall(msgspec.Struct):
         return "".join(self.pieces)
 
 
+class FoldedAudio(msgspec.Struct):
+    """What a choice sounds like, whole."""
+
+    id: str = ""
+    transcript: list[str] = msgspec.field(default_factory=list)
+    data: list[bytes] = msgspec.field(default_factory=list)
+    expires_at: int = 0
+
+
 class FoldedChoice(msgspec.Struct):
     """One choice, whole. `logprobs` is None when none were asked for."""
 
@@ -48,6 +58,7 @@ class FoldedChoice(msgspec.Struct):
     reasoning: list[str] = msgspec.field(default_factory=list)
     refusal: list[str] = msgspec.field(default_factory=list)
     calls: dict[int, FoldedCall] = msgspec.field(default_factory=dict)
+    audio: FoldedAudio | None = None
     logprobs: list[TokenLogprob] | None = None
     finish_reason: FinishReason = "stop"
 
@@ -102,6 +113,8 @@ class Fold:
                 self._choices[choice].refusal.append(text)
             case ToolCallDelta():
                 self._add_call(event)
+            case AudioDelta():
+                self._add_audio(event)
             case ChoiceFinished(choice, reason):
                 self._choices[choice].finish_reason = reason
             case _:
@@ -125,6 +138,14 @@ class Fold:
         call.id = event.id or call.id
         call.name = event.name or call.name
         call.pieces.append(event.arguments)
+
+    def _add_audio(self, event: AudioDelta) -> None:
+        choice = self._choices[event.choice]
+        audio = choice.audio = choice.audio or FoldedAudio()
+        audio.id = event.id or audio.id
+        audio.transcript.append(event.transcript)
+        audio.data.append(event.data)
+        audio.expires_at = event.expires_at or audio.expires_at
 
 
 def folded(frames: Iterable[Frame]) -> Fold:

@@ -24,6 +24,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     rejected_prediction_tokens: int = 0
     prompt_image_tokens: int = 0
     completion_image_tokens: int = 0
+    prompt_audio_tokens: int = 0
+    completion_audio_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -93,6 +95,18 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
     arguments: str = ""
 
 
+class AudioDelta(msgspec.Struct, frozen=True, kw_only=True):
+    """More of a choice that is spoken: first its `id`, then what is said and how it sounds, at last until when the id
+    may be named (unix seconds). Transcript and sound need not keep step.
+    """
+
+    choice: int
+    id: str | None = None
+    transcript: str = ""
+    data: bytes = b""
+    expires_at: int | None = None
+
+
 class ChoiceFinished(msgspec.Struct, frozen=True):
     """A choice has ended, and why."""
 
@@ -154,6 +168,7 @@ Event = (
     | ReasoningDelta
     | RefusalDelta
     | ToolCallDelta
+    | AudioDelta
     | ChoiceFinished
     | UsageReported
     | EmbeddingsReady
@@ -161,11 +176,11 @@ Event = (
     | ImageReady
     | SoundDelta
 )
-Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta
+Delta = TextDelta | ReasoningDelta | RefusalDelta | ToolCallDelta | AudioDelta
 OfAChoice = ChoiceStarted | Delta | ChoiceFinished
 OfNoChoice = UsageReported | EmbeddingsReady | ImagePartial | ImageReady | SoundDelta
 
-_DELTAS: tuple[type[Any], ...] = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta)
+_DELTAS: tuple[type[Any], ...] = (TextDelta, ReasoningDelta, RefusalDelta, ToolCallDelta, AudioDelta)
 _WHILE_RUNNING: tuple[type[Any], ...] = (
     ChoiceStarted,
     *_DELTAS,

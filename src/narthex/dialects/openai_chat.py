@@ -98,6 +98,7 @@ FIELDS: dict[str, Field] = SHARED | {
     ),
 }
 REQUIRED = ("model", "messages")
+STREAMED_AUDIO = "pcm16"
 _NO_OPTIONS = StreamOptions()
 _ALONE = frozenset(
     (
@@ -125,8 +126,16 @@ def _check_together(fields: dict[str, Any]) -> None:
         raise invalid("best_of", "it can't be used with tools.")
     if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
         raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
-    if "audio" in fields.get("modalities", ()) and "audio" not in fields:
+    if "audio" in fields.get("modalities", ()):
+        _check_audio(fields)
+
+
+def _check_audio(fields: Mapping[str, Any]) -> None:
+    if "audio" not in fields:
         raise missing("audio")
+    if fields.get("stream") and fields["audio"]["format"] != STREAMED_AUDIO:
+        message = f"with 'stream' only '{STREAMED_AUDIO}' is supported."
+        raise invalid("audio.format", message, code="unsupported_value")
 
 
 def _limit(fields: Mapping[str, Any]) -> int | None:

@@ -6,6 +6,7 @@ Rule 1: what is said of the whole answer (id, model, time, tier) is said alike i
 Rule 2: the role is told once for each choice, also where a server repeats it or leaves it out.
 """
 
+import binascii
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 from narthex.core.chat import ChatRequest
 from narthex.core.deployments import HERE
 from narthex.core.errors import NarthexError
-from narthex.core.fold import FoldedCall, FoldedChoice, folded
+from narthex.core.fold import FoldedAudio, FoldedCall, FoldedChoice, folded
 from narthex.core.ports import Call
 from narthex.core.stream import (
+    AudioDelta,
     ChoiceFinished,
     ChoiceStarted,
     Event,
@@ -67,10 +69,10 @@ def usage_object(usage: Usage) -> dict[str, Any]:
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.total_tokens,
-        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": 0},
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens, "audio_tokens": usage.prompt_audio_tokens},
         "completion_tokens_details": {
             "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": 0,
+            "audio_tokens": usage.completion_audio_tokens,
             "accepted_prediction_tokens": usage.accepted_prediction_tokens,
             "rejected_prediction_tokens": usage.rejected_prediction_tokens,
         },
@@ -95,7 +97,7 @@ def logprobs_object(entries: Sequence[TokenLogprob] | None) -> dict[str, Any] | 
 
 def _entries(choice: FoldedChoice, *, asked: bool) -> Sequence[TokenLogprob] | None:
     """Those of a choice; an answer without a word has none, which is not null where they were asked for."""
-    silent = not (choice.text or choice.calls or choice.refusal or choice.reasoning)
+    silent = not (choice.text or choice.audio or choice.calls or choice.refusal or choice.reasoning)
     return () if asked and silent else choice.logprobs
 
 
@@ -104,6 +106,19 @@ def _entries(choice: FoldedChoice, *, asked: bool) -> Sequence[TokenLogprob] | N
 
 def _call_object(call: FoldedCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _audio_object(audio: FoldedAudio) -> dict[str, Any]:
+    return {
+        "id": audio.id,
+        "data": _base64(b"".join(audio.data)),
+        "expires_at": audio.expires_at,
+        "transcript": "".join(audio.transcript),
+    }
+
+
+def _base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()
 
 
 def _finish(reason: FinishReason, *, older: bool) -> FinishReason:
@@ -116,10 +131,12 @@ def _message(choice: FoldedChoice, *, older: bool) -> dict[str, Any]:
     calls = [choice.calls[number] for number in sorted(choice.calls)]
     message: dict[str, Any] = {
         "role": "assistant",
-        "content": text or (None if calls or refusal else ""),
+        "content": text or (None if calls or refusal or choice.audio else ""),
         "refusal": refusal or None,
         "annotations": [],
     }
+    if choice.audio is not None:
+        message["audio"] = _audio_object(choice.audio)
     if choice.reasoning:
         message["reasoning_content"] = "".join(choice.reasoning)
     if calls and (older or choice.finish_reason == "function_call"):
@@ -239,7 +256,7 @@ class ChatStream:
         if event.choice not in self._unannounced:
             return self._chunk(event)
         self._unannounced.remove(event.choice)
-        role = _ROLE_OF_CALLS if isinstance(event, ToolCallDelta) else _ROLE
+        role = _ROLE_OF_CALLS if isinstance(event, ToolCallDelta | AudioDelta) else _ROLE
         return self._written(event.choice, role) + self._chunk(event)
 
     def _chunk(self, event: Event) -> bytes:
@@ -254,6 +271,8 @@ class ChatStream:
                 return self._written(event.choice, encode(_call_delta(event, older=self._older)))
             case ReasoningDelta(choice, text):
                 return self._written(choice, encode({"reasoning_content": text}))
+            case AudioDelta():
+                return self._written(event.choice, encode({"audio": _audio_delta(event)}))
             case RefusalDelta(choice, text):
                 return self._written(choice, encode({"refusal": text}))
             case _:
@@ -269,6 +288,15 @@ def _edits(call: Call, identity: Mapping[str, Any], of_all: Mapping[str, Any]) -
     """What is ours to say in every chunk, of an answer of which a provider says `of_all`."""
     tier = service_tier(call, told=of_all.get("service_tier"))
     return {**identity, **({} if tier is None else {"service_tier": tier})}
+
+
+def _audio_delta(event: AudioDelta) -> dict[str, Any]:
+    told: dict[str, Any] = {} if event.id is None else {"id": event.id}
+    if event.transcript:
+        told["transcript"] = event.transcript
+    if event.data:
+        told["data"] = _base64(event.data)
+    return told if event.expires_at is None else told | {"expires_at": event.expires_at}
 
 
 def _call_delta(event: ToolCallDelta, *, older: bool) -> dict[str, Any]:

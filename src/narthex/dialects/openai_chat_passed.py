@@ -205,6 +205,8 @@ def _completed(message: dict[str, msgspec.Raw], own: dict[str, Any]) -> dict[str
     calls = message.get("tool_calls")
     if calls is not None and "tool_calls" in own and _are_sound(calls):
         own = own | {"tool_calls": calls}
+    if "audio" in message:
+        own = own | {"audio": message["audio"]}
     return {**kept, **own, "annotations": message["annotations"]}
 
 

@@ -58,6 +58,7 @@ _TEXT_LOGPROBS = maybe(
         }
     )
 )
+_AUDIO = {"id": STRING, "data": STRING, "expires_at": _UNIX_S, "transcript": STRING}
 CHAT_MESSAGE = closed(
     {
         "role": {"const": "assistant"},
@@ -69,6 +70,7 @@ CHAT_MESSAGE = closed(
         "reasoning_content": STRING,
         "tool_calls": list_of(TOOL_CALL) | {"minItems": 1},
         "function_call": FUNCTION,
+        "audio": closed(_AUDIO),
     },
 )
 _TOOL_CALL_DELTA = closed(
@@ -84,6 +86,7 @@ _DELTA = closed(
         "reasoning_content": STRING,
         "tool_calls": list_of(_TOOL_CALL_DELTA),
         "function_call": closed({}, {"name": STRING, "arguments": STRING}),
+        "audio": closed({}, _AUDIO),
     },
 )
 _USAGE = closed(

@@ -10,6 +10,7 @@ Rule 2: what the whole answer used is told once, in a frame of its own at the en
 repeat it in every chunk, some send it with the last delta).
 """
 
+import binascii
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache, partial
 from typing import Any, get_args
@@ -18,6 +19,7 @@ import msgspec
 
 from narthex.core.errors import UpstreamProtocolError
 from narthex.core.stream import (
+    AudioDelta,
     ChoiceFinished,
     ChoiceStarted,
     Event,
@@ -54,10 +56,12 @@ FINISH_REASONS: Mapping[str, FinishReason] = {reason: reason for reason in get_a
 
 class _PromptDetails(msgspec.Struct):
     cached_tokens: int | None = None
+    audio_tokens: int | None = None
 
 
 class _CompletionDetails(msgspec.Struct):
     reasoning_tokens: int | None = None
+    audio_tokens: int | None = None
     accepted_prediction_tokens: int | None = None
     rejected_prediction_tokens: int | None = None
 
@@ -102,6 +106,13 @@ class _Part(msgspec.Struct):
     thinking: "str | list[_Part] | None" = None
 
 
+class _Audio(msgspec.Struct):
+    id: str | None = None
+    transcript: str | None = None
+    data: str | None = None
+    expires_at: int | None = None
+
+
 class Delta(msgspec.Struct):
     """More of a choice; or all of it, as the `message` of a whole answer."""
 
@@ -111,6 +122,7 @@ class Delta(msgspec.Struct):
     reasoning: str | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _Function | None = None
+    audio: Any = None
 
 
 class _Logprob(msgspec.Struct):
@@ -137,7 +149,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
 
 
-_NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS = _PromptDetails(), _CompletionDetails()
+_NO_PROMPT_DETAILS, _NO_COMPLETION_DETAILS, _NO_AUDIO = _PromptDetails(), _CompletionDetails(), _Audio()
 
 _glance = msgspec.json.Decoder(_Glance).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
@@ -260,6 +272,8 @@ def usage_of(usage: WireUsage) -> Usage:
         reasoning_tokens=completion.reasoning_tokens or 0,
         accepted_prediction_tokens=completion.accepted_prediction_tokens or 0,
         rejected_prediction_tokens=completion.rejected_prediction_tokens or 0,
+        prompt_audio_tokens=prompt.audio_tokens or 0,
+        completion_audio_tokens=completion.audio_tokens or 0,
     )
 
 
@@ -290,6 +304,8 @@ def deltas(choice: int, delta: Delta, logprobs: Logprobs | None) -> Iterator[Eve
     entries = _token_logprobs(logprobs.content) if logprobs is not None and logprobs.content else None
     if text or entries:
         yield TextDelta(choice, text, entries)
+    if delta.audio is not None and (audio := _audio(choice, delta.audio)) is not None:
+        yield audio
     if delta.refusal:
         yield RefusalDelta(choice, delta.refusal)
     for position, call in enumerate(delta.tool_calls or ()):
@@ -302,6 +318,20 @@ def deltas(choice: int, delta: Delta, logprobs: Logprobs | None) -> Iterator[Eve
         )
     if (function := delta.function_call) is not None:
         yield ToolCallDelta(choice=choice, call=0, name=function.name or None, arguments=function.arguments or "")
+
+
+def _audio(choice: int, told: Any) -> AudioDelta | None:
+    """None: it is something else that a server tells under this name, and passed on as such."""
+    try:
+        audio = msgspec.convert(told, _Audio)
+        data = binascii.a2b_base64(audio.data or "", strict_mode=True)
+    except ValueError:  # which msgspec's own error is
+        return None
+    if audio == _NO_AUDIO:
+        return None
+    return AudioDelta(
+        choice=choice, id=audio.id, transcript=audio.transcript or "", data=data, expires_at=audio.expires_at
+    )
 
 
 def _joined(parts: Iterable[_Part]) -> str:

@@ -1,0 +1,120 @@
+"""An answer in writing, told as sound: streamed sentence by sentence, or whole when all of it is there.
+
+Rule: only text is spoken; calls of tools, refusals and thoughts are told as they came.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
+
+import msgspec
+
+from narthex.core.chat import ChatRequest
+from narthex.core.ports import Stream
+from narthex.core.speech import RATE, SAMPLE_BYTES, sound_tokens, wav_header
+from narthex.core.stream import AudioDelta, ChoiceFinished, Event, Frame, TextDelta, UsageReported
+from narthex.engine.speech.encoder import FORMATS
+from narthex.engine.speech.sentences import Sentences
+from narthex.engine.speech.speaker import Speaker
+from narthex.storage.transcripts import Transcripts, new_id
+
+
+class _Voice:
+    """What one choice has said so far."""
+
+    def __init__(self) -> None:
+        self.id = new_id()
+        self.said: list[str] = []
+        self.sentences = Sentences()
+        self.samples = 0
+
+
+class Telling:
+    """Tells one answer. Use `frames` once."""
+
+    def __init__(self, speaker: Speaker, transcripts: Transcripts, request: ChatRequest, *, account: str) -> None:
+        asked = request.fields["audio"]
+        self._speaker = speaker
+        self._transcripts = transcripts
+        self._account = account
+        self._voice: str = asked["voice"]
+        self._format: str = asked["format"]
+        self._streams = request.stream
+        self._choices: dict[int, _Voice] = {}
+
+    async def frames(self, written: Stream) -> AsyncGenerator[Frame, None]:
+        """The same answer with sound in place of text; close it.
+
+        Raises:
+            NarthexError: what `written` raises, and what the speaker does.
+        """
+        async for frame in written:
+            billed = frame.billed or frame.usage
+            if not frame.events:
+                yield frame
+            for event in frame.events:
+                async with aclosing(self._told(event)) as told:
+                    async for each in told:
+                        yield Frame.of(each, billed=billed if isinstance(each, UsageReported) else None)
+
+    async def _told(self, event: Event) -> AsyncGenerator[Event, None]:
+        match event:
+            case TextDelta(choice, text):
+                if not text:
+                    return
+                if (voice := self._choices.get(choice)) is None:
+                    voice = self._choices[choice] = _Voice()
+                    yield AudioDelta(choice=choice, id=voice.id)
+                voice.said.append(text)
+                yield AudioDelta(choice=choice, transcript=text)
+                if self._streams:
+                    async with aclosing(self._sounds(choice, voice, voice.sentences.feed(text))) as sounds:
+                        async for each in sounds:
+                            yield each
+            case ChoiceFinished(choice) if choice in self._choices:
+                async with aclosing(self._finished(choice, self._choices[choice])) as rest:
+                    async for each in rest:
+                        yield each
+                yield event
+            case UsageReported(usage):
+                tokens = sum(sound_tokens(voice.samples) for voice in self._choices.values())
+                completion = usage.completion_tokens + tokens
+                told = msgspec.structs.replace(usage, completion_tokens=completion, completion_audio_tokens=tokens)
+                yield UsageReported(told)
+            case _:
+                yield event
+
+    async def _finished(self, choice: int, voice: _Voice) -> AsyncGenerator[Event, None]:
+        transcript = "".join(voice.said)
+        if self._streams:
+            async with aclosing(self._sounds(choice, voice, voice.sentences.end())) as sounds:
+                async for each in sounds:
+                    yield each
+        else:
+            yield AudioDelta(choice=choice, data=await self._whole(voice, transcript))
+        keep = self._transcripts.keep
+        expires_at = await asyncio.to_thread(keep, voice.id, transcript, account=self._account)
+        yield AudioDelta(choice=choice, expires_at=expires_at)
+
+    async def _sounds(self, choice: int, voice: _Voice, texts: list[str]) -> AsyncGenerator[Event, None]:
+        """These texts as bare samples."""
+        for text in texts:
+            async with self._speaker.turn(), aclosing(self._samples(voice, text)) as samples:
+                async for piece in samples:
+                    yield AudioDelta(choice=choice, data=piece)
+
+    async def _whole(self, voice: _Voice, text: str) -> bytes:
+        """All of it in the format that was asked for."""
+        async with self._speaker.turn(), AsyncExitStack() as stack:
+            sound = await stack.enter_async_context(aclosing(self._samples(voice, text)))
+            if self._format in FORMATS:
+                sound = await stack.enter_async_context(aclosing(self._speaker.encoded(sound, self._format)))
+            data = b"".join([piece async for piece in sound])
+        return wav_header(RATE, len(data)) + data if self._format == "wav" else data
+
+    async def _samples(self, voice: _Voice, text: str) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._speaker.spoken(text, voice=self._voice)) as samples:
+            async for piece in samples:
+                if piece:
+                    voice.samples += len(piece) // SAMPLE_BYTES
+                    yield piece
