@@ -224,7 +224,7 @@ def test_none_of_them_all_does_harm(shallow_http: httpx2.Client, shallow_server:
         began = time.monotonic()
         for stream in (False, True):
             assert refused(shallow_http, chat_template=template, stream=stream)[0] == "chat_template", name
-        assert time.monotonic() - began < 4, name
+        assert time.monotonic() - began < 20, name
         said(shallow_http, max_tokens=1)
     assert _sandbox(shallow_server) == sandbox
 

@@ -23,7 +23,7 @@ AT_ONCE: Final = 2
 """Jobs that run at a time; others wait for them."""
 MEMORY_BYTES: Final = 512 * 1024 * 1024
 """Address space of one, with what it has from this process."""
-GRACE_S: Final = 0.9
+GRACE_S: Final = 0.75
 """How much longer than its limit one may take by the clock."""
 _OVER: Final = (signal.SIGPROF, signal.SIGALRM)
 """What ends one whose time is over."""
