@@ -4,8 +4,10 @@ Rule: leaving a generator ends the programs behind it; so close every one.
 """
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,8 +15,10 @@ from narthex.core.errors import EngineCrashed, EngineUnavailable, QueueFull
 from narthex.core.speech import RATE, SAMPLE_BYTES
 from narthex.engine.speech.encoder import argv_of
 from narthex.engine.speech.espeak import SpeechEngine, plain, stretch_of
-from narthex.engine.speech.pcm import Resampler, Stretcher, Unreadable, WavReader, written
 from narthex.engine.speech.program import output_of
+
+if TYPE_CHECKING:
+    from narthex.engine.speech.shaper import Shaper
 
 log = structlog.get_logger(__name__)
 
@@ -60,7 +64,7 @@ class Speaker:
             EngineCrashed: it failed, stalled, or never ends.
         """
         argv = self.engine.argv(voice=voice, speed=speed)
-        shaper = _Shaper(stretch_of(speed))
+        shaper = await asyncio.to_thread(_shaper, stretch_of(speed))
         size = 0
         output = output_of(argv, _once(plain(text)), what="speech engine", stall_s=self.engine.stall_s)
         async with aclosing(output) as pieces:
@@ -86,35 +90,11 @@ class Speaker:
                 yield piece
 
 
-class _Shaper:
-    """From the program's WAV file to samples as they are told."""
+def _shaper(stretch: float) -> "Shaper":
+    os.putenv("OPENBLAS_NUM_THREADS", "1")  # as before a search: more of them wait for each other by spinning
+    from narthex.engine.speech.shaper import Shaper  # noqa: PLC0415 - numpy: a worker that never speaks stays light
 
-    def __init__(self, stretch: float) -> None:
-        self._reader = WavReader()
-        self._resampler: Resampler | None = None
-        self._stretcher = Stretcher(stretch) if stretch > 1 else None
-
-    def feed(self, data: bytes) -> bytes:
-        """The samples that can be told now. Raises `EngineCrashed`."""
-        try:
-            samples = self._reader.feed(data)
-        except Unreadable:
-            raise EngineCrashed("The speech engine did not write a sound.") from None
-        if not len(samples):
-            return b""
-        if self._resampler is None:
-            self._resampler = Resampler(self._reader.rate)
-        samples = self._resampler.feed(samples)
-        return written(samples if self._stretcher is None else self._stretcher.feed(samples))
-
-    def end(self) -> bytes:
-        """Those that are left."""
-        if self._resampler is None:
-            return b""
-        samples = self._resampler.end()
-        if self._stretcher is None:
-            return written(samples)
-        return written(self._stretcher.feed(samples)) + written(self._stretcher.end())
+    return Shaper(stretch)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:
