@@ -205,7 +205,7 @@ _MODELS: Schema = {
             | {"type": {"const": "embedding"}, "dimensions": maybe(COUNT), "maxChunkTokens": maybe(COUNT)}
             | dict.fromkeys(("maxDocumentSize", "maxChunkSize", "maxChunkCount"), COUNT)
         ),
-        closed(_MODEL | {"type": {"const": "image"}}),
+        closed(_MODEL | {"type": {"enum": ["image", "speech"]}}),
     ]
 }
 

@@ -16,7 +16,7 @@ class Speech(Part):
     )
     language: str = Field(
         "en-us",
-        pattern="[a-z][a-z0-9-]{1,30}$",
+        pattern="^[a-z][a-z0-9-]{1,30}$",
         description="What it speaks: a name from `espeak-ng --voices`, such as de or fr.",
     )
     at_once: PositiveInt | None = Field(

@@ -1,0 +1,45 @@
+"""What speaks on this server."""
+
+from pathlib import Path
+
+import pytest
+
+from narthex.serving.machine import Machine
+from narthex.serving.speech import no_speech, speech_engine, speech_model
+from narthex.settings import Speech
+
+MACHINE = Machine(memory_bytes=2**33, cores=3)
+
+
+def test_a_program_speaks_as_the_settings_say(tmp_path: Path) -> None:
+    program = tmp_path / "espeak-ng"
+    program.touch(mode=0o700)
+    settings = Speech(engine=str(program), language="de", stall_s=5)
+    engine = speech_engine(settings, MACHINE)
+    assert engine is not None
+    assert (engine.program, engine.language, engine.at_once, engine.stall_s) == ((str(program),), "de", 3, 5)
+    model = speech_model(settings, engine)
+    assert model is not None
+    assert (model.name, model.kind, model.runs, model.missing) == ("espeak-ng", "speech", "speech", False)
+    assert no_speech(settings.engine) == ""
+
+
+def test_off_is_no_model() -> None:
+    settings = Speech(engine="off")
+    assert speech_engine(settings, MACHINE) is None
+    assert speech_model(settings, None) is None
+    assert no_speech("off") == no_speech("auto") == ""
+
+
+def test_what_is_missing_is_planned_and_a_wrong_path_is_a_fault(tmp_path: Path) -> None:
+    wrong = str(tmp_path / "espeak-ng")
+    model = speech_model(Speech(engine=wrong), speech_engine(Speech(engine=wrong), MACHINE))
+    assert model is not None
+    assert model.missing
+    assert no_speech(wrong) == f"there is no program {wrong}"
+
+
+@pytest.mark.parametrize("language", ["", "-v", "en us", "../x", "EN"])
+def test_languages_are_names(language: str) -> None:
+    with pytest.raises(ValueError, match="language"):
+        Speech(language=language)
