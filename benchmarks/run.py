@@ -19,8 +19,9 @@ from narthex.engine.models.pull import pull
 
 HERE = Path(__file__).parent
 MODELS = HERE.parent / ".cache" / "models"
+MODEL = MODELS / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 ENGINE = "engine/smollm2-135m-instruct"
-ALL = ("generation", "constrained", "embeddings", "ingest", "determinism", "stored")
+ALL = ("generation", "constrained", "prediction", "embeddings", "ingest", "determinism", "stored")
 
 
 @contextmanager
@@ -45,8 +46,7 @@ def bare_engine() -> Iterator[str]:
     """The engine by itself, beside the server; while one side is measured the other is idle. Its port."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = str(probe.getsockname()[1])
-    model = MODELS / "smollm2-135m-instruct" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    command = [sys.executable, str(HERE / "bare_engine.py"), str(model), port]
+    command = [sys.executable, str(HERE / "bare_engine.py"), str(MODEL), port]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert process.stdout is not None
@@ -92,6 +92,10 @@ def main() -> None:
         with server() as (data, url):
             key = (data / "admin.key").read_text().strip()
             script("constrained", "--base-url", f"{url}/v1", "--key", key)
+    if "prediction" in wanted:
+        with server() as (data, url):
+            key = (data / "admin.key").read_text().strip()
+            script("prediction", "--base-url", f"{url}/v1", "--key", key, "--model-path", str(MODEL))
     if "determinism" in wanted:
         script("determinism")
     if "embeddings" in wanted:

@@ -319,6 +319,10 @@ class Lease(Protocol):
         """Tell which slot the engine used for one of the choices."""
         ...
 
+    def untouched(self) -> None:
+        """Tell that the engine's slots stay as they are: the work is done elsewhere."""
+        ...
+
     def rest(self) -> AbstractAsyncContextManager["Lease"]:
         """Wait for more of the same request's choices; only where `left` is not 0."""
         ...

@@ -82,6 +82,7 @@ class Lease:
         self._source = source
         self._want = want
         self._used: list[int] = []
+        self._touched = True
         self.choices = granted.choices
         self.slot = granted.slot
         self.cache = granted.cache
@@ -92,6 +93,10 @@ class Lease:
         if slot not in self._used:
             self._used.append(slot)
 
+    def untouched(self) -> None:
+        """No slot is used: another process does the work, in the engine's stead."""
+        self._touched = False
+
     def rest(self) -> AbstractAsyncContextManager["Lease"]:
         """Wait for more of this request's choices; only where `left` is not 0."""
         return self._source.leased(msgspec.structs.replace(self._want, n=self.left))
@@ -99,6 +104,8 @@ class Lease:
     @property
     def slots_used(self) -> tuple[int, ...] | None:
         """Where the choices ended; None while some have not."""
+        if not self._touched:
+            return ()
         return tuple(self._used) if len(self._used) >= self.choices else None
 
 

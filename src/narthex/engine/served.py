@@ -14,6 +14,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     `images` (another, which makes images), `speech` (programs of the worker's own, one for each text).
     `heeds`: the request fields that some models honour and this one does; None: unknown until its server is asked.
     `child` is its name with the supervisor; `path` its file or folder; `slots` the queue's width for a `url`.
+    `prediction_child` checks what callers predict, and `prediction_socket` is where; "": nobody does.
     `window`: tokens of one request, or of one text to embed; `dim`: length of its vectors; 0: unknown.
     """
 
@@ -23,6 +24,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     child: str = ""
     socket: str = ""
     control_socket: str = ""
+    prediction_child: str = ""
+    prediction_socket: str = ""
     url: str = ""
     path: str = ""
     digest: str = ""

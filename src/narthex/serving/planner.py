@@ -7,28 +7,27 @@ from typing import Any
 import msgspec
 
 from narthex import __version__
-from narthex.core.errors import ConfigError, ModelLoadFailed
-from narthex.engine import gguf, sizing
+from narthex.core.errors import ConfigError
+from narthex.engine import sizing
 from narthex.engine.images import layout
 from narthex.engine.images.draw import ImagesSettings
 from narthex.engine.llama import EngineSettings
-from narthex.engine.local.form.thinking import heeded
-from narthex.engine.local.infill import fill_in_of
 from narthex.engine.models.catalogue import CATALOGUE
 from narthex.engine.models.manifest import Manifest
 from narthex.engine.models.source import FileSource, parse
 from narthex.engine.models.store import ModelStore
+from narthex.engine.prediction.protocol import PredictionSettings
 from narthex.engine.served import ServedModel
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.jobs.waking import NAME as BACKGROUND
 from narthex.providers.presets import PRESETS
-from narthex.retrieval import sentence_bert
 from narthex.retrieval.embed import EmbedderSettings
 from narthex.retrieval.extract.protocol import NAME as EXTRACTOR
 from narthex.retrieval.extract.protocol import ExtractorSettings
 from narthex.routing.route import Named, Rules
 from narthex.sandbox.protocol import COMPILER, SandboxSettings
 from narthex.sandbox.protocol import NAME as SANDBOX
+from narthex.serving import files
 from narthex.serving.facets import facets
 from narthex.serving.machine import Machine
 from narthex.serving.speech import speech_engine, speech_model
@@ -193,7 +192,7 @@ class Planner:
             EmbedderSettings(name=name, model_dir=str(folder), socket=str(socket), threads=threads),
             start="always" if name == self._settings.embedder.default else "on_demand",
         )
-        shape = _shape(folder)
+        shape = files.shape(folder)
         return ServedModel(
             name=name,
             kind="embedding",
@@ -210,7 +209,7 @@ class Planner:
         """A llama.cpp child for one GGUF file. A damaged file is planned too: whoever asks for it is told."""
         part, child = self._settings.engine, f"engine/{name}"
         socket, control = self._run_dir / f"engine-{name}.sock", control_socket(self._run_dir, child)
-        header = _header(file)
+        header = files.header(file)
         embedding = header is not None and header.pooling_type is not None
         size = sizing.size(
             kv_bytes_per_token=header.kv_bytes_per_token if header else 0,
@@ -251,10 +250,10 @@ class Planner:
             engine,
             start="always" if keeps else "on_demand",
             group="engines",
-            memory_bytes=(file.stat().st_size if file.exists() else 0) + size.cache_bytes,
+            memory_bytes=files.size(file) + size.cache_bytes,
             start_timeout_s=120,
         )
-        return ServedModel(
+        served = ServedModel(
             name=name,
             kind="embedding" if embedding else "chat",
             runs="engine",
@@ -263,9 +262,24 @@ class Planner:
             control_socket=str(control),
             path=str(file),
             window=size.window,
-            heeds=_heeds(header) if header else frozenset(),
+            heeds=files.heeds(header) if header else frozenset(),
             **common,
         )
+        return served if embedding or not part.predictions else self._checked(served, engine, size.cache_bytes)
+
+    def _checked(self, served: ServedModel, engine: EngineSettings, cache_bytes: int) -> ServedModel:
+        """With a child that checks predictions with the same model."""
+        child = f"prediction/{served.name}"
+        socket = str(control_socket(self._run_dir, child))
+        self._child(
+            child,
+            "narthex.engine.prediction.child",
+            PredictionSettings.beside(engine, socket=socket, log_format=self._settings.log.format),
+            start="on_demand",
+            group="engines",
+            memory_bytes=files.size(Path(engine.model_path)) + cache_bytes * engine.window // engine.cells,
+        )
+        return msgspec.structs.replace(served, prediction_child=child, prediction_socket=socket)
 
     def _painter(self, name: str, folder: Path, row: ImageModel, **common: Any) -> ServedModel:
         """A child that makes images. A damaged pipeline is planned too: whoever asks for it is told."""
@@ -372,22 +386,3 @@ def _remote(row: Provider) -> RemoteProvider:
         extra_params=frozenset(row.extra_params),
         extra_headers=frozenset(row.extra_headers),
     )
-
-
-def _heeds(header: gguf.GgufFile) -> frozenset[str]:
-    fills_in = fill_in_of(header.metadata) is not None
-    return heeded(header.chat_template or "") | ({"suffix"} if fills_in else set())
-
-
-def _shape(folder: Path) -> sentence_bert.SentenceBert | None:
-    try:
-        return sentence_bert.read(folder)
-    except ModelLoadFailed:
-        return None
-
-
-def _header(file: Path) -> gguf.GgufFile | None:
-    try:
-        return gguf.read(file)
-    except ModelLoadFailed:
-        return None

@@ -68,6 +68,11 @@ class Engine(Part):
     )
     max_waiting: PositiveInt = Field(256, description="Requests that may wait for a slot.")
     max_waiting_per_key: PositiveInt = Field(64, description="The same, of one key.")
+    predictions: bool = Field(
+        default=True,
+        description="Let requests say what they expect (`prediction`), in a process of its own that has the model a "
+        "second time, as long as it is used.",
+    )
     deterministic: bool = Field(default=False, description="Serve seeded requests alone, so that they repeat exactly.")
 
 

@@ -14,6 +14,7 @@ from narthex.engine.local.driver import LocalDeployment
 from narthex.engine.local.embedding import GgufEmbeddings
 from narthex.engine.local.infill import fill_in_of
 from narthex.engine.local.llama import LlamaServer
+from narthex.engine.local.prediction import Predictions
 from narthex.engine.local.preparation import Facts, LocalModel
 from narthex.engine.local.prompt import control_pattern
 from narthex.engine.queue import QueueLimits
@@ -63,7 +64,15 @@ class LocalEngines:
             templates=self._templates,
             grammars=self._grammars,
             ensure=self._ensure,
+            predictions=self._checking(model),
         )
+
+    def _checking(self, model: ServedModel) -> Predictions | None:
+        if not model.prediction_child:
+            return None
+        predictions = Predictions(Path(model.prediction_socket), child=model.prediction_child, ensure=self._ensure)
+        self._stack.push_async_callback(predictions.aclose)
+        return predictions
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -90,6 +90,7 @@ CHAT: Capabilities = (
         "modalities": Limited(limits="text only", check=_text_only),
         "response_format": State.NATIVE,
         "service_tier": State.NATIVE,
+        "prediction": State.NATIVE,
         "tools": Limited(limits="functions only", check=_functions_only),
         "tool_choice": State.NATIVE,
         "parallel_tool_calls": State.NATIVE,
@@ -126,10 +127,18 @@ _OF_ANY_MODEL = frozenset(("chat_template",))
 """Of these, what the engine honours for all: others say who may send it."""
 
 
-def honoured(*, heeds: frozenset[str] | None) -> dict[Surface, Capabilities]:
-    """What one model honours on each surface, by what it `heeds`; with None every field is tried."""
+def honoured(*, heeds: frozenset[str] | None, predictions: bool) -> dict[Surface, Capabilities]:
+    """What one model honours on each surface, by what it `heeds`; with None every field is tried.
+
+    `predictions`: whether somebody checks them; else they have no effect (contract Q27).
+    """
     heeded = None if heeds is None else heeds | _OF_ANY_MODEL
+    idle: dict[str, Rule] = {} if predictions else {"prediction": State.NO_EFFECT}
     return {
-        surface: {**rows, **{name: State.NATIVE for name in OF_THE_MODEL[surface] if heeded is None or name in heeded}}
+        surface: {
+            **rows,
+            **(idle if surface == "chat" else {}),
+            **{name: State.NATIVE for name in OF_THE_MODEL[surface] if heeded is None or name in heeded},
+        }
         for surface, rows in BY_SURFACE.items()
     }

@@ -28,6 +28,7 @@ from narthex.engine.local.completion import chatted, completed, generated
 from narthex.engine.local.generation import Generation, Job, Owner, Tally, generate
 from narthex.engine.local.lasting import Ends
 from narthex.engine.local.llama import SEEDS, LlamaServer, engine_seed, is_greedy
+from narthex.engine.local.prediction import Predictions
 from narthex.engine.local.preparation import LocalModel, Preparation, Prepared
 from narthex.engine.local.probabilities import Vocabulary
 from narthex.engine.local.scoring import Scorer
@@ -48,14 +49,17 @@ class LocalDeployment:
         templates: Templates,
         grammars: Grammars,
         ensure: Ensure,
+        predictions: Predictions | None = None,
     ) -> None:
+        """`predictions`: who checks them; None: nobody, so they have no effect."""
         self._model = model
         self._server = server
         self._slots = slots
         self._grammars = grammars
         self._preparation = Preparation(model, server, templates=templates, grammars=grammars, ensure=ensure)
         self._ends = Ends(server, slots)
-        self._honoured = honoured(heeds=model.heeds)
+        self._predictions = predictions
+        self._honoured = honoured(heeds=model.heeds, predictions=predictions is not None)
 
     @property
     def name(self) -> str:
@@ -123,6 +127,7 @@ class LocalDeployment:
             form=ready.form,
             tally=tally,
             vocabulary=ready.vocabulary,
+            predictions=self._predictions,
         )
         async with generate(generation, jobs) as frames:
             if checks.any:
@@ -178,6 +183,7 @@ def _jobs(sampling: Sampling, ready: Prepared, *, attempt: int) -> list[Job]:
             seed=(seed + number * sampling.n + attempt * _NEXT_ATTEMPT) % SEEDS,
             max_new=_room(len(prompt), limit, at_most=sampling.at_most, window=ready.window, param=ready.param),
             repeat=repeat,
+            predicted=ready.predicted,
         )
         for number, prompt in enumerate(ready.prompts)
     ]

@@ -25,6 +25,7 @@ from narthex.core.stream import (
 )
 from narthex.core.tiers import DEFAULT_RANK
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
+from narthex.engine.local.prediction import Predictions, begin, can_be_checked
 from narthex.engine.local.probabilities import Trace, Vocabulary
 from narthex.engine.local.reading import Form, Reader
 from narthex.engine.local.stopping import stopped
@@ -48,6 +49,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     max_new: int
     repeat: int = 1
+    predicted: Sequence[int] = ()
+    """What the text is expected to be."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,10 +83,15 @@ class Tally:
         self._completion_tokens = 0
         self._cached_tokens = 0
         self._reasoning_tokens = 0
+        self._accepted_tokens = 0
+        self._rejected_tokens = 0
 
     def finished(self, piece: Piece, readers: Sequence[Reader]) -> None:
         """A text has ended, which answers as many choices as read it."""
-        self._completion_tokens += piece.tokens_predicted * len(readers)
+        # Tokens that were predicted in vain count as generated (contract 1.3, by OpenAI's specification).
+        self._completion_tokens += piece.tokens_predicted * len(readers) + piece.rejected
+        self._accepted_tokens += piece.accepted
+        self._rejected_tokens += piece.rejected
         self._reasoning_tokens += sum(reader.reasoning_tokens for reader in readers)
 
     def prefilled(self, piece: Piece) -> None:
@@ -98,6 +106,8 @@ class Tally:
             completion_tokens=self._completion_tokens,
             cached_tokens=min(self._cached_tokens, self._prompt_tokens),
             reasoning_tokens=self._reasoning_tokens,
+            accepted_prediction_tokens=self._accepted_tokens,
+            rejected_prediction_tokens=self._rejected_tokens,
         )
         return UsageGoingOn(**msgspec.structs.asdict(usage), begun_tokens=self._begun) if self._begun else usage
 
@@ -118,7 +128,9 @@ class Generation:
         form: Form,
         tally: Tally,
         vocabulary: Vocabulary | None = None,
+        predictions: Predictions | None = None,
     ) -> None:
+        """`predictions`: where answers with one are generated."""
         self._server = server
         self._slots = slots
         self._owner = owner
@@ -126,6 +138,7 @@ class Generation:
         self._form = form
         self._tally = tally
         self._vocabulary = vocabulary
+        self._predictions = predictions
         self._tasks = TaskSet()
         self._frames: asyncio.Queue[Frame | BaseException | None] = asyncio.Queue(_HELD_FRAMES)
 
@@ -219,7 +232,7 @@ class Generation:
     async def _group(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[Frame]:
         texts = [self._text(job, job.first + start + index) for index in range(lease.choices)]
         unfinished = set(range(lease.choices))
-        async with self._server.completion(self._body(job, lease, start=start)) as pieces:
+        async with self._pieces(job, lease, start=start) as pieces:
             spell = self._server.detokenize
             async for piece in stopped(pieces, self._sampling, choices=lease.choices, spell=spell):
                 if events := texts[piece.index].events(piece):
@@ -229,6 +242,26 @@ class Generation:
                     self._ended(piece, lease, texts[piece.index], leads=start == 0 and piece.index == 0)
         if unfinished:
             raise EngineCrashed(retry_after_s=1)
+
+    @asynccontextmanager
+    async def _pieces(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[AsyncIterator[Piece]]:
+        """The engine's, or those of who checks the job's prediction."""
+        if job.predicted and self._predictions is not None and can_be_checked(self._sampling, self._form):
+            asked = begin(
+                self._sampling,
+                account=self._owner.account,
+                prompt=job.prompt,
+                predicted=job.predicted,
+                max_new=job.max_new,
+                seed=job.seed + start,
+            )
+            async with self._predictions.checked(asked) as checked:
+                if checked is not None:
+                    lease.untouched()
+                    yield checked
+                    return
+        async with self._server.completion(self._body(job, lease, start=start)) as pieces:
+            yield pieces
 
     def _body(self, job: Job, lease: Lease, *, start: int) -> dict[str, Any]:
         body = sampling_body(

@@ -84,6 +84,9 @@ class Piece(msgspec.Struct, frozen=True):
     tokens_predicted: int = 0
     id_slot: int = -1
     timings: Timings = Timings()
+    accepted: int = 0
+    rejected: int = 0
+    """Tokens of a prediction, which only a process of ours checks."""
     completion_probabilities: tuple[Chosen, ...] = ()
     prompt_progress: dict[str, int] | None = None
     generation_settings: msgspec.Raw = msgspec.Raw(b"{}")

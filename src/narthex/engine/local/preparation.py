@@ -22,6 +22,7 @@ from narthex.engine.local.form.request import completion_form, form_of
 from narthex.engine.local.form.thinking import answer_begins
 from narthex.engine.local.infill import FillIn
 from narthex.engine.local.llama import LlamaServer, Props
+from narthex.engine.local.prediction import predicted_text
 from narthex.engine.local.probabilities import Vocabulary
 from narthex.engine.local.prompt import Marks, Span, chat_variables
 from narthex.engine.local.reading import ANY_TEXT, Form
@@ -65,6 +66,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the engine needs it. `param`: the field that the prompts came from.
 
     `begun`: how many tokens at the prompt's end are the answer's beginning.
+    `predicted`: what the answer is expected to be, as tokens.
     `vocabulary`: where log probabilities or an echo are asked for; `echoes`: one for each prompt, where asked for.
     `forgotten`: how many messages are not in the prompt, as the request asked for.
     """
@@ -77,6 +79,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     echoes: Sequence[Echo] = ()
     begun: int = 0
     forgotten: int = 0
+    predicted: Sequence[int] = ()
 
     @property
     def count(self) -> int:
@@ -233,8 +236,18 @@ class Preparation:
         )
         vocabulary = await self._spelled(request)
         return Prepared(
-            prompts=[tokens], param="messages", window=window, form=form, vocabulary=vocabulary, begun=begun
+            prompts=[tokens],
+            param="messages",
+            window=window,
+            form=form,
+            vocabulary=vocabulary,
+            begun=begun,
+            predicted=await self._predicted(request),
         )
+
+    async def _predicted(self, request: ChatRequest) -> Sequence[int]:
+        text = predicted_text(request.fields)
+        return await self._server.tokenize(text, control=False, begin=False) if text else ()
 
     def _template(self, request: ChatRequest, props: Props) -> str:
         """The caller's template, or the model's own."""
