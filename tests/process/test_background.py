@@ -33,16 +33,20 @@ class Counting:
     def __init__(self, *, pause_s: float = 0.0) -> None:
         self.asked: Counter[str] = Counter()
         self.calls = 0
+        self.waiting = 0
         self.pause_s = pause_s
         self.failing = False
         self.free = threading.Event()
-        """While this is not set, nothing is answered."""
+        """While this is not set, nothing but probes is answered."""
         self.free.set()
         self._lock = threading.Lock()
 
     def answer(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        self.free.wait(60)
+        if texts != ["probe"]:
+            with self._lock:
+                self.waiting += 1
+            self.free.wait(60)
         time.sleep(self.pause_s)
         with self._lock:
             self.calls += 1
@@ -286,6 +290,24 @@ def test_a_killed_rebuild_goes_on_and_loses_nothing(tmp_path: Path) -> None:
         assert ended(client, place, job["id"])["state"] == "done"
         listed = {each["key"]: each["chunkSize"] for each in client.get(f"{place}/documents").json()["documents"]}
         assert listed == {"1.txt": 45, "2.txt": 45, "meanwhile": 45}
+
+
+def test_a_rebuild_after_a_cancelled_one_is_not_swept_away_with_it(tmp_path: Path) -> None:
+    """The first is over for its caller while its process still waits for an embedding."""
+    counting = Counting()
+    with listening(counting) as address, started(tmp_path, address) as server, collection(server) as (client, place):
+        job = upload(client, place, "a.txt", lines(150), mode="windows")
+        assert ended(client, place, job["id"])["state"] == "done"
+        counting.free.clear()
+        seen = counting.waiting
+        first = client.post(f"{place}/rebuild", json={"chunkSize": 45}).json()
+        until(lambda: counting.waiting > seen)
+        assert client.delete(f"{place}/jobs/{first['id']}").status_code == 204
+        second = client.post(f"{place}/rebuild", json={"chunkSize": 30}).json()
+        until(lambda: client.get(f"{place}/jobs/{second['id']}").json()["state"] == "running")
+        counting.free.set()
+        assert ended(client, place, second["id"])["state"] == "done"
+        assert client.get(f"{place}/documents/a.txt").json()["chunkSize"] == 30
 
 
 def test_settings_that_change_are_followed(tmp_path: Path) -> None:

@@ -1,19 +1,24 @@
 """Jobs of the kind `rebuild`: a collection with another model, or cut otherwise. The payload is a `Rebuild`.
 
+Rule: one at a time for each collection, to the end of its cleaning up. A job that was cancelled is over at once for
+whoever asks, and the next one makes a generation of the same name.
+
 The next generation is made beside the one that serves. The switch is one row in the control database; the former file
 takes no writes from just before it on, so that none is lost: whoever comes too late writes to the new one.
 """
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Literal
 
 import msgspec
 
 from narthex.core.documents import Collection, EmbeddingModel, max_chunk_size, model_changed, no_collection
-from narthex.core.errors import Superseded
+from narthex.core.errors import Conflict, Superseded
 from narthex.core.jobs import Job
 from narthex.jobs.ingesting import Site
-from narthex.jobs.runner import Outcome, Progress
+from narthex.jobs.runner import Outcome, Progress, PutOff
 from narthex.retrieval.ingest import patiently
 from narthex.retrieval.reembed import Manner, Mirror, fingerprint_now
 from narthex.storage.sqlite.documents import SqliteDocuments
@@ -33,13 +38,33 @@ class Rebuilding:
 
     def __init__(self, site: Site) -> None:
         self._site = site
+        self._at_work: dict[str, asyncio.Lock] = {}
 
     async def run(self, job: Job, progress: Progress) -> Outcome:
         """See `Work.run`."""
+        async with self._alone(job.collection_id):
+            return await self._run(job, progress)
+
+    async def ended(self, job: Job) -> None:
+        """See `Work.ended`."""
+        async with self._alone(job.collection_id):
+            await self._clean_up(job)
+
+    @asynccontextmanager
+    async def _alone(self, collection_id: str) -> AsyncIterator[None]:
+        lock = self._at_work.setdefault(collection_id, asyncio.Lock())
+        async with lock:
+            yield
+        if not lock.locked():
+            self._at_work.pop(collection_id, None)
+
+    async def _run(self, job: Job, progress: Progress) -> Outcome:
         site, rebuild = self._site, msgspec.convert(job.payload, Rebuild)
         principal, collection = await site.principal(job), await site.collection(job)
-        if collection.generation >= rebuild.generation:  # who did it died before it could say so
-            return Outcome(result=_result(collection))
+        if collection.generation >= rebuild.generation:
+            if job.attempts == 1:
+                raise Conflict("The collection was rebuilt meanwhile, as another request had asked for.")
+            return Outcome(result=_result(collection))  # who did it died before it could say so
         model = await patiently(lambda: site.embedding.identify(rebuild.model.name, principal=principal))
         if not model.agrees_with(rebuild.model):
             raise model_changed(collection)
@@ -62,13 +87,17 @@ class Rebuilding:
                 extractor=site.extractor,
                 tell=progress.tell,
             )
-            while not await asyncio.shield(self._switched(old, rebuild, collection, await mirror.mirror())):
+            while True:
+                seen = await mirror.mirror()
+                if not await progress.is_ours():
+                    raise PutOff
+                if await asyncio.shield(self._switched(old, rebuild, collection, seen)):
+                    break
                 progress.tell(progress.done, progress.total, "following what was changed meanwhile")
         site.look_at(target)
         return Outcome(result=_result(target))
 
-    async def ended(self, job: Job) -> None:
-        """See `Work.ended`."""
+    async def _clean_up(self, job: Job) -> None:
         site, rebuild = self._site, msgspec.convert(job.payload, Rebuild)
         collection = await site.collections.by_id(job.collection_id)
         if collection is not None and collection.generation < rebuild.generation:

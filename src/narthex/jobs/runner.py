@@ -6,7 +6,7 @@ cancelled, or the lease ran out) stops working on it with the next beat; a runne
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -48,11 +48,17 @@ class Progress:
         self.noted: Callable[[], dict[str, Any] | None] = lambda: None
         """What the job's next owner has to know, should this process die."""
         self.changed = asyncio.Event()
+        self.is_ours: Callable[[], Awaitable[bool]] = _always
+        """Whether the job is still to be done, by us: to be asked before what can't be taken back."""
 
     def tell(self, done: int, total: int, message: str = "") -> None:
         """`done` of `total` pieces, and what it is at."""
         self.done, self.total, self.message = done, total, message
         self.changed.set()
+
+
+async def _always() -> bool:
+    return True
 
 
 class Work(Protocol):
@@ -147,6 +153,7 @@ class Runner:
     async def _do(self, job: Job) -> None:
         log.info("job", job=job.id, kind=job.kind, state="running", attempt=job.attempts)
         progress = Progress(job)
+        progress.is_ours = lambda: self._told(job, progress)
         work = asyncio.ensure_future(self._works[job.kind].run(job, progress))
         beating = asyncio.ensure_future(self._beat(job, progress))
         try:
@@ -173,6 +180,7 @@ class Runner:
             state = "done"
         except PutOff:
             await self._jobs.release(job.id, self._owner)
+            await self._clean_up_if_over(job)
             return
         except NarthexError as failure:
             error, outcome = failure.public_message, Outcome(result={"status": failure.status})
@@ -199,15 +207,7 @@ class Runner:
         while True:
             progress.changed.clear()
             try:
-                mine = await self._jobs.beat(
-                    job.id,
-                    self._owner,
-                    done=progress.done,
-                    total=progress.total,
-                    message=progress.message,
-                    result=progress.noted(),
-                )
-                if not mine:
+                if not await self._told(job, progress):
                     return
             except StorageError as error:  # the lease may run out; who takes the job then goes on from where it is
                 log.warning("a job's progress can't be told", job=job.id, error=error.message)
@@ -215,6 +215,17 @@ class Runner:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(BEAT_S - _TELL_S):
                     await progress.changed.wait()
+
+    async def _told(self, job: Job, progress: Progress) -> bool:
+        """Tell how far it is. Whether it is still ours."""
+        return await self._jobs.beat(
+            job.id,
+            self._owner,
+            done=progress.done,
+            total=progress.total,
+            message=progress.message,
+            result=progress.noted(),
+        )
 
     @staticmethod
     async def _stopped(work: "asyncio.Future[Outcome]") -> None:
