@@ -58,6 +58,7 @@ class World(msgspec.Struct, kw_only=True):
         return {
             "engine": {"default": None},
             "embedder": {"default": None},
+            "speech": {"engine": "off"},
             "providers": {"near": {"base_url": self.whole.url}, "far": {"base_url": self.streams.url}},
             "models": [*steady, *({"name": name, "deployments": ["near/m"]} for name in names)],
             **more,
