@@ -111,5 +111,5 @@ def approximate_tokens(text: str) -> int:
     if not text:
         return 0
     signs = sum(map(text.count, _SIGNS))
-    others = 0 if text.isascii() else sum(char > "\x7f" for char in text)
+    others = len(text) - len(text.encode("ascii", "ignore"))
     return signs + others + (len(text) - signs - others + 3) // 4

@@ -36,16 +36,21 @@ def leading(messages: Sequence[Message]) -> int:
 def omissible(messages: Sequence[Message]) -> list[int]:
     """How many of the messages after the leading ones may be left out: every number that is allowed, 0 first."""
     begin = leading(messages)
-    held = [False] * (len(messages) + 1)  # a cut before this message would part a result from its call
     calls: dict[tuple[str, str | None], int] = {}
+    last = list(range(len(messages)))  # of each message's results, where the last one is
     for at, message in enumerate(messages):
         if (asked := calls.get(_answered(message))) is not None:
-            held[asked + 1 : at + 1] = [True] * (at - asked)
+            last[asked] = at
         for call in message.tool_calls:
             calls["tool", call.id] = at
         if message.function_call is not None:
             calls["function", message.function_call.name] = at
-    return [at - begin for at in range(begin, max(begin + 1, len(messages))) if not held[at]]
+    allowed, held = [0], begin  # a cut up to where it is held would part a result from its call
+    for at in range(begin, len(messages)):
+        if at > held:
+            allowed.append(at - begin)
+        held = max(held, last[at])
+    return allowed
 
 
 def _answered(message: Message) -> tuple[str, str | None]:

@@ -65,6 +65,12 @@ def test_the_last_k_are_kept(messages: list[Message], k: int, left: list[Message
     assert kept(messages, k) == left
 
 
+def test_many_results_of_one_call_are_looked_at_once() -> None:
+    """Each step over so many would take hours."""
+    messages = [USER, calls("1"), *[result("1")] * 200_000, USER]
+    assert omissible(messages) == [0, 1, 200_002]
+
+
 def test_a_request_without_some_messages_has_none_of_them_in_any_form() -> None:
     request = asked([SYSTEM, USER, ASSISTANT, USER])
     cut = without(without(request, 1), 1)

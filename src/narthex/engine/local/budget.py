@@ -54,7 +54,11 @@ async def within(
         raise over_budget(budget, least=found[1].count)
     while low < high:
         middle = (low + high) // 2
-        at, prompt = await ready(middle)
+        try:
+            at, prompt = await ready(middle)
+        except InvalidRequest:  # there is one already that is not refused
+            low = middle + _REFUSED
+            continue
         if prompt.count <= budget:
             found, high = (at, prompt), middle
         else:

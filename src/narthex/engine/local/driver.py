@@ -91,7 +91,7 @@ class LocalDeployment:
         assert isinstance(request, ChatRequest | CompletionRequest)  # noqa: S101 - the router asks for no other surface
         ready = await self._preparation.prepare(request)
         if BUDGET in request.fields:
-            call.forgotten = ready.forgotten
+            call.forget(ready.forgotten)
         if request.sampling.min_tokens:
             ready = await self._lasting(call, request, ready)
         checks = Checks(request, self._grammars)

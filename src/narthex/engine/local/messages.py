@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -51,13 +51,14 @@ def _one_by_one(messages: Sequence[Message]) -> Iterator[Message]:
         if len(message.tool_calls) < 2:
             yield message
             continue
-        results = []
+        results: defaultdict[str | None, list[Message]] = defaultdict(list)
         while rest and rest[0].role == "tool":
-            results.append(rest.popleft())
+            result = rest.popleft()
+            results[result.tool_call_id].append(result)
         for number, call in enumerate(message.tool_calls):
             content = message.content if number == 0 else None
             yield msgspec.structs.replace(message, content=content, tool_calls=(call,))
-            yield from (result for result in results if result.tool_call_id == call.id)
+            yield from results.pop(call.id, ())
 
 
 def _native(message: Message, template: str, *, name: str | None, written: bool) -> dict[str, Any]:
@@ -113,14 +114,19 @@ def _as_text(message: Message) -> dict[str, Any]:
 def _joined(messages: Sequence[dict[str, Any]], *, all_users: bool) -> list[dict[str, Any]]:
     """Results that follow each other as one message; with what the user says next where roles have to alternate."""
     found: list[dict[str, Any]] = []
+    said: list[list[str]] = []
     for message in messages:
         last = found[-1] if found else {}
         both_users = last.get("role") == message["role"] == "user"
         if both_users and _is_result(last) and (_is_result(message) or all_users):
-            found[-1] = last | {"content": f"{last['content']}\n{message['content']}"}
+            said[-1].append(message["content"])
         else:
             found.append(message)
-    return found
+            said.append([message["content"]])
+    return [
+        each if len(pieces) == 1 else each | {"content": "\n".join(pieces)}
+        for each, pieces in zip(found, said, strict=True)
+    ]
 
 
 def _is_result(message: dict[str, Any]) -> bool:

@@ -89,3 +89,8 @@ def test_what_can_t_be_left_out_has_to_fit(roles: str) -> None:
 def test_a_template_that_takes_no_part_of_it_says_so() -> None:
     with pytest.raises(InvalidRequest, match="alternate"):
         kept("ua", 10, strict=True)
+
+
+def test_a_template_that_takes_few_beginnings_is_given_what_it_takes() -> None:
+    assert kept("u" + "a" * 8 + "u", 50, strict=True) == "u"
+    assert kept("u" + "a" * 8 + "uau", 30, strict=True) == "uau"

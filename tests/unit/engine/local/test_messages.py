@@ -129,3 +129,16 @@ def test_calls_one_by_one_where_a_model_makes_one_at_a_time() -> None:
         "other",
         "again",
     ]
+
+
+def test_many_results_are_looked_at_once() -> None:
+    """Each looked at, or copied, with every other would take minutes."""
+    many = 50_000
+    calls = Message(
+        role="assistant", tool_calls=tuple(ToolCall(id=str(each), name="f", arguments="{}") for each in range(many))
+    )
+    results = [Message(role="tool", content="x" * 100, tool_call_id=str(each)) for each in range(many)]
+    one_at_a_time = next(row for row in FORMATS if row.separator is None)
+    assert len(template_messages([calls, *results], "", native=one_at_a_time)) == 2 * many
+    (_, joined) = template_messages([calls, *results], "", native=None)
+    assert joined["content"].count("<tool_response>") == many

@@ -4,7 +4,7 @@ Source: the chat templates of the models named; llama.cpp, docs/function-calling
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
@@ -155,14 +155,23 @@ FORMATS: tuple[CallFormat, ...] = (
 )
 """The first row that fits a template counts."""
 
-_JINJA = re.compile(r"\{[{%](.*?)[%}]\}", re.DOTALL)
-_STRING = re.compile(r"'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"", re.DOTALL)
+_OPENED, _CLOSED = re.compile(r"\{[{%]").search, re.compile(r"[%}]\}").search
+_STRING = re.compile(r"'(?:\\.|[^'\\])*(?:'|\\?\Z)|\"(?:\\.|[^\"\\])*(?:\"|\\?\Z)", re.DOTALL)
+"""One that nothing ends goes on to the end: its quotes are not tried anew, each to the end again."""
 
 
 def template_knows(template: str, name: str) -> bool:
     """Whether a template looks at a variable of that name, however it is written in its texts."""
     asked = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
-    return any(asked.search(_STRING.sub("''", block[1])) for block in _JINJA.finditer(template))
+    return any(asked.search(_STRING.sub("''", block)) for block in _blocks(template))
+
+
+def _blocks(template: str) -> Iterator[str]:
+    """What stands between Jinja's braces; read once, whatever a stranger's template is made of."""
+    at = 0
+    while (opened := _OPENED(template, at)) and (closed := _CLOSED(template, opened.end())):
+        yield template[opened.end() : closed.start()]
+        at = closed.end()
 
 
 def native_format(template: str) -> CallFormat | None:

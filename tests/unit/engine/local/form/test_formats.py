@@ -89,3 +89,12 @@ def test_rows_hold_together(row) -> None:
 )
 def test_a_variable_is_known_where_code_looks_at_it(template: str, knows: bool) -> None:
     assert template_knows(template, "tools") is knows
+
+
+@pytest.mark.parametrize(
+    "template", ["{{" * 32_000, "{% " * 21_000, "{{ '" + "\\'" * 30_000 + " }}", '{{ "' + '\\"' * 30_000 + "\\ }}"]
+)
+def test_what_nothing_ends_is_read_once(template: str) -> None:
+    """Read anew from each brace or quote on, such a template would take a minute."""
+    assert not template_knows(template, "tools")
+    assert template_knows("{{ tools }}" + template, "tools")
