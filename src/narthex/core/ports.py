@@ -94,8 +94,8 @@ class Call:
     """
 
     __slots__ = (
-        "attempts", "deployment", "fingerprint", "forgotten", "grounded", "id", "ignored", "paced", "principal",
-        "request", "started_s", "surface",
+        "_on_behalf", "attempts", "deployment", "fingerprint", "forgotten", "grounded", "id", "ignored", "paced",
+        "principal", "request", "started_s", "surface",
     )  # fmt: skip
 
     def __init__(
@@ -119,12 +119,21 @@ class Call:
         self.fingerprint: str | None = None
         self.grounded: Grounded | None = None
         self.forgotten = 0
+        self._on_behalf: Call | None = None
 
     def asking(self, request: Request) -> "Call":
         """The same call for something else, with an account of its own."""
         other = Call(request, id=self.id, surface=self.surface, principal=self.principal, started_s=self.started_s)
         other.paced = self.paced
+        other.forgotten = self.forgotten
+        other._on_behalf = self
         return other
+
+    def forget(self, number: int) -> None:
+        """Tell how many messages are left out; so it is told of the calls on whose behalf this one asks, too."""
+        self.forgotten = number
+        if self._on_behalf is not None:
+            self._on_behalf.forget(number)
 
 
 Handler = Callable[[Call], Opened]

@@ -14,6 +14,8 @@ from narthex.core.memory import BUDGET, STRATEGY, LastK
 from narthex.dialects.fields import STRING, Field, choice, integer, invalid, missing, number, record, wrong_type
 
 MOST_EXTRAS = 32
+DEEPEST_EXTRA = 32
+"""Levels of arrays and objects, one in the other."""
 _DECIMAL = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?|\.[0-9]{1,9}", re.ASCII)
 
 
@@ -85,7 +87,17 @@ def _params(value: Any, path: str) -> Mapping[str, Any]:
     for name in _members(value, path):
         if (fault := param_fault(name)) is not None:
             raise _refused(path, name, fault)
+        if _is_deep(value[name], DEEPEST_EXTRA):
+            raise invalid(f"{path}.{name}", f"it is nested deeper than {DEEPEST_EXTRA} levels.")
     return value  # type: ignore[no-any-return]
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    if not isinstance(value, list | dict):
+        return False
+    return levels == 0 or any(
+        _is_deep(each, levels - 1) for each in (value if isinstance(value, list) else value.values())
+    )
 
 
 def _headers(value: Any, path: str) -> Mapping[str, str]:

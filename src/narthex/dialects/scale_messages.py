@@ -31,13 +31,21 @@ TOOL_CALL = record(
 
 def _or_nothing(field: Field) -> Field:
     """The same, or nothing: typed clients have to say something there."""
-    return Field(lambda value, path: field.parse(value, path) if value else UNSET, {"anyOf": [field.schema, _EMPTY]})
+
+    def parse(value: Any, path: str) -> Any:
+        return UNSET if _is_nothing(value) else field.parse(value, path)
+
+    return Field(parse, {"anyOf": [field.schema, _EMPTY]})
 
 
 def _nothing(value: Any, path: str) -> Any:
-    if value not in ("", [], {}):
+    if not _is_nothing(value):
         raise invalid(path, "only a message of the assistant has it.")
     return UNSET
+
+
+def _is_nothing(value: Any) -> bool:
+    return value in ("", [], {})
 
 
 _EMPTY: dict[str, Any] = {"enum": ["", [], {}]}

@@ -50,7 +50,7 @@ class Bounded(Around):
         if budget is None or not isinstance(call.request, ChatRequest):
             return self._deployment.open(call)
         fitting = within(call.request, budget)
-        call.forgotten = fitting.forgotten
+        call.forget(fitting.forgotten)
         return self._deployment.open(call.asking(fitting))
 
 

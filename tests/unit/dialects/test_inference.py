@@ -13,6 +13,14 @@ ALL = MEMORY | INFERENCE
 TIMEOUT, STRATEGY = "inference_timeout", "memory_strategy"
 
 
+def nested(levels: int) -> Any:
+    """Arrays, one in the other."""
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 @pytest.mark.parametrize(
     ("field", "value", "parsed"),
     [
@@ -27,6 +35,7 @@ TIMEOUT, STRATEGY = "inference_timeout", "memory_strategy"
         (TIMEOUT, ".5", 0.5),
         (PARAMS, {"mirostat": {"a": [1]}}, {"mirostat": {"a": [1]}}),
         (PARAMS, {}, {}),
+        (PARAMS, {"a": nested(32)}, {"a": nested(32)}),
         (HEADERS, {"X-Team": "a b"}, {"x-team": "a b"}),
         (HEADERS, {}, {}),
     ],
@@ -61,6 +70,8 @@ def test_values(field: str, value: Any, parsed: Any) -> None:
         (PARAMS, [], PARAMS, "invalid_type"),
         (PARAMS, {str(number): 1 for number in range(33)}, PARAMS, "object_above_max_properties"),
         (PARAMS, {"model": "x"}, f"{PARAMS}.model", "unsupported_parameter"),
+        (PARAMS, {"a": 1, "b": nested(33)}, f"{PARAMS}.b", "invalid_value"),
+        (PARAMS, {"b": {"c": nested(32)}}, f"{PARAMS}.b", "invalid_value"),
         (PARAMS, {"Tokenize": True}, f"{PARAMS}.Tokenize", "unsupported_parameter"),
         (HEADERS, "x", HEADERS, "invalid_type"),
         (HEADERS, {"Host": "x"}, f"{HEADERS}.Host", "unsupported_parameter"),

@@ -193,6 +193,10 @@ def test_parts_that_stand_alone_and_images_that_tell_their_type(decode: Decode) 
             "messages[0].tool_calls[0].function.name",
         ),
         (HI | {"x": None}, "unknown_parameter", "messages[0].x"),
+        *(
+            ({"role": "assistant", "content": "Hi", name: value}, "invalid_type", f"messages[0].{name}")
+            for name, value in (("refusal", False), ("function_call", False), ("audio", 0))
+        ),
     ],
 )
 def test_messages_are_refused_where_they_are_wrong(

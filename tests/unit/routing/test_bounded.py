@@ -93,6 +93,12 @@ def test_the_server_is_asked_for_what_fits() -> None:
     assert (len(request.messages), made.forgotten, len(made.request.messages)) == (3, 1, 4)  # type: ignore[union-attr]
 
 
+def test_what_is_left_out_is_told_of_the_calls_that_it_is_asked_for() -> None:
+    made = call(asked(TEN, TEN, TEN, TEN, token_budget=3 * ONE))
+    asyncio.run(opened(Bounded(Played("a/1", says())), made.asking(made.request).asking(made.request)))
+    assert made.forgotten == 1
+
+
 def test_other_requests_pass_untouched() -> None:
     inner = Played("a/1", says())
     made = call(WHOLE)
