@@ -144,6 +144,47 @@ async def test_it_retires_when_it_has_nothing_to_do(child: Checking) -> None:
         assert pieces is None
 
 
+async def test_an_answer_that_nobody_has_taken_yet_keeps_it(child: Checking) -> None:
+    """Its caller may read slowly."""
+    client = Client(child.socket, name="prediction")
+    async with child.predictions.checked(asked(max_new=60)) as pieces:
+        assert pieces is not None
+        count = len((await anext(pieces)).tokens)
+        async with asyncio.timeout(60):
+            while True:  # until the other answer is ready
+                async with child.predictions.checked(asked()) as others:
+                    if others is not None:
+                        break
+        async with asyncio.timeout(60):
+            while (await client.call("retire", None, dict[str, bool]))["retired"] is False:
+                piece = await anext(pieces)
+                count += len(piece.tokens)
+                if piece.stop:
+                    break
+        assert count == 60
+    await client.aclose()
+
+
+async def test_an_answer_whose_number_nobody_heard_is_dropped(child: Checking, monkeypatch: Any) -> None:
+    client = child.predictions._client
+    call = client.call
+
+    async def left(operation: str, *rest: Any) -> Any:
+        await call(operation, *rest)
+        raise asyncio.CancelledError  # its caller leaves just now
+
+    monkeypatch.setattr(client, "call", left)
+    with pytest.raises(asyncio.CancelledError):
+        async with child.predictions.checked(asked(max_new=50_000)):
+            pass
+    monkeypatch.undo()
+    async with asyncio.timeout(60):
+        while True:
+            async with child.predictions.checked(asked()) as pieces:
+                if pieces is not None:
+                    return
+
+
 async def test_it_ends_when_nobody_needs_it(tmp_path: Path, model: Path) -> None:
     made = Checking(tmp_path, model, idle_unload_s=0.05)
     assert await made.start() == {"event": "ready"}

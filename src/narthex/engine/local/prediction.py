@@ -5,11 +5,13 @@ the engine, where it has no effect.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec import UNSET
 
@@ -72,6 +74,7 @@ class Predictions:
         self._client = Client(socket, name=child)
         self._child = child
         self._ensure = ensure
+        self._numbers = itertools.count(1)
         self._not_before_s = 0.0
 
     async def aclose(self) -> None:
@@ -85,17 +88,14 @@ class Predictions:
         Raises (between pieces):
             EngineError: the process has ended.
         """
-        begun = await self._begun(asked)
-        if begun is None:
-            yield None
-            return
-        number, first = begun
+        asked = msgspec.structs.replace(asked, number=next(self._numbers))
         try:
-            yield self._pieces(number, first)
+            first = await self._begun(asked)
+            yield None if first is None else self._pieces(asked.number, first)
         finally:
-            await self._client.notify("drop", number)
+            await self._client.notify("drop", asked.number)  # even if nobody heard that it had begun
 
-    async def _begun(self, asked: Begin) -> tuple[int, Burst] | None:
+    async def _begun(self, asked: Begin) -> Burst | None:
         """With the first tokens: after those a fault is the request's own."""
         now_s = asyncio.get_running_loop().time()
         if now_s < self._not_before_s:
@@ -110,16 +110,10 @@ class Predictions:
             log.warning("predictions can't be checked", process=self._child, reason=error.message)
             return None
         try:
-            number = await self._client.call("begin", asked, int)
+            await self._client.call("begin", asked, type(None))
+            return await self._client.call("more", asked.number, Burst)
         except EngineError:
             return None  # it is busy, or ends
-        try:
-            return number, await self._client.call("more", number, Burst)
-        except BaseException as error:
-            await self._client.notify("drop", number)
-            if isinstance(error, EngineError):
-                return None
-            raise
 
     async def _pieces(self, number: int, burst: Burst) -> AsyncIterator[Piece]:
         count = 0

@@ -5,7 +5,6 @@ in the file. It serves one answer at a time: whoever finds it busy goes to the e
 """
 
 import asyncio
-import itertools
 import os
 import threading
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from narthex.core.errors import EngineUnavailable, ModelLoadFailed, NotFound
+from narthex.core.errors import EngineUnavailable, ModelLoadFailed
 from narthex.engine import gguf
 from narthex.engine.llama import SPIN_ROUNDS
 from narthex.engine.prediction.answer import GivenUp, Wanted, answer, read
@@ -117,55 +116,63 @@ class Service:
         self._generator = Generator(settings, model)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="prediction")
         self._tasks = TaskSet()
-        self._numbers = itertools.count(1)
-        self._runs: dict[tuple[Peer, int], Run] = {}
+        self._runs: dict[Peer, dict[int, Run]] = {}
+        """By who asked, and the number that they gave it, until they drop it or leave."""
         self._running: Run | None = None
         self._idle_since_s = time.monotonic()
         self.ended = asyncio.Event()
 
-    async def begin(self, peer: Peer, payload: msgspec.Raw) -> int:
+    async def begin(self, peer: Peer, payload: msgspec.Raw) -> None:
         """Begin to answer."""
         if self._running or self.ended.is_set():
             raise EngineUnavailable("Another prediction is being checked.", retry_after_s=1)
-        number = next(self._numbers)
-        run = self._running = self._runs[peer, number] = Run(msgspec.msgpack.decode(payload, type=Begin))
-        peer.on_close.append(lambda: self._drop(peer, number))
+        begin = msgspec.msgpack.decode(payload, type=Begin)
+        if peer not in self._runs:
+            self._runs[peer] = {}
+            peer.on_close.append(lambda: self._left(peer))
+        run = self._running = self._runs[peer][begin.number] = Run(begin)
         self._tasks.start(self._answered(run))
-        return number
 
     async def more(self, peer: Peer, payload: msgspec.Raw) -> Burst:
         """What comes next of an answer."""
-        run = self._runs.get((peer, msgspec.msgpack.decode(payload, type=int)))
+        run = self._runs.get(peer, {}).get(msgspec.msgpack.decode(payload, type=int))
         if run is None:
-            raise NotFound("There is no such answer.")
+            raise EngineUnavailable("There is no such answer any more.", retry_after_s=1)
         return await run.next()
 
     async def drop(self, peer: Peer, payload: msgspec.Raw) -> None:
         """Stop an answer; does nothing for one that has ended."""
-        self._drop(peer, msgspec.msgpack.decode(payload, type=int))
+        run = self._runs.get(peer, {}).pop(msgspec.msgpack.decode(payload, type=int), None)
+        if run is not None:
+            run.dropped.set()
 
     async def retire(self, _peer: Peer, _payload: msgspec.Raw) -> dict[str, bool]:
         """End, if there is nothing to do."""
-        if not self._running:
+        if not self._busy:
             self.ended.set()
         return {"retired": self.ended.is_set()}
 
     async def unload_when_idle(self) -> None:
         """Return when nobody has wanted anything for so long, and nobody will be served any more."""
         limit_s = self._settings.idle_unload_s
-        while self._running or time.monotonic() - self._idle_since_s < limit_s:  # noqa: ASYNC110 - it waits for a time to pass
+        while self._busy or time.monotonic() - self._idle_since_s < limit_s:  # noqa: ASYNC110 - it waits for a time to pass
             await asyncio.sleep(min(1.0, limit_s))
         self.ended.set()
 
     async def aclose(self) -> None:
         """Stop everything."""
-        for run in self._runs.values():
-            run.dropped.set()
+        for peer in tuple(self._runs):
+            self._left(peer)
         await self._tasks.aclose()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _drop(self, peer: Peer, number: int) -> None:
-        if (run := self._runs.pop((peer, number), None)) is not None:
+    @property
+    def _busy(self) -> bool:
+        """Whether an answer is under way, or one that is ready has not been taken whole by its caller."""
+        return self._running is not None or any(self._runs.values())
+
+    def _left(self, peer: Peer) -> None:
+        for run in self._runs.pop(peer, {}).values():
             run.dropped.set()
 
     async def _answered(self, run: Run) -> None:
@@ -179,8 +186,8 @@ class Service:
             await loop.run_in_executor(self._thread, generate)
         except GivenUp:
             pass
-        except (MemoryError, RuntimeError) as error:
-            log.warning("a prediction could not be checked", model=self._settings.name, error=str(error))
+        except Exception as error:  # noqa: BLE001 - the edge: whoever waits for the answer has to learn of it
+            log.warning("a prediction could not be checked", model=self._settings.name, error=repr(error))
             self._generator.forget()
             run.give(EngineUnavailable("The prediction could not be checked.", retry_after_s=1))
         finally:

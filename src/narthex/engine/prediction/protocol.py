@@ -1,7 +1,7 @@
 """What a worker and the process that checks predictions say to each other.
 
-`begin` takes a `Begin` and gives a number; `more` takes that and gives the next `Burst`, until one has an `end`; `drop`
-takes it too. Whoever leaves has dropped all.
+`begin` takes a `Begin`, with a number that its caller chose; `more` takes that and gives the next `Burst`, until one
+has an `end`; `drop` takes it too, whatever became of the others. Whoever leaves has dropped all.
 """
 
 from typing import Literal
@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from narthex.engine.llama import EngineSettings
+from narthex.engine.prediction.draft import MOST
 
 End = Literal["", "eos", "limit"]
 LogFormat = Literal["auto", "json", "console"]
@@ -34,7 +35,7 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
             name=engine.name,
             model_path=engine.model_path,
             socket=socket,
-            batch=engine.batch,
+            batch=max(engine.batch, MOST + 1),  # what is tried is read in one batch, with the token before it
             threads=engine.threads,
             gpu_layers=engine.gpu_layers,
             share_prefix_cache=engine.share_prefix_cache,
@@ -45,9 +46,10 @@ class PredictionSettings(msgspec.Struct, frozen=True, kw_only=True):
 class Begin(msgspec.Struct, frozen=True, kw_only=True):
     """An answer to generate. All token ids are the model's own. `temperature` 0: the likeliest token each time.
 
-    `account`: whose prompt this is; what the process keeps of it is for its next one only.
+    `account`: whose prompt this is; what the process keeps of it is for its next one only. `number`: set by who asks.
     """
 
+    number: int = 0
     account: str
     prompt: list[int]
     predicted: list[int]
