@@ -8,9 +8,10 @@ takes no writes from just before it on, so that none is lost: whoever comes too 
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -38,7 +39,8 @@ class Rebuilding:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        self._at_work: dict[str, asyncio.Lock] = {}
+        self._at_work: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """By collection; whoever holds one or waits for it keeps it."""
 
     async def run(self, job: Job, progress: Progress) -> Outcome:
         """See `Work.run`."""
@@ -55,8 +57,6 @@ class Rebuilding:
         lock = self._at_work.setdefault(collection_id, asyncio.Lock())
         async with lock:
             yield
-        if not lock.locked():
-            self._at_work.pop(collection_id, None)
 
     async def _run(self, job: Job, progress: Progress) -> Outcome:
         site, rebuild = self._site, msgspec.convert(job.payload, Rebuild)
@@ -91,7 +91,7 @@ class Rebuilding:
                 seen = await mirror.mirror()
                 if not await progress.is_ours():
                     raise PutOff
-                if await asyncio.shield(self._switched(old, rebuild, collection, seen)):
+                if await _to_its_end(self._switched(old, rebuild, collection, seen)):
                     break
                 progress.tell(progress.done, progress.total, "following what was changed meanwhile")
         site.look_at(target)
@@ -121,6 +121,18 @@ class Rebuilding:
             raise no_collection(collection.key)
         await self._site.collections.replace(_target(now, rebuild))
         return True
+
+
+async def _to_its_end(switching: Coroutine[Any, Any, bool]) -> bool:
+    """Wait for it even when cancelled meanwhile: half of it must not happen beside whoever cleans up."""
+    task = asyncio.ensure_future(switching)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None and task.result():
+            return True  # too late: it has taken over
+        raise
 
 
 def _target(collection: Collection, rebuild: Rebuild) -> Collection:

@@ -166,7 +166,10 @@ class Runner:
         except asyncio.CancelledError:
             await self._stopped(work)
             with contextlib.suppress(StorageError):
-                await self._jobs.release(job.id, self._owner)
+                if work.cancelled() or work.exception() is not None:
+                    await self._jobs.release(job.id, self._owner)
+                else:  # it had come too far to be stopped, and is done
+                    await self._end(job, work)
             raise
         finally:
             beating.cancel()

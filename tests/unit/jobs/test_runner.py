@@ -117,6 +117,24 @@ async def test_a_job_that_is_put_off_begins_anew(control):
     assert (await control.jobs.get(job.id)).attempts == 1
 
 
+async def test_a_job_that_can_t_be_stopped_any_more_is_done(control):
+    stop = asyncio.Event()
+
+    async def do(job: Job, progress: Progress) -> Outcome:
+        stop.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return Outcome(result={"key": job.subject})
+        raise AssertionError
+
+    job = await added(control, "a")
+    working = Working(do)
+    await Runner(control.jobs, {"ingest": working}, owner="me").run(stop, idle_s=60)
+    found = await control.jobs.get(job.id)
+    assert (found.state, found.result, working.over) == ("done", {"key": "a"}, ["a"])
+
+
 async def test_only_so_many_run_at_once(control):
     most = 0
     running = 0
