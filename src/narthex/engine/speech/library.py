@@ -45,9 +45,12 @@ def main() -> int:
     out.write(wav_header(rate))
 
     def spoken(samples: "ctypes._Pointer[ctypes.c_short]", count: int, _events: int | None) -> int:
-        if count > 0:
-            out.write(ctypes.string_at(samples, count * 2))
-            out.flush()
+        try:
+            if count > 0:
+                out.write(ctypes.string_at(samples, count * 2))
+                out.flush()
+        except OSError:
+            return 1  # nobody listens any more: speak no further
         return 0
 
     callback = _CALLBACK(spoken)

@@ -92,8 +92,11 @@ async def _failed(process: Process, what: str) -> EngineCrashed:
 
 
 def _bound(pid: int) -> None:
-    """Limit what it may take, where the system can."""
-    if hasattr(resource, "prlimit"):
-        with contextlib.suppress(ProcessLookupError):
-            resource.prlimit(pid, resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-            resource.prlimit(pid, resource.RLIMIT_CPU, (CPU_S, CPU_S))
+    """Limit what it may take, where the system can. A limit that we have ourselves and that is stricter stays."""
+    if not hasattr(resource, "prlimit"):
+        return
+    for kind, most in ((resource.RLIMIT_AS, MEMORY_BYTES), (resource.RLIMIT_CPU, CPU_S)):
+        with contextlib.suppress(OSError):  # it has ended, or the system does not let us
+            _, hard = resource.prlimit(pid, kind)
+            limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+            resource.prlimit(pid, kind, (limit, limit))

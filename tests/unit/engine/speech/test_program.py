@@ -1,8 +1,11 @@
 """Programs for one request: what they write, how they fail, and that none outlives its request."""
 
 import asyncio
+import importlib.util
 import os
+import resource
 import sys
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
@@ -10,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from narthex.core.errors import EngineCrashed, EngineUnavailable, NarthexError
+from narthex.engine.speech import program
+from narthex.engine.speech.espeak import LIBRARY
 from narthex.engine.speech.program import output_of
 
 pytestmark = pytest.mark.anyio
@@ -74,6 +79,44 @@ async def test_who_leaves_ends_it(tmp_path: Path) -> None:
 async def test_it_has_a_limit_of_memory() -> None:
     with pytest.raises(EngineCrashed):
         await written("import sys; sys.stdin.read(); x = bytearray(8 * 1024**3); print(len(x))", b"")
+
+
+async def test_a_stricter_limit_stays() -> None:
+    """As where a service manager sets one: raising it would be an error."""
+
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_CPU, (100, 100))
+
+    process = await asyncio.create_subprocess_exec("sleep", "1000", preexec_fn=limited)
+    try:
+        program._bound(process.pid)
+        assert resource.prlimit(process.pid, resource.RLIMIT_CPU) == (100, 100)
+        assert resource.prlimit(process.pid, resource.RLIMIT_AS) == (program.MEMORY_BYTES, program.MEMORY_BYTES)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_system_that_lets_nobody_set_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(resource, "prlimit", refused)
+    assert await written(COPIES, b"all the same") == b"all the same"
+
+
+@pytest.mark.skipif(importlib.util.find_spec(LIBRARY) is None, reason="the extra narthex[speech] is not installed")
+async def test_the_library_stops_speaking_when_nobody_listens() -> None:
+    """As where its worker was killed."""
+    argv = (sys.executable, "-P", "-m", "narthex.engine.speech.library", "-v", "en-us", "-s", "175", "--stdout")
+    process = await asyncio.create_subprocess_exec(*argv, stdin=PIPE, stdout=PIPE, stderr=DEVNULL)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"On and on. " * 100_000)
+    process.stdin.close()
+    await process.stdout.read(1)
+    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    await asyncio.wait_for(process.wait(), 30)
 
 
 async def test_a_cancelled_reader_ends_it(tmp_path: Path) -> None:
