@@ -290,6 +290,16 @@ def test_what_was_said_is_known_in_the_next_turn(world: Speaking, http: httpx2.C
             assert "audio" not in sent
 
 
+def test_what_was_forgotten_is_told_of_spoken_answers_too(world: Speaking, http: httpx2.Client) -> None:
+    world.answers(TEXT, answer(choice()))
+    messages = [{"role": "user", "content": f"{number} " + "many words " * 30} for number in range(4)]
+    for fields in ({}, ALOUD):
+        asked = chat(http, messages=messages, token_budget=120, store=True, **fields)
+        assert asked.headers["x-narthex-forgotten"] == "3"
+        kept = http.get(f"{CHATS}/{asked.json()['id']}/messages").json()["data"]
+        assert [message["content"][0] for message in kept] == ["3"]
+
+
 def test_what_others_heard_is_not_there(world: Speaking, http: httpx2.Client) -> None:
     world.answers(TEXT, answer(choice()))
     name = chat(http, **ALOUD).json()["choices"][0]["message"]["audio"]["id"]

@@ -97,11 +97,12 @@ class Telling:
         yield AudioDelta(choice=choice, expires_at=expires_at)
 
     async def _sounds(self, choice: int, voice: _Voice, texts: list[str]) -> AsyncGenerator[Event, None]:
-        """These texts as bare samples."""
+        """These texts as bare samples; each is a sentence, and whole before it is told: no slow listener has a turn."""
         for text in texts:
             async with self._speaker.turn(), aclosing(self._samples(voice, text)) as samples:
-                async for piece in samples:
-                    yield AudioDelta(choice=choice, data=piece)
+                pieces = [piece async for piece in samples]
+            for piece in pieces:
+                yield AudioDelta(choice=choice, data=piece)
 
     async def _whole(self, voice: _Voice, text: str) -> bytes:
         """All of it in the format that was asked for."""
