@@ -12,7 +12,7 @@ from typing_extensions import override
 from narthex.core.ports import Call
 from narthex.core.stream import Frame
 from narthex.dialects.openai_chat_answer import FORMAT, ChatStream
-from narthex.dialects.openai_chat_relay import ChunkRelay
+from narthex.dialects.openai_chat_relay import ChunkRelay, said_of_all
 from narthex.wire.sse import SseDecoder
 
 MakeCall = Callable[..., Call]
@@ -175,3 +175,12 @@ def test_nearly_all_chunks_are_passed_on_quickly(style: str, asked: dict[str, An
 def test_what_changes_around_the_choices_is_looked_at_each_time(make_call: MakeCall) -> None:
     chunks = [written(USUAL, [SAID], {"obfuscation": "x" * at}) for at in range(5)]
     assert compare(make_call("chat"), chunks) == 0
+
+
+# --- what is said of the whole answer ----------------------------------------------------------------------------------
+
+
+def test_what_chunks_say_of_the_whole_answer_is_told_apart() -> None:
+    chunk = written({**USUAL, "system_fingerprint": "f", "service_tier": "default"}, [SAID], {"usage": None})
+    assert said_of_all(chunk) == {"system_fingerprint": "f", "service_tier": "default"}
+    assert said_of_all(written(USUAL, [SAID], {})) == {}
