@@ -177,7 +177,7 @@ def test_what_changes_around_the_choices_is_looked_at_each_time(make_call: MakeC
     assert compare(make_call("chat"), chunks) == 0
 
 
-# --- what is said of the whole answer ----------------------------------------------------------------------------------
+# --- what is said of the whole answer ---------------------------------------------------------------------------------
 
 
 def test_what_chunks_say_of_the_whole_answer_is_told_apart() -> None:
