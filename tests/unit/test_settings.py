@@ -106,6 +106,8 @@ def test_what_a_provider_s_model_can_do(elsewhere: Path) -> None:
     assert models["n"].given() == {}
     with pytest.raises(ConfigError, match="no request field 'sed'"):
         load(write(elsewhere, "providers: {a: {type: groq, models: {m: {refused: [sed]}}}}\n"))
+    spoken = "providers: {a: {type: openai, models: {m: {kind: speech, refused: [instructions, stream_format]}}}}\n"
+    assert load(write(elsewhere, spoken)).providers["a"].models["m"].given()["kind"] == "speech"
 
 
 def test_a_wrong_secret_is_not_repeated(elsewhere: Path) -> None:

@@ -7,12 +7,12 @@ from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 
 from narthex.core.extras import header_fault, param_fault
 from narthex.core.models import ModelKind
-from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images
+from narthex.dialects import openai_chat, openai_completions, openai_embeddings, openai_images, openai_speech
 from narthex.providers.presets import PRESETS
 from narthex.providers.traits import MaxTokensField
 from narthex.settings.part import Part
 
-_DIALECTS = (openai_chat, openai_completions, openai_embeddings, openai_images)
+_DIALECTS = (openai_chat, openai_completions, openai_embeddings, openai_images, openai_speech)
 _COMPATIBLE = "openai-compatible"
 
 

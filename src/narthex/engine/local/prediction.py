@@ -104,7 +104,8 @@ class Predictions:
             async with asyncio.timeout(_LOADS_WITHIN_S):
                 await self._ensure(self._child)
         except TimeoutError:
-            return None  # it goes on loading
+            self._not_before_s = now_s + 2 * _LOADS_WITHIN_S
+            return None  # it goes on loading; others, who hold slots too, need not wait for that
         except (EngineError, NotFound) as error:
             self._not_before_s = now_s + _AGAIN_AFTER_S
             log.warning("predictions can't be checked", process=self._child, reason=error.message)
