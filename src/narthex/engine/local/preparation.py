@@ -32,7 +32,8 @@ _PAUSES_S = (0.05, 0.25)
 _TAIL = 64
 """As much of a rendered prompt's end as tells how the answer begins."""
 _MOST_PER_TOKEN = 64
-"""Characters: what a caller's own template makes of more than so many for each token of the window is not looked at."""
+"""Characters: of what a caller's own template makes, and of a prediction, more than so many for each token of the
+window are not looked at."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,12 +243,13 @@ class Preparation:
             form=form,
             vocabulary=vocabulary,
             begun=begun,
-            predicted=await self._predicted(request),
+            predicted=await self._predicted(request, window=window),
         )
 
-    async def _predicted(self, request: ChatRequest) -> Sequence[int]:
-        text = predicted_text(request.fields)
-        return await self._server.tokenize(text, control=False, begin=False) if text else ()
+    async def _predicted(self, request: ChatRequest, *, window: int) -> Sequence[int]:
+        """As much of it as can come true: what is beyond the window would only take memory."""
+        text = predicted_text(request.fields)[: window * _MOST_PER_TOKEN]
+        return (await self._server.tokenize(text, control=False, begin=False))[:window] if text else ()
 
     def _template(self, request: ChatRequest, props: Props) -> str:
         """The caller's template, or the model's own."""

@@ -22,10 +22,13 @@ BEGUN = [HI, {"role": "assistant", "content": "Well "}]
 
 
 class Server:
+    longest = 0
+
     async def props(self) -> Props:
         return Props()
 
     async def tokenize(self, text: str, *, control: bool, begin: bool) -> list[int]:
+        self.longest = max(self.longest, len(text))
         return [*map(ord, "^" * begin + text)]
 
     async def vocabulary_size(self) -> int:
@@ -46,17 +49,21 @@ class Templates:
         return templates.render_brought(template, variables, most_chars=most_chars)
 
 
-async def read(own: str, *, rendering: Templates | None = None, **fields: Any) -> str:
-    """What the engine reads of a chat with a model whose template is `own`."""
+def preparing(own: str, server: Server, rendering: Templates | None = None) -> Preparation:
+    """With a model whose template is `own`."""
     model = LocalModel(name="m", child="", fingerprint="", window=100, facts=lambda: Facts(template=own))
-    preparation = Preparation(
+    return Preparation(
         model,
-        Server(),  # type: ignore[arg-type]
+        server,  # type: ignore[arg-type]
         templates=rendering or Templates(),
         grammars=None,  # type: ignore[arg-type]
         ensure=None,  # type: ignore[arg-type]
     )
-    ready = await preparation.prepare(chat(**fields))
+
+
+async def read(own: str, *, rendering: Templates | None = None, **fields: Any) -> str:
+    """What the engine reads of a chat with a model whose template is `own`."""
+    ready = await preparing(own, Server(), rendering).prepare(chat(**fields))
     assert ready.begun == 0
     return "".join(map(chr, ready.prompts[0]))
 
@@ -95,3 +102,12 @@ async def test_an_end_that_can_t_be_put_off() -> None:
     with pytest.raises(InvalidRequest) as caught:
         await read(CHATML, min_tokens=3, stop=["a"])
     assert (caught.value.param, caught.value.code) == ("min_tokens", "unsupported_value")
+
+
+async def test_a_prediction_takes_no_more_than_can_come_true() -> None:
+    server = Server()
+    prediction = {"type": "content", "content": "x" * 1_000_000}
+    ready = await preparing(CHATML, server).prepare(chat(prediction=prediction))
+    assert (len(ready.predicted), server.longest) == (100, 6400)
+    ready = await preparing(CHATML, server).prepare(chat(prediction=prediction | {"content": "all of it"}))
+    assert "".join(map(chr, ready.predicted)) == "all of it"
