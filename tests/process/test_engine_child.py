@@ -17,7 +17,7 @@ import pytest
 from tests.chat_gguf import rewritten
 
 from narthex.core.errors import ContextLengthExceeded, EngineCrashed, EngineUnavailable
-from narthex.core.ports import Want
+from narthex.core.slots import Want
 from narthex.engine.leases import Lease, Slots
 from narthex.engine.llama import EngineSettings, LlamaServer
 from narthex.engine.slots import fingerprint

@@ -19,7 +19,7 @@ from pathlib import Path
 import msgspec
 
 from narthex.core.errors import EngineUnavailable
-from narthex.core.ports import Want
+from narthex.core.slots import Want
 from narthex.engine.queue import Grant, QueueLimits, SlotQueue, Ticket
 from narthex.engine.slots import SlotTable
 from narthex.ipc.client import Client

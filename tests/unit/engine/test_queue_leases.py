@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from narthex.core.errors import EngineUnavailable, NarthexError, QueueFull
-from narthex.core.ports import Want
+from narthex.core.slots import Want
 from narthex.engine.broker import Broker
 from narthex.engine.leases import Acquire, LocalSlots, Slots
 from narthex.engine.queue import QueueLimits

@@ -6,7 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from narthex.core.ports import Connect, Deployment, Ensure, Grammars, Slots, Templates
+from narthex.core.ports import Connect, Deployment, Ensure, Grammars, Templates
+from narthex.core.slots import Slots
 from narthex.engine import gguf
 from narthex.engine.leases import LocalSlots
 from narthex.engine.leases import Slots as BrokerSlots

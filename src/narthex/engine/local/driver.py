@@ -19,7 +19,8 @@ from narthex.core.errors import (
     NarthexError,
 )
 from narthex.core.memory import BUDGET
-from narthex.core.ports import NO_CLOCKS, Call, Ensure, Grammars, Opened, Slots, Stream, Surface, Templates
+from narthex.core.ports import NO_CLOCKS, Call, Ensure, Grammars, Opened, Stream, Surface, Templates
+from narthex.core.slots import Slots
 from narthex.core.stream import Frame, UsageReported
 from narthex.core.tiers import DEFAULT_RANK, rank
 from narthex.engine.local.capabilities import honoured

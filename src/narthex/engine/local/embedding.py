@@ -9,7 +9,8 @@ from narthex.core.capabilities import EMBEDDINGS
 from narthex.core.deployments import Local
 from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import ContextLengthExceeded, EngineUnavailable, NarthexError
-from narthex.core.ports import Call, Ensure, Opened, Slots, Stream, Want
+from narthex.core.ports import Call, Ensure, Opened, Stream
+from narthex.core.slots import Slots, Want
 from narthex.core.stream import EmbeddingsReady, Frame, Usage, UsageReported
 from narthex.engine.local.llama import LlamaServer
 

@@ -12,7 +12,7 @@ import msgspec
 
 from narthex.core.chat import Sampling
 from narthex.core.errors import EngineCrashed
-from narthex.core.ports import Lease, Slots, Want
+from narthex.core.slots import Lease, Slots, Want
 from narthex.core.stream import (
     ChoiceFinished,
     ChoiceStarted,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 
 from narthex.core.chat import Sampling
 from narthex.core.errors import UnsupportedParameter
-from narthex.core.ports import Slots, Want
+from narthex.core.slots import Slots, Want
 from narthex.engine.local.generation import Owner
 from narthex.engine.local.llama import LlamaServer
 

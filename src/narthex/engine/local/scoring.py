@@ -8,7 +8,7 @@ a character) is looked up afterwards, each in a request of one token.
 from collections.abc import Sequence
 from typing import Any
 
-from narthex.core.ports import Lease, Slots, Want
+from narthex.core.slots import Lease, Slots, Want
 from narthex.core.stream import TokenLogprob
 from narthex.engine.local.generation import Owner
 from narthex.engine.local.llama import Chosen, LlamaServer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from narthex.core.ports import Want
+from narthex.core.slots import Want
 from narthex.engine.leases import LocalSlots
 from narthex.engine.local.generation import Owner
 from narthex.engine.local.llama import Chosen, Piece, Rival
