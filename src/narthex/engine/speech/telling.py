@@ -4,8 +4,9 @@ Rule: only text is spoken; calls of tools, refusals and thoughts are told as the
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import AsyncExitStack, aclosing
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -16,7 +17,13 @@ from narthex.core.stream import AudioDelta, ChoiceFinished, Event, Frame, TextDe
 from narthex.engine.speech.encoder import FORMATS
 from narthex.engine.speech.sentences import Sentences
 from narthex.engine.speech.speaker import Speaker
+from narthex.ipc.tasks import TaskSet
 from narthex.storage.transcripts import Transcripts, new_id
+
+T = TypeVar("T")
+
+_BEAT_S = 0.25
+"""How often a text that is being spoken shows that it is: clocks of who wrote it run meanwhile."""
 
 
 class _Voice:
@@ -27,6 +34,33 @@ class _Voice:
         self.said: list[str] = []
         self.sentences = Sentences()
         self.samples = 0
+
+
+class _Waiting(Generic[T]):
+    """Work that is waited for; leaving the block ends it. Its `result` is there after its `beats`."""
+
+    result: T
+
+    def __init__(self, work: Coroutine[Any, Any, T]) -> None:
+        self._work = work
+        self._tasks = TaskSet(awaited=True)
+
+    async def __aenter__(self) -> Self:
+        self._task = self._tasks.start(self._done())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._tasks.aclose()
+        self._work.close()  # if it had not even begun
+
+    async def beats(self) -> AsyncGenerator[None, None]:
+        """One each moment, until it is done. Raises what it raises."""
+        while not (await asyncio.wait({self._task}, timeout=_BEAT_S))[0]:
+            yield
+        await self._task
+
+    async def _done(self) -> None:
+        self.result = await self._work
 
 
 class Telling:
@@ -55,9 +89,13 @@ class Telling:
             for event in frame.events:
                 async with aclosing(self._told(event)) as told:
                     async for each in told:
-                        yield Frame.of(each, billed=billed if isinstance(each, UsageReported) else None)
+                        if each is None:
+                            yield Frame.of()
+                        else:
+                            yield Frame.of(each, billed=billed if isinstance(each, UsageReported) else None)
 
-    async def _told(self, event: Event) -> AsyncGenerator[Event, None]:
+    async def _told(self, event: Event) -> AsyncGenerator[Event | None, None]:
+        """What becomes of an event; None: it is being spoken, and whoever made the text is not to be blamed for it."""
         match event:
             case TextDelta(choice, text):
                 if not text:
@@ -84,25 +122,34 @@ class Telling:
             case _:
                 yield event
 
-    async def _finished(self, choice: int, voice: _Voice) -> AsyncGenerator[Event, None]:
+    async def _finished(self, choice: int, voice: _Voice) -> AsyncGenerator[Event | None, None]:
         transcript = "".join(voice.said)
         if self._streams:
             async with aclosing(self._sounds(choice, voice, voice.sentences.end())) as sounds:
                 async for each in sounds:
                     yield each
         else:
-            yield AudioDelta(choice=choice, data=await self._whole(voice, transcript))
+            async with _Waiting(self._whole(voice, transcript)) as waiting:
+                async for each in waiting.beats():
+                    yield each
+                yield AudioDelta(choice=choice, data=waiting.result)
         keep = self._transcripts.keep
         expires_at = await asyncio.to_thread(keep, voice.id, transcript, account=self._account)
         yield AudioDelta(choice=choice, expires_at=expires_at)
 
-    async def _sounds(self, choice: int, voice: _Voice, texts: list[str]) -> AsyncGenerator[Event, None]:
+    async def _sounds(self, choice: int, voice: _Voice, texts: list[str]) -> AsyncGenerator[Event | None, None]:
         """These texts as bare samples; each is a sentence, and whole before it is told: no slow listener has a turn."""
         for text in texts:
-            async with self._speaker.turn(), aclosing(self._samples(voice, text)) as samples:
-                pieces = [piece async for piece in samples]
+            async with _Waiting(self._sentence(voice, text)) as waiting:
+                async for each in waiting.beats():
+                    yield each
+                pieces = waiting.result
             for piece in pieces:
                 yield AudioDelta(choice=choice, data=piece)
+
+    async def _sentence(self, voice: _Voice, text: str) -> list[bytes]:
+        async with self._speaker.turn(), aclosing(self._samples(voice, text)) as samples:
+            return [piece async for piece in samples]
 
     async def _whole(self, voice: _Voice, text: str) -> bytes:
         """All of it in the format that was asked for."""
