@@ -3,6 +3,7 @@
 The settings of `one` and `claude` allow additions, those of `two` none.
 """
 
+import asyncio
 import json
 import tempfile
 from collections.abc import Iterator
@@ -36,6 +37,7 @@ CLAUDE = [
     ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 1}}),
     ("message_stop", {}),
 ]
+JSON = {"content-type": "application/json"}
 SECRET = "sk-very-secret-0123456789"
 
 
@@ -233,3 +235,25 @@ async def test_what_was_added_is_in_no_error_and_no_log(server: Server, folder: 
                 await openai.chat.completions.create(model="one", messages=TALK, extra_body=ADDED)
         assert SECRET not in str(caught.value)
     assert SECRET not in server.log_file.read_text()
+
+
+# --- what is nested as deeply as JSON may be -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "field",
+    ['"tools":[{"type":"function","function":{"name":"f","parameters":%s}}]', '"guided_json":%s'],
+    ids=["tools", "guided_json"],
+)
+async def test_it_is_never_a_fault_of_the_server(stream: bool, field: str, *, server: Server, folder: Path) -> None:
+    """Whoever looks at it after the decoder may have less room."""
+    said = '{"model":"claude","messages":[{"role":"user","content":"Hi"}],"max_tokens":5,"stream":%s,%s}'
+    with server.http() as http:
+        for depth in range(960, 990, 2):
+            value = '{"a":' * depth + "1" + "}" * depth
+            async with serving(folder, "claude", events(*CLAUDE)):
+                answer = await asyncio.to_thread(
+                    http.post, CHAT, content=said % (json.dumps(stream), field % value), headers=JSON
+                )
+            assert answer.status_code in {200, 400}, (depth, answer.text)

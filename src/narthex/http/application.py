@@ -15,7 +15,7 @@ import structlog
 
 from narthex.core.errors import AuthenticationFailed, Draining, InvalidRequest, NarthexError
 from narthex.http.asgi import CallerLeft, Direct, Receive, Rest, Scope, Send, raising
-from narthex.http.exchange import RETRY_WHILE_DRAINING_S, Exchange
+from narthex.http.exchange import RETRY_WHILE_DRAINING_S, Exchange, fault_of
 from narthex.http.images import PATH as IMAGES
 from narthex.http.metrics import Metrics
 from narthex.http.routes import Begins, Route, Routes
@@ -176,9 +176,9 @@ class Application:
             if error.status >= 500:
                 log.warning("request failed", request_id=exchange.request_id, exc_info=error)
             await self._failed(exchange, error)
-        except Exception:  # the outermost layer: a fault of ours is a 500 and no dead socket
+        except Exception as error:  # the outermost layer: a fault of ours is a 500 and no dead socket
             log.exception("request failed", request_id=exchange.request_id)
-            await self._failed(exchange, NarthexError())
+            await self._failed(exchange, fault_of(error))
 
     async def _failed(self, exchange: Exchange, error: NarthexError) -> None:
         if exchange.begun:

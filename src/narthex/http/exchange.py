@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Protocol
 
-from narthex.core.errors import Draining, MethodNotAllowed, NarthexError
+from narthex.core.errors import Draining, InvalidRequest, MethodNotAllowed, NarthexError
 from narthex.core.keys import Principal
 from narthex.dialects import scale_errors, thyris_errors
 from narthex.dialects.openai_errors import error_body
@@ -28,6 +28,7 @@ from narthex.http.asgi import (
     read_body,
     too_large,
 )
+from narthex.wire.json import TOO_DEEP
 
 RETRY_WHILE_DRAINING_S = 5
 NATIVE = "/api/"
@@ -54,6 +55,13 @@ class Cuttable(Protocol):
     def end(self, reason: Exception) -> None:
         """End it with this."""
         ...
+
+
+def fault_of(error: Exception) -> NarthexError:
+    """What a caller is told of an error that nobody foresaw: ours, but where something is nested as deeply as JSON may
+    be, which is deeper than whoever looks at it next can follow.
+    """
+    return InvalidRequest(TOO_DEEP) if isinstance(error, RecursionError) else NarthexError()
 
 
 class Exchange:

@@ -22,7 +22,7 @@ from narthex.http.asgi import (
     too_large,
 )
 from narthex.http.errand import Errand, Prompter
-from narthex.http.exchange import Exchange
+from narthex.http.exchange import Exchange, fault_of
 from narthex.http.keeping import Keeping, Noted
 from narthex.http.routes import Over
 from narthex.http.sink import CallersSink, Pings, next_frame
@@ -163,7 +163,7 @@ class ModelSurface:
         except NarthexError as error:
             await self._broken(exchange, encoder, error, cause=error)
         except Exception as error:  # noqa: BLE001 - a fault of ours must still end the stream with an error
-            await self._broken(exchange, encoder, NarthexError(), cause=error)
+            await self._broken(exchange, encoder, fault_of(error), cause=error)
 
     async def _frames(self, exchange: Exchange, call: Call, frames: Stream, *, encoder: StreamEncoder) -> None:
         with Pings(exchange, every_s=self._ping_after_s / 2, sends=self._pings(call)) as pings:
