@@ -25,7 +25,7 @@ from narthex.core.stream import (
 )
 from narthex.core.tiers import DEFAULT_RANK
 from narthex.engine.local.llama import LlamaServer, Piece, is_greedy, sampling_body
-from narthex.engine.local.prediction import Predictions, begin, can_be_checked
+from narthex.engine.local.prediction import Predictions, begin
 from narthex.engine.local.probabilities import Trace, Vocabulary
 from narthex.engine.local.reading import Form, Reader
 from narthex.engine.local.stopping import stopped
@@ -50,7 +50,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     max_new: int
     repeat: int = 1
     predicted: Sequence[int] = ()
-    """What the text is expected to be."""
+    """What the text is expected to be; only where `can_be_checked`."""
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -246,7 +246,7 @@ class Generation:
     @asynccontextmanager
     async def _pieces(self, job: Job, lease: Lease, *, start: int) -> AsyncIterator[AsyncIterator[Piece]]:
         """The engine's, or those of who checks the job's prediction."""
-        if job.predicted and self._predictions is not None and can_be_checked(self._sampling, self._form):
+        if job.predicted and self._predictions is not None:
             asked = begin(
                 self._sampling,
                 account=self._owner.account,

@@ -22,7 +22,7 @@ from narthex.engine.local.form.request import completion_form, form_of
 from narthex.engine.local.form.thinking import answer_begins
 from narthex.engine.local.infill import FillIn
 from narthex.engine.local.llama import LlamaServer, Props
-from narthex.engine.local.prediction import predicted_text
+from narthex.engine.local.prediction import can_be_checked, predicted_text
 from narthex.engine.local.probabilities import Vocabulary
 from narthex.engine.local.prompt import Marks, Span, chat_variables
 from narthex.engine.local.reading import ANY_TEXT, Form
@@ -67,7 +67,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A request as the engine needs it. `param`: the field that the prompts came from.
 
     `begun`: how many tokens at the prompt's end are the answer's beginning.
-    `predicted`: what the answer is expected to be, as tokens.
+    `predicted`: what the answer is expected to be, as tokens; nothing where that can't be checked.
     `vocabulary`: where log probabilities or an echo are asked for; `echoes`: one for each prompt, where asked for.
     `forgotten`: how many messages are not in the prompt, as the request asked for.
     """
@@ -140,7 +140,7 @@ class Preparation:
                 props = await self._ready()
                 window = self._model.window or props.window
                 if isinstance(request, ChatRequest):
-                    ready = await self._within_budget(request, props, window=window)
+                    ready = await self._predicted(request, await self._within_budget(request, props, window=window))
                 else:
                     ready = await self._completion(request, props, window=window)
                 _check_end(request, ready.form)
@@ -243,13 +243,15 @@ class Preparation:
             form=form,
             vocabulary=vocabulary,
             begun=begun,
-            predicted=await self._predicted(request, window=window),
         )
 
-    async def _predicted(self, request: ChatRequest, *, window: int) -> Sequence[int]:
-        """As much of it as can come true: what is beyond the window would only take memory."""
-        text = predicted_text(request.fields)[: window * _MOST_PER_TOKEN]
-        return (await self._server.tokenize(text, control=False, begin=False))[:window] if text else ()
+    async def _predicted(self, request: ChatRequest, ready: Prepared) -> Prepared:
+        """With as much of its prediction as can come true: what is beyond the window would only take memory."""
+        text = predicted_text(request.fields)[: ready.window * _MOST_PER_TOKEN]
+        if not text or not can_be_checked(generated(request), ready.form):
+            return ready
+        tokens = await self._server.tokenize(text, control=False, begin=False)
+        return msgspec.structs.replace(ready, predicted=tokens[: ready.window])
 
     def _template(self, request: ChatRequest, props: Props) -> str:
         """The caller's template, or the model's own."""
