@@ -38,7 +38,7 @@ from narthex.http.keeping import Keeping
 from narthex.http.metrics import Metrics
 from narthex.http.models import Models
 from narthex.http.openapi import OpenApi
-from narthex.http.routes import Endpoint, Routes
+from narthex.http.routes import Endpoint, Route, Routes
 from narthex.http.speech import SpeechSurface
 from narthex.http.stored import StoredEndpoints
 from narthex.http.surface import ModelSurface
@@ -135,28 +135,7 @@ class Snapshot:
         )
         served += stored_routes(surfaces["chat"], self._stored())
         served += scale_routes(partial(self._surface, router))
-        library = library_of(
-            router, collections=common.control.collections, stores=common.collections, clock=common.now_ms
-        )
-        served += chat_routes(
-            library,
-            router,
-            now_s=common.now_s,
-            body_limit_bytes=settings.body_limit_bytes,
-            lenient=settings.lenient,
-        )
-        queue = JobQueue(common.control.jobs, common.waker, settings=settings.digest)
-        served += native_routes(
-            library, grown=queue.grown, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient
-        )
-        served += file_routes(
-            library,
-            router,
-            queue=queue,
-            stores=common.collections,
-            uploads=common.uploads,
-            settings=settings,
-        )
+        served += self._documents(router)
         openapi.describe(served)
         application = Application(
             Routes(served),
@@ -167,6 +146,33 @@ class Snapshot:
             access=logs.AccessLog(settings.log_format, process=settings.name),
         )
         return application
+
+    def _documents(self, router: Router) -> list[Route]:
+        """The native API."""
+        settings, common = self.settings, self._common
+        library = library_of(
+            router, collections=common.control.collections, stores=common.collections, clock=common.now_ms
+        )
+        queue = JobQueue(common.control.jobs, common.waker, settings=settings.digest)
+        routes = chat_routes(
+            library,
+            router,
+            now_s=common.now_s,
+            body_limit_bytes=settings.body_limit_bytes,
+            lenient=settings.lenient,
+        )
+        routes += native_routes(
+            library, grown=queue.grown, body_limit_bytes=settings.body_limit_bytes, lenient=settings.lenient
+        )
+        routes += file_routes(
+            library,
+            router,
+            queue=queue,
+            stores=common.collections,
+            uploads=common.uploads,
+            settings=settings,
+        )
+        return routes
 
     def _stored(self) -> StoredEndpoints:
         return StoredEndpoints(
