@@ -13,6 +13,7 @@ from narthex.http.capabilities import KNOWN, Fate, fates
 from narthex.providers import openai_completions, openai_embeddings, openai_images, openai_speech
 from narthex.providers.openai_codec import HONOURED
 from narthex.routing.bounded import with_bounds
+from narthex.routing.by_schema import with_schemas
 
 INTRO = """\
 Nothing that a caller sets is dropped in silence. What becomes of a field depends on the deployment that answers:
@@ -48,7 +49,7 @@ may know fewer fields than the model; the answer tells of the model."""
 EXCEPT = "except "
 EMBEDDED, ELSEWHERE = "embedded models", "OpenAI-compatible providers"
 BY_SURFACE: Mapping[Surface, Mapping[str, Capabilities]] = {
-    "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: with_bounds(HONOURED, "chat")},
+    "chat": {EMBEDDED: local.BY_SURFACE["chat"], ELSEWHERE: with_bounds(with_schemas(HONOURED, "chat"), "chat")},
     "completions": {
         EMBEDDED: local.BY_SURFACE["completions"],
         ELSEWHERE: with_bounds(openai_completions.HONOURED, "completions"),

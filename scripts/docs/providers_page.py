@@ -8,6 +8,7 @@ from narthex.core.ports import Surface
 from narthex.http.capabilities import KNOWN, Fate, fates
 from narthex.providers.presets import PRESETS, codecs
 from narthex.routing.bounded import with_bounds
+from narthex.routing.by_schema import with_schemas
 from narthex.routing.fanout import with_choices
 from narthex.routing.validated import with_one_call
 
@@ -66,7 +67,8 @@ def _section(surface: Surface) -> str:
 
 
 def _honoured(by_itself: Capabilities, surface: Surface) -> Capabilities:
-    return with_bounds(with_one_call(with_choices(by_itself, surface), surface), surface)
+    by_schema = with_schemas(by_itself, surface)
+    return with_bounds(with_one_call(with_choices(by_schema, surface), surface), surface)
 
 
 def _told(fate: Fate) -> str:

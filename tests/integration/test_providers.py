@@ -218,3 +218,27 @@ async def test_every_type_makes_a_deployment(tmp_path: Path) -> None:
         async with asking(folder, said("Hi"), type_) as (ask, received):
             refused = await ask("/v1/chat/completions", {"messages": HELLO, "chat_template": "x"})
             assert (refused.status, refused.json()["error"]["param"], received) == (400, "chat_template", [])
+
+
+@pytest.mark.parametrize("streams", [True, False])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v4/beta/chat/completions"])
+@pytest.mark.parametrize(
+    "fields", [{"guided_choice": ["yes", "no"]}, {"structured_outputs": {"choice": ["yes", "no"]}}]
+)
+async def test_a_choice_is_asked_for_as_a_schema_and_told_bare(
+    tmp_path: Path, path: str, fields: dict[str, Any], *, streams: bool
+) -> None:
+    async with asking(tmp_path, said('{"choice": "no"}'), "groq") as (ask, received):
+        answer = await ask(path, {"messages": HELLO, "stream": streams, "max_tokens": 3, **fields})
+        other = await ask(path, {"messages": HELLO, "guided_regex": "a"})
+    body = json.loads(received[0].body)
+    schema = body["response_format"]["json_schema"]["schema"]
+    assert schema["properties"] == {"choice": {"type": "string", "enum": ["yes", "no"]}}
+    assert not fields.keys() & body.keys()
+    assert answer.status == 200
+    if streams:
+        assert b'"content":"no"' in answer.body
+        assert b'\\"' not in answer.body
+    else:
+        assert answer.json()["choices"][0]["message"]["content"] == "no"
+    assert (other.status, other.json()["error"]["param"], len(received)) == (400, "guided_regex", 1)

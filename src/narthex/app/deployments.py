@@ -22,6 +22,7 @@ from narthex.providers.traits import ModelTraits
 from narthex.retrieval.deployment import EmbedderDeployment
 from narthex.retrieval.embed import Embedder
 from narthex.routing.bounded import Bounded
+from narthex.routing.by_schema import BySchema
 from narthex.routing.fanout import fanned_out
 from narthex.routing.validated import Validated
 from narthex.storage.transcripts import Transcripts
@@ -118,15 +119,16 @@ class Deployments:
             return client, client.aclose
 
         client = self._holdings.take(("provider", provider, _content(row)), connected)
+        traits = _traits(row, model)
         remote = RemoteDeployment(
             provider,
             model,
-            codecs={**codecs(preset, _traits(row, model))},
+            codecs={**codecs(preset, traits)},
             send=partial(client.send, clocks=_http_clocks(connect_s, row.idle_s)),
             clocks=Clocks(first_token_s=row.first_token_s, idle_s=row.idle_s),
         )
-        whole = self._without_fetching(Validated(fanned_out(remote), self._grammars), row)
-        return Bounded(whole)
+        one = fanned_out(BySchema(remote, refused=traits.refused))
+        return Bounded(self._without_fetching(Validated(one, self._grammars), row))
 
     def _without_fetching(self, deployment: Deployment, row: RemoteProvider) -> Deployment:
         """See docs/design/egress.md."""
