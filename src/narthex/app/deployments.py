@@ -16,6 +16,7 @@ from narthex.engine.served import ServedModel
 from narthex.engine.speech.deployment import SpeechDeployment
 from narthex.engine.speech.speaker import Speaker
 from narthex.engine.speech.spoken import Spoken
+from narthex.engine.speech.spool import Shelf
 from narthex.http.worker import RemoteProvider, WorkerSettings
 from narthex.providers.presets import PRESETS, codecs, request_headers
 from narthex.providers.traits import ModelTraits
@@ -54,10 +55,11 @@ class Deployments:
         self._ensure = ensure
         self._transcripts = transcripts
         self._speaker = None if settings.speech is None else Speaker(settings.speech)
+        shelf = Shelf(Path(settings.data_dir))
         self._made: dict[tuple[str, float | None], Deployment] = {}
         for model in settings.models:
             if model.runs == "speech":
-                speech = SpeechDeployment(self._speaker, name=model.name)
+                speech = SpeechDeployment(self._speaker, name=model.name, shelf=shelf)
                 self._made[speech.name, None] = speech
                 continue
             key = ("local", _content(model), settings.share_prefix_cache)

@@ -14,6 +14,7 @@ Source: contract section 1.9.
       EngineError                  a child of ours failed
         EngineStarting 503 · EngineUnavailable 503 · ModelLoadFailed 503 · EngineCrashed 502
       InvalidOutput 502
+      SpeechFailed 502
       Draining 503
       StorageError 503 · StorageFull 507
       ConfigError                  at start only; names the setting
@@ -275,6 +276,13 @@ class InvalidOutput(NarthexError):
     @override
     def __str__(self) -> str:
         return self.message.partition(":")[0]  # the rest may quote the answer, which is not for logs
+
+
+class SpeechFailed(NarthexError):
+    """The answer was written, but could not be spoken."""
+
+    status = 502
+    default_code = "upstream_error"
 
 
 class Draining(NarthexError):

@@ -47,6 +47,7 @@ class FoldedAudio(msgspec.Struct):
     id: str = ""
     transcript: list[str] = msgspec.field(default_factory=list)
     data: list[bytes] = msgspec.field(default_factory=list)
+    encoded: bytes = b""
     expires_at: int = 0
 
 
@@ -145,6 +146,7 @@ class Fold:
         audio.id = event.id or audio.id
         audio.transcript.append(event.transcript)
         audio.data.append(event.data)
+        audio.encoded = event.encoded or audio.encoded
         audio.expires_at = event.expires_at or audio.expires_at
 
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from narthex.core.chat import ChatRequest
 from narthex.core.deployments import HERE
 from narthex.core.errors import NarthexError
@@ -45,6 +47,7 @@ DONE = b"data: [DONE]\n\n"
 _ROLE = b'{"role":"assistant","content":"","refusal":null}'
 _ROLE_OF_CALLS = b'{"role":"assistant","content":null,"refusal":null}'
 
+_SOUND_BYTES = 48 * 1024  # a multiple of three, so that pieces of base64 can be joined
 _TWO_TIERS = "thyris"
 """The profile that knows but two tiers in answers: scale and default (contract 2)."""
 
@@ -111,14 +114,18 @@ def _call_object(call: FoldedCall) -> dict[str, Any]:
 def _audio_object(audio: FoldedAudio) -> dict[str, Any]:
     return {
         "id": audio.id,
-        "data": _base64(b"".join(audio.data)),
+        "data": _sound(b"".join(audio.data), audio.encoded),
         "expires_at": audio.expires_at,
         "transcript": "".join(audio.transcript),
     }
 
 
-def _base64(data: bytes) -> str:
-    return binascii.b2a_base64(data, newline=False).decode()
+def _sound(data: bytes, encoded: bytes) -> msgspec.Raw:
+    """A sound in base64, as JSON. A long one leaves others room between its pieces."""
+    encoded = encoded or b"".join(
+        binascii.b2a_base64(data[at : at + _SOUND_BYTES], newline=False) for at in range(0, len(data), _SOUND_BYTES)
+    )
+    return msgspec.Raw(b'"' + encoded + b'"')
 
 
 def _finish(reason: FinishReason, *, older: bool) -> FinishReason:
@@ -294,8 +301,8 @@ def _audio_delta(event: AudioDelta) -> dict[str, Any]:
     told: dict[str, Any] = {} if event.id is None else {"id": event.id}
     if event.transcript:
         told["transcript"] = event.transcript
-    if event.data:
-        told["data"] = _base64(event.data)
+    if event.data or event.encoded:
+        told["data"] = _sound(event.data, event.encoded)
     return told if event.expires_at is None else told | {"expires_at": event.expires_at}
 
 

@@ -1,5 +1,6 @@
 """The endpoint of a dialect: read, decode, run through the policies, and write what comes, whole or as a stream."""
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -152,7 +153,9 @@ class ModelSurface:
                 await self._frames(exchange, call, noted or frames, encoder=encoder)
             end = encoder.end()
             if keeper is not None and noted is not None:
-                await keeper.keep(call, self._dialect.encode_answer(call, noted.frames, created=created))
+                # What was spoken is long.
+                answer = await asyncio.to_thread(self._dialect.encode_answer, call, noted.frames, created=created)
+                await keeper.keep(call, answer)
             if not exchange.begun:
                 await exchange.begin(200, self._head(call))
             await exchange.send(end, more=False)

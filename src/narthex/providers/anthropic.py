@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from narthex.core import stored
 from narthex.core.capabilities import Capabilities, Limited, Rule, State, Verdict
@@ -14,7 +15,6 @@ from narthex.core.chat import ChatRequest
 from narthex.core.constrained import ANY_OBJECT
 from narthex.core.errors import UpstreamError
 from narthex.core.ports import Request
-from narthex.core.stream import Frame
 from narthex.core.templates import CONTINUE
 from narthex.core.tools import CACHED
 from narthex.providers.anthropic_errors import parse_error
@@ -22,7 +22,7 @@ from narthex.providers.anthropic_messages import conversation
 from narthex.providers.anthropic_request import TIERS, Options, answer_is_call, build
 from narthex.providers.anthropic_stream import MessagesDecoder
 from narthex.providers.beginning import after_beginning, beginning_of, has_words, with_beginning
-from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
+from narthex.providers.codec import AnswerDecoder, UsualCodec, of_kind
 
 PATH = "/messages"
 KEY_HEADER = "x-api-key"
@@ -39,7 +39,7 @@ _COMBINED = frozenset(("anyOf", "oneOf", "allOf", "$ref"))
 """Schemas that the API does not take where a tool's input begins."""
 
 
-class AnthropicChat:
+class AnthropicChat(UsualCodec):
     """See `Codec`. The arguments tell what the models can do; see `Options`."""
 
     path = PATH
@@ -83,14 +83,11 @@ class AnthropicChat:
         decoder = MessagesDecoder(answer_is_call=answer_is_call(chat, self._options), older="functions" in chat.fields)
         return after_beginning(decoder, beginning_of(chat))
 
-    def read(self, request: Request, body: bytes) -> Frame | None:
-        """See `Codec.read`."""
-        return only_frame(self.decoder(request), body)
-
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return parse_error(status, list(headers), body)
 
+    @override
     def continues(self, request: Request) -> bool:
         """See `Codec.continues`. A model that is to think takes no beginning."""
         asked = of_kind(request, ChatRequest)

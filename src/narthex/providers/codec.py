@@ -56,6 +56,22 @@ class AnyCodec(Protocol):
         ...
 
 
+class _Decodes(Protocol):
+    def decoder(self, request: Request) -> AnswerDecoder: ...
+
+
+class UsualCodec:
+    """What most codecs do alike: a whole answer is read by the decoder, and no beginning of one can be gone on with."""
+
+    def read(self: _Decodes, request: Request, body: bytes) -> Frame | None:
+        """See `AnyCodec.read`."""
+        return only_frame(self.decoder(request), body)
+
+    def continues(self, request: Request) -> bool:
+        """See `AnyCodec.continues`."""
+        return False
+
+
 def only_frame(decoder: AnswerDecoder, body: bytes) -> Frame | None:
     """See `AnyCodec.read`."""
     frames = [*decoder.feed(body), *decoder.end()]

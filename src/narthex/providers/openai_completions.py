@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
 from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.completions import DEFAULT_PROMPT, OTHER_NAMES, CompletionRequest
@@ -27,7 +28,7 @@ from narthex.core.stream import (
     UsageReported,
 )
 from narthex.providers.best_of import BestOf
-from narthex.providers.codec import AnswerDecoder, of_kind, only_frame
+from narthex.providers.codec import AnswerDecoder, UsualCodec, of_kind
 from narthex.providers.openai import FINISH_REASONS, WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
@@ -62,7 +63,7 @@ _BYTES = "bytes:"
 _ESCAPE = "\\x"
 
 
-class OpenAICompletions:
+class OpenAICompletions(UsualCodec):
     """Completions by one model. See `Codec`."""
 
     path = PATH
@@ -115,14 +116,11 @@ class OpenAICompletions:
             echoed=asked.prompts if asked.echo else (),
         )
 
-    def read(self, request: Request, body: bytes) -> Frame | None:
-        """See `Codec.read`."""
-        return only_frame(self.decoder(request), body)
-
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return refusal(status, headers, body)
 
+    @override
     def continues(self, request: Request) -> bool:
         """See `Codec.continues`."""
         return True  # the prompt has grown

@@ -17,7 +17,7 @@ from narthex.core.embeddings import EmbeddingsRequest, shorten
 from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.ports import Request
 from narthex.core.stream import EmbeddingsReady, Event, Frame, UsageReported
-from narthex.providers.codec import of_kind, only_frame
+from narthex.providers.codec import UsualCodec, of_kind
 from narthex.providers.openai import WireUsage, usage_of
 from narthex.providers.openai_codec import AS_SENT
 from narthex.providers.openai_errors import stream_error
@@ -35,7 +35,7 @@ MAX_BODY_BYTES = 256 * 1024 * 1024
 """2048 vectors of 8192 numbers, as text."""
 
 
-class OpenAIEmbeddings:
+class OpenAIEmbeddings(UsualCodec):
     """Embeddings by one model. See `Codec`."""
 
     path = PATH
@@ -58,17 +58,9 @@ class OpenAIEmbeddings:
         asked = of_kind(request, EmbeddingsRequest)
         return EmbeddingsDecoder(vectors=len(asked.texts) + len(asked.tokens), dimensions=asked.dimensions)
 
-    def read(self, request: Request, body: bytes) -> Frame | None:
-        """See `Codec.read`."""
-        return only_frame(self.decoder(request), body)
-
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return refusal(status, headers, body)
-
-    def continues(self, request: Request) -> bool:
-        """See `Codec.continues`."""
-        return False
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

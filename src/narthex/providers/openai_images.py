@@ -17,7 +17,7 @@ from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.images import ImagesRequest, is_gpt_image
 from narthex.core.ports import Request
 from narthex.core.stream import Frame, ImagePartial, ImageReady, ImageTraits, Usage, UsageReported
-from narthex.providers.codec import of_kind, only_frame
+from narthex.providers.codec import UsualCodec, of_kind
 from narthex.providers.openai_errors import parse_error, stream_error
 from narthex.providers.whole import Document
 from narthex.wire.json import UNREADABLE
@@ -37,7 +37,7 @@ HONOURED: Capabilities = dict.fromkeys(
 """What OpenAI's own servers honour; `response_format` is ours, whatever the model knows of it."""
 
 
-class OpenAIImages:
+class OpenAIImages(UsualCodec):
     """See `Codec`. `also`: further fields that the server honours, such as `negative_prompt`."""
 
     path = PATH
@@ -58,17 +58,9 @@ class OpenAIImages:
         images = of_kind(request, ImagesRequest)
         return StreamDecoder(images=images.n) if images.stream else WholeDecoder(images=images.n)
 
-    def read(self, request: Request, body: bytes) -> Frame | None:
-        """See `Codec.read`."""
-        return only_frame(self.decoder(request), body)
-
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return parse_error(status, list(headers), body)
-
-    def continues(self, request: Request) -> bool:
-        """See `Codec.continues`."""
-        return False
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

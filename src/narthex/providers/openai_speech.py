@@ -14,7 +14,7 @@ from narthex.core.errors import UpstreamError, UpstreamProtocolError
 from narthex.core.ports import Request
 from narthex.core.speech import SpeechRequest, text_tokens
 from narthex.core.stream import Frame, SoundDelta, Usage, UsageReported
-from narthex.providers.codec import of_kind, only_frame
+from narthex.providers.codec import UsualCodec, of_kind
 from narthex.providers.openai_errors import parse_error, stream_error
 from narthex.wire.json import UNREADABLE
 from narthex.wire.sse import SseDecoder
@@ -27,7 +27,7 @@ HONOURED: Capabilities = dict.fromkeys(
 )
 
 
-class OpenAISpeech:
+class OpenAISpeech(UsualCodec):
     """See `Codec`."""
 
     path = PATH
@@ -41,17 +41,9 @@ class OpenAISpeech:
         asked = of_kind(request, SpeechRequest)
         return EventDecoder() if asked.sse else SoundDecoder(asked)
 
-    def read(self, request: Request, body: bytes) -> Frame | None:
-        """See `Codec.read`."""
-        return only_frame(self.decoder(request), body)
-
     def parse_error(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> UpstreamError:
         """See `Codec.parse_error`."""
         return parse_error(status, list(headers), body)
-
-    def continues(self, request: Request) -> bool:
-        """See `Codec.continues`."""
-        return False
 
     def capabilities(self) -> Capabilities:
         """See `Codec.capabilities`."""

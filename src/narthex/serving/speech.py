@@ -21,6 +21,7 @@ def speech_engine(settings: Speech, machine: Machine) -> SpeechEngine | None:
         encodes=can_encode(),
         at_once=settings.at_once or machine.cores,
         max_waiting=settings.max_waiting,
+        max_waiting_per_key=settings.max_waiting_per_key,
         stall_s=settings.stall_s,
     )
 

@@ -23,5 +23,6 @@ class Speech(Part):
         None, description="Texts that each worker speaks at a time; none: one for each core."
     )
     max_waiting: PositiveInt = Field(256, description="Texts that may wait to be spoken, in each worker.")
+    max_waiting_per_key: PositiveInt = Field(64, description="The same, of one key.")
     stall_s: PositiveFloat = Field(30.0, description="How long the engine may say nothing before it is ended.")
     kept_s: PositiveFloat = Field(3600.0, description="How long a chat may name what was said in it by its `audio.id`.")

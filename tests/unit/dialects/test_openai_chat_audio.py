@@ -52,6 +52,19 @@ def test_a_whole_answer(make_call: MakeCall) -> None:
     assert answer["usage"]["completion_tokens_details"]["audio_tokens"] == 5
 
 
+@pytest.mark.parametrize("data", [b"ab", b"abc" * 100_000 + b"d"], ids=len)
+@pytest.mark.parametrize("encoded", [True, False])
+def test_a_sound_may_be_long_or_encoded_already(data: bytes, encoded: bool, make_call: MakeCall) -> None:
+    text = base64.b64encode(data)
+    sound = AudioDelta(choice=0, encoded=text) if encoded else AudioDelta(choice=0, data=data)
+    events = (ChoiceStarted(0), sound, ChoiceFinished(0, "stop"))
+    answer = json.loads(DIALECT.encode_answer(make_call("chat", ALOUD), [Frame.of(*events)], created=7))
+    assert answer["choices"][0]["message"]["audio"]["data"] == text.decode()
+    stream = DIALECT.encoder(make_call("chat", ALOUD | {"stream": True}), created=7)
+    told = b"".join(stream.encode(Frame.of(event)) for event in events)
+    assert b'{"audio":{"data":"' + text + b'"}}' in told
+
+
 def test_what_an_answer_holds_may_be_sent_back(make_call: MakeCall, decode: Decode) -> None:
     answer = json.loads(DIALECT.encode_answer(make_call("chat", ALOUD), [Frame.of(*SPOKEN)], created=7))
     messages = [{"role": "user", "content": "Hi"}, answer["choices"][0]["message"]]

@@ -13,6 +13,8 @@ from narthex.core.stream import Frame, SoundDelta, Usage, UsageReported
 from narthex.engine.speech.encoder import FORMATS
 from narthex.engine.speech.espeak import NAME
 from narthex.engine.speech.speaker import Speaker
+from narthex.engine.speech.spool import Shelf, Spool
+from narthex.ipc.tasks import TaskSet
 
 NOT_INSTALLED = (
     "No speech engine is installed here: install espeak-ng, or the extra `narthex[speech]` (docs/howto/speech.md)."
@@ -36,10 +38,12 @@ def honoured(*, encodes: bool) -> Capabilities:
 class SpeechDeployment(Local):
     """Speaks what it is given. `speaker` None: there is nothing here to speak with."""
 
-    def __init__(self, speaker: Speaker | None, *, name: str = NAME) -> None:
+    def __init__(self, speaker: Speaker | None, *, name: str = NAME, shelf: Shelf | None = None) -> None:
+        """`shelf`: for what is made sooner than it is heard."""
         encodes = speaker is None or speaker.engine.encodes
         super().__init__(name, surface="speech", honoured=honoured(encodes=encodes))
         self._speaker = speaker
+        self._shelf = shelf or Shelf(None)
 
     def open(self, call: Call) -> Opened:
         """See `Deployment.open`."""
@@ -53,23 +57,60 @@ class SpeechDeployment(Local):
             raise EngineUnavailable(NOT_INSTALLED)
         if request.response_format in FORMATS and not self._speaker.engine.encodes:  # also where nobody named one
             raise UnsupportedParameter(_NO_ENCODERS, param="response_format", code="unsupported_value")
-        async with self._speaker.turn(), aclosing(_frames(request, self._speaker)) as frames:
-            yield frames
+        key = call.principal.key.id
+        self._speaker.check_room(key)
+        spool, tasks = Spool(self._shelf), TaskSet(awaited=True)
+        sound = _Sound(request, self._speaker)
+        tasks.start(sound.put(spool, key=key))
+        try:
+            async with aclosing(_frames(spool, sound)) as frames:
+                yield frames
+        finally:
+            await tasks.aclose()
+            await spool.aclose()
 
 
-async def _frames(request: SpeechRequest, speaker: Speaker) -> AsyncGenerator[Frame, None]:
-    counted = _Counted(speaker.spoken(request.input, voice=request.voice, speed=request.speed))
-    name = request.response_format
-    async with AsyncExitStack() as stack:
-        samples = await stack.enter_async_context(aclosing(counted.samples()))
-        if name in FORMATS:
-            samples = await stack.enter_async_context(aclosing(speaker.encoded(samples, name)))
-        head = wav_header(RATE) if name == "wav" else b""
-        async for piece in samples:
-            yield Frame.of(SoundDelta(head + piece))
-            head = b""
-    used = Usage(prompt_tokens=text_tokens(request.input), completion_tokens=sound_tokens(counted.size // SAMPLE_BYTES))
-    yield Frame.of(UsageReported(used))
+async def _frames(spool: Spool, sound: "_Sound") -> AsyncGenerator[Frame, None]:
+    async with aclosing(spool.pieces()) as pieces:
+        async for piece in pieces:
+            yield Frame.of(SoundDelta(piece))
+    yield Frame.of(UsageReported(sound.used))
+
+
+class _Sound:
+    """One text, spoken in its turn and as it was asked for."""
+
+    def __init__(self, request: SpeechRequest, speaker: Speaker) -> None:
+        self._request = request
+        self._speaker = speaker
+        self._counted = _Counted(speaker.spoken(request.input, voice=request.voice, speed=request.speed))
+
+    @property
+    def used(self) -> Usage:
+        """So far."""
+        tokens = sound_tokens(self._counted.size // SAMPLE_BYTES)
+        return Usage(prompt_tokens=text_tokens(self._request.input), completion_tokens=tokens)
+
+    async def put(self, spool: Spool, *, key: str) -> None:
+        """Make all of it, as fast as that goes."""
+        try:
+            async with self._speaker.turn(key):
+                await self._put(spool)
+        except Exception as error:  # noqa: BLE001 - raised where the sound is read
+            spool.end(error)
+        else:
+            spool.end()
+
+    async def _put(self, spool: Spool) -> None:
+        name = self._request.response_format
+        async with AsyncExitStack() as stack:
+            samples = await stack.enter_async_context(aclosing(self._counted.samples()))
+            if name in FORMATS:
+                samples = await stack.enter_async_context(aclosing(self._speaker.encoded(samples, name)))
+            head = wav_header(RATE) if name == "wav" else b""
+            async for piece in samples:
+                await spool.put(head + piece)
+                head = b""
 
 
 class _Counted:

@@ -47,6 +47,7 @@ class SpeechEngine(msgspec.Struct, frozen=True, kw_only=True):
     encodes: bool = False
     at_once: int = 2
     max_waiting: int = 256
+    max_waiting_per_key: int = 64
     stall_s: float = 30.0
     """How long it may be silent."""
 

@@ -21,6 +21,10 @@ _GONE_S = 5.0
 _LONGEST_WORDS = 500
 
 
+class Stalled(EngineCrashed):
+    """A program said nothing for too long."""
+
+
 async def output_of(
     argv: Sequence[str], given: AsyncIterator[bytes], *, what: str, stall_s: float
 ) -> AsyncGenerator[bytes, None]:
@@ -28,7 +32,7 @@ async def output_of(
 
     Raises:
         EngineUnavailable: it can't be started.
-        EngineCrashed: it failed, or wrote nothing for `stall_s`.
+        EngineCrashed: it failed; Stalled where it wrote nothing for `stall_s`.
         NarthexError: what `given` raises.
     """
     try:
@@ -54,7 +58,7 @@ async def output_of(
             raise await _failed(process, what)
     except TimeoutError:
         log.warning("a program stalled", program=argv[0], stall_s=stall_s)
-        raise EngineCrashed(f"The {what} said nothing for {stall_s:g} s.") from None
+        raise Stalled(f"The {what} said nothing for {stall_s:g} s.") from None
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -6,16 +6,17 @@ Rule: leaving a generator ends the programs behind it; so close every one.
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING
 
 import structlog
 
-from narthex.core.errors import EngineCrashed, EngineUnavailable, QueueFull
+from narthex.core.errors import EngineCrashed, EngineUnavailable
 from narthex.core.speech import RATE, SAMPLE_BYTES
 from narthex.engine.speech.encoder import argv_of
 from narthex.engine.speech.espeak import SpeechEngine, plain, stretch_of
-from narthex.engine.speech.program import output_of
+from narthex.engine.speech.program import Stalled, output_of
+from narthex.engine.speech.turns import Turns
 
 if TYPE_CHECKING:
     from narthex.engine.speech.shaper import Shaper
@@ -24,7 +25,6 @@ log = structlog.get_logger(__name__)
 
 LONGEST_S = 3600
 """Of sound, for one text: more than anybody listens to."""
-_RETRY_S = 5
 _SILENCE = bytes(RATE // 10 * SAMPLE_BYTES)
 """What a text says that has nothing to speak."""
 
@@ -34,39 +34,51 @@ class Speaker:
 
     def __init__(self, engine: SpeechEngine) -> None:
         self.engine = engine
-        self._room = asyncio.Semaphore(engine.at_once)
-        self._waiting = 0
+        self._turns = Turns(
+            at_once=engine.at_once, max_waiting=engine.max_waiting, max_waiting_per_key=engine.max_waiting_per_key
+        )
 
-    @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
-        """Wait for one's turn; in the block `spoken` and `encoded` may be used.
+    def check_room(self, key: str) -> None:
+        """Whether another text of this key may wait for its turn.
 
         Raises:
-            QueueFull: too many wait already.
+            QueueFull: too many do already.
         """
-        if self._waiting >= self.engine.max_waiting:
-            raise QueueFull("Too many texts wait to be spoken already.", retry_after_s=_RETRY_S)
-        self._waiting += 1
-        try:
-            await self._room.acquire()
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._room.release()
+        self._turns.check(key)
 
-    async def spoken(self, text: str, *, voice: str, speed: float = 1.0) -> AsyncGenerator[bytes, None]:
+    def turn(self, key: str) -> AbstractAsyncContextManager[None]:
+        """Wait for one's turn; in the block `spoken` and `encoded` may be used."""
+        return self._turns.turn(key)
+
+    async def spoken(
+        self, text: str, *, voice: str, speed: float = 1.0, again: bool = True
+    ) -> AsyncGenerator[bytes, None]:
         """Its samples, as `core.speech` has them; at least a moment of silence.
+
+        `again`: a program that fails before it has said anything is started once more.
 
         Raises:
             EngineUnavailable: the program can't be started.
             EngineCrashed: it failed, stalled, or never ends.
         """
+        begun = False
+        while True:
+            try:
+                async with aclosing(self._once(text, voice=voice, speed=speed)) as samples:
+                    async for piece in samples:
+                        begun = True
+                        yield piece
+                return
+            except EngineCrashed as error:
+                if begun or not again or isinstance(error, Stalled):
+                    raise
+                again = False
+
+    async def _once(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
         argv = self.engine.argv(voice=voice, speed=speed)
         shaper = await asyncio.to_thread(_shaper, stretch_of(speed))
         size = 0
-        output = output_of(argv, _once(plain(text)), what="speech engine", stall_s=self.engine.stall_s)
+        output = output_of(argv, _all(plain(text)), what="speech engine", stall_s=self.engine.stall_s)
         async with aclosing(output) as pieces:
             async for piece in pieces:
                 if samples := await asyncio.to_thread(shaper.feed, piece):
@@ -97,5 +109,5 @@ def _shaper(stretch: float) -> "Shaper":
     return Shaper(stretch)
 
 
-async def _once(data: bytes) -> AsyncIterator[bytes]:
+async def _all(data: bytes) -> AsyncIterator[bytes]:
     yield data

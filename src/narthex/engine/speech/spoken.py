@@ -58,6 +58,7 @@ class Spoken(Around):
         Raises:
             InvalidRequest: a message names a sound that is not there, or not any more.
             UnsupportedParameter: it is asked for beside sound, and can't be told of that.
+            QueueFull: too many texts wait to be spoken already.
         """
         request = call.request
         if not isinstance(request, ChatRequest):
@@ -75,13 +76,15 @@ class Spoken(Around):
 
     @asynccontextmanager
     async def _open(self, call: Call, request: ChatRequest, *, speaks: bool) -> AsyncIterator[Stream]:
-        account = call.principal.account.id
+        account, key = call.principal.account.id, call.principal.key.id
+        if speaks:
+            self._speaker.check_room(key)  # before anything is paid for
         asked = await self._with_transcripts(request, account)
         if not speaks:
             async with self._deployment.open(call.asking(asked)) as frames:
                 yield frames
             return
-        telling = Telling(self._speaker, self._transcripts, request, account=account)
+        telling = Telling(self._speaker, self._transcripts, request, account=account, key=key)
         async with (
             self._deployment.open(call.asking(_to_be_written(asked))) as frames,
             aclosing(telling.frames(frames)) as told,

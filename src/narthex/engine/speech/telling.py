@@ -4,19 +4,23 @@ Rule: only text is spoken; calls of tools, refusals and thoughts are told as the
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, aclosing
+from functools import partial
 from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
 from narthex.core.chat import ChatRequest
+from narthex.core.errors import EngineCrashed, EngineError, SpeechFailed
 from narthex.core.ports import Stream
-from narthex.core.speech import RATE, SAMPLE_BYTES, sound_tokens, wav_header
+from narthex.core.speech import SAMPLE_BYTES, sound_tokens
 from narthex.core.stream import AudioDelta, ChoiceFinished, Event, Frame, TextDelta, UsageReported
 from narthex.engine.speech.encoder import FORMATS
+from narthex.engine.speech.program import Stalled
 from narthex.engine.speech.sentences import Sentences
 from narthex.engine.speech.speaker import Speaker
+from narthex.engine.speech.whole import WholeSound
 from narthex.ipc.tasks import TaskSet
 from narthex.storage.transcripts import Transcripts, new_id
 
@@ -66,11 +70,15 @@ class _Waiting(Generic[T]):
 class Telling:
     """Tells one answer. Use `frames` once."""
 
-    def __init__(self, speaker: Speaker, transcripts: Transcripts, request: ChatRequest, *, account: str) -> None:
+    def __init__(
+        self, speaker: Speaker, transcripts: Transcripts, request: ChatRequest, *, account: str, key: str
+    ) -> None:
+        """`key`: whose turns it takes."""
         asked = request.fields["audio"]
         self._speaker = speaker
         self._transcripts = transcripts
         self._account = account
+        self._key = key
         self._voice: str = asked["voice"]
         self._format: str = asked["format"]
         self._streams = request.stream
@@ -80,7 +88,8 @@ class Telling:
         """The same answer with sound in place of text; close it.
 
         Raises:
-            NarthexError: what `written` raises, and what the speaker does.
+            SpeechFailed: it can't be spoken.
+            NarthexError: what `written` raises.
         """
         async for frame in written:
             billed = frame.billed or frame.usage
@@ -129,10 +138,10 @@ class Telling:
                 async for each in sounds:
                     yield each
         else:
-            async with _Waiting(self._whole(voice, transcript)) as waiting:
+            async with _Waiting(self._certain(voice, partial(self._whole, voice, transcript))) as waiting:
                 async for each in waiting.beats():
                     yield each
-                yield AudioDelta(choice=choice, data=waiting.result)
+                yield AudioDelta(choice=choice, encoded=waiting.result)
         keep = self._transcripts.keep
         expires_at = await asyncio.to_thread(keep, voice.id, transcript, account=self._account)
         yield AudioDelta(choice=choice, expires_at=expires_at)
@@ -140,28 +149,48 @@ class Telling:
     async def _sounds(self, choice: int, voice: _Voice, texts: list[str]) -> AsyncGenerator[Event | None, None]:
         """These texts as bare samples; each is a sentence, and whole before it is told: no slow listener has a turn."""
         for text in texts:
-            async with _Waiting(self._sentence(voice, text)) as waiting:
+            async with _Waiting(self._certain(voice, partial(self._sentence, voice, text))) as waiting:
                 async for each in waiting.beats():
                     yield each
                 pieces = waiting.result
             for piece in pieces:
                 yield AudioDelta(choice=choice, data=piece)
 
+    async def _certain(self, voice: _Voice, speak: Callable[[], Awaitable[T]]) -> T:
+        """Once more where the engine ends in the middle: nobody has heard any of it yet.
+
+        Raises:
+            SpeechFailed: in vain. Whoever made the text is not to be blamed for that, nor to be asked again.
+        """
+        counted = voice.samples
+        try:
+            try:
+                return await speak()
+            except Stalled:
+                raise
+            except EngineCrashed:
+                voice.samples = counted
+                return await speak()
+        except EngineError as error:
+            raise SpeechFailed(f"The answer was written, but could not be spoken. {error.message}") from error
+
     async def _sentence(self, voice: _Voice, text: str) -> list[bytes]:
-        async with self._speaker.turn(), aclosing(self._samples(voice, text)) as samples:
+        async with self._speaker.turn(self._key), aclosing(self._samples(voice, text)) as samples:
             return [piece async for piece in samples]
 
     async def _whole(self, voice: _Voice, text: str) -> bytes:
-        """All of it in the format that was asked for."""
-        async with self._speaker.turn(), AsyncExitStack() as stack:
+        """All of it in the format that was asked for, in base64."""
+        told = WholeSound(wav=self._format == "wav")
+        async with self._speaker.turn(self._key), AsyncExitStack() as stack:
             sound = await stack.enter_async_context(aclosing(self._samples(voice, text)))
             if self._format in FORMATS:
                 sound = await stack.enter_async_context(aclosing(self._speaker.encoded(sound, self._format)))
-            data = b"".join([piece async for piece in sound])
-        return wav_header(RATE, len(data)) + data if self._format == "wav" else data
+            async for piece in sound:
+                told.feed(piece)
+        return told.end()
 
     async def _samples(self, voice: _Voice, text: str) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._speaker.spoken(text, voice=self._voice)) as samples:
+        async with aclosing(self._speaker.spoken(text, voice=self._voice, again=False)) as samples:
             async for piece in samples:
                 if piece:
                     voice.samples += len(piece) // SAMPLE_BYTES

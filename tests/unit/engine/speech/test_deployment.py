@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import shutil
 import stat
 import sys
@@ -25,6 +26,7 @@ from narthex.engine.speech.deployment import SpeechDeployment, honoured
 from narthex.engine.speech.encoder import FORMATS
 from narthex.engine.speech.espeak import AUTO, NAME, SpeechEngine, program_of
 from narthex.engine.speech.speaker import Speaker
+from narthex.engine.speech.spool import Shelf
 
 pytestmark = pytest.mark.anyio
 
@@ -121,6 +123,39 @@ async def test_an_engine_that_fails(code: str, tmp_path: Path) -> None:
         await told(engine(tmp_path, code), response_format="pcm")
 
 
+async def test_an_engine_that_fails_at_first_is_started_again(tmp_path: Path) -> None:
+    code = f"import pathlib\np = pathlib.Path({str(tmp_path)!r}) / 'began'\nif not p.exists(): p.touch(); sys.exit(1)\n"
+    sound, _ = await told(engine(tmp_path, code + TONE), response_format="pcm")
+    assert len(sound) > RATE
+
+
+async def test_who_listens_slowly_holds_nobody_up(tmp_path: Path) -> None:
+    """Nor the programs, which end when all is spoken."""
+    speaker = engine(tmp_path, f"{TONE}; [out.write(bytes(50_000)) for _ in range(60)]", at_once=1)
+    deployment = SpeechDeployment(speaker, shelf=Shelf(tmp_path))
+    async with deployment.open(call(response_format="wav")) as slow:
+        first = await anext(slow)
+        async with asyncio.timeout(60):
+            quick = await told(speaker, response_format="wav")
+        events = [*first.events, *[event async for frame in slow for event in frame.events]]
+    sound = b"".join(event.data for event in events if isinstance(event, SoundDelta))
+    assert sound == quick[0]
+    assert len(sound) > 3_000_000
+    assert isinstance(events[-1], UsageReported)
+
+
+async def test_who_leaves_ends_the_engine_and_gives_back_its_turn(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    code = f"import os, time\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\n{TONE}; out.flush(); time.sleep(1000)"
+    speaker = engine(tmp_path, code, at_once=1)
+    async with SpeechDeployment(speaker).open(call(response_format="wav")) as frames:
+        await anext(frames)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    async with asyncio.timeout(5), speaker.turn("k"):
+        pass
+
+
 async def test_an_engine_that_fails_is_no_whole_file(tmp_path: Path) -> None:
     pytest.importorskip("av")
     code = "out.write(wav_header(22050) + b'ab' * 100_000); out.flush(); sys.exit(1)"
@@ -142,9 +177,9 @@ async def test_an_engine_that_says_nothing(tmp_path: Path) -> None:
 
 async def test_too_many_wait(tmp_path: Path) -> None:
     speaker = engine(tmp_path, TONE, at_once=1, max_waiting=1)
-    async with speaker.turn():
+    async with speaker.turn("k"):
         waiting = asyncio.ensure_future(told(speaker, response_format="pcm"))
-        while not speaker._waiting:
+        while not len(speaker._turns):
             await asyncio.sleep(0)
         with pytest.raises(QueueFull) as raised:
             await told(speaker, response_format="pcm")

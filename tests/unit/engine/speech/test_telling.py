@@ -1,6 +1,7 @@
 """Answers in writing that are told as sound, while who speaks takes long. The rest is tried with whole servers."""
 
 import asyncio
+import base64
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import pytest
 from tests.written_requests import chat
 
-from narthex.core.errors import EngineCrashed
+from narthex.core.errors import EngineCrashed, EngineError, EngineUnavailable, SpeechFailed, UpstreamUnavailable
 from narthex.core.stream import AudioDelta, ChoiceFinished, ChoiceStarted, Frame, TextDelta
 from narthex.engine.speech import telling
+from narthex.engine.speech.program import Stalled
 from narthex.engine.speech.telling import Telling
+from narthex.routing.health import is_fault
+from narthex.routing.retry import moves_on
 
 pytestmark = pytest.mark.anyio
 
@@ -19,15 +23,16 @@ WRITTEN = (ChoiceStarted(0), TextDelta(0, "One. Two."), ChoiceFinished(0, "stop"
 
 
 class Speaker:
-    """Speaks when it may. `left`: how many texts were given up."""
+    """Speaks when it may. `left`: how many texts were given up. `faults`: what the next end with, in the middle."""
 
-    def __init__(self, *, fails: bool = False) -> None:
+    def __init__(self, *faults: Exception) -> None:
         self.may = asyncio.Event()
         self.left = 0
-        self._fails = fails
+        self._faults = list(faults)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[None]:
+    async def turn(self, key: str) -> AsyncIterator[None]:
+        assert key == "k"
         try:
             await self.may.wait()
             yield
@@ -35,10 +40,12 @@ class Speaker:
             self.left += 1
             raise
 
-    async def spoken(self, text: str, *, voice: str) -> AsyncGenerator[bytes, None]:
-        if self._fails:
-            raise EngineCrashed
-        yield text.encode()
+    async def spoken(self, text: str, *, voice: str, again: bool) -> AsyncGenerator[bytes, None]:
+        assert not again  # it is told only when it is whole
+        yield text[:2].encode()
+        if self._faults:
+            raise self._faults.pop(0)
+        yield text[2:].encode()
 
 
 class Transcripts:
@@ -51,9 +58,14 @@ async def written() -> AsyncIterator[Frame]:
         yield Frame.of(event)
 
 
+def heard(frame: Frame) -> bytes:
+    deltas = [event for event in frame.events if isinstance(event, AudioDelta)]
+    return b"".join(event.data + base64.b64decode(event.encoded) for event in deltas)
+
+
 def told(speaker: Speaker, *, stream: bool) -> AsyncGenerator[Frame, None]:
     sound = {"modalities": ["audio"], "audio": {"voice": "alloy", "format": "pcm16"}, "stream": stream}
-    made: Any = Telling(speaker, Transcripts(), chat(**sound), account="a")  # type: ignore[arg-type]
+    made: Any = Telling(speaker, Transcripts(), chat(**sound), account="a", key="k")  # type: ignore[arg-type]
     frames: AsyncGenerator[Frame, None] = made.frames(written())
     return frames
 
@@ -66,7 +78,7 @@ async def test_waiting_for_sound_shows(stream: bool, monkeypatch: pytest.MonkeyP
     async with aclosing(told(speaker, stream=stream)) as frames:
         async for frame in frames:
             beats += not frame.events
-            sound += b"".join(event.data for event in frame.events if isinstance(event, AudioDelta))
+            sound += heard(frame)
             if beats == 3:
                 speaker.may.set()
     assert beats >= 3
@@ -89,9 +101,35 @@ async def test_work_that_never_began_is_left_too() -> None:
 
 
 @pytest.mark.parametrize("stream", [True, False])
-async def test_what_fails_is_told(stream: bool) -> None:
-    speaker = Speaker(fails=True)
+@pytest.mark.parametrize(
+    "fault", [EngineCrashed("It broke."), EngineUnavailable("It broke."), Stalled("It broke.")], ids=repr
+)
+async def test_what_can_t_be_spoken_is_no_fault_of_who_wrote_it(stream: bool, fault: EngineError) -> None:
+    speaker = Speaker(fault, EngineCrashed("It broke."))
     speaker.may.set()
     async with aclosing(told(speaker, stream=stream)) as frames:
-        with pytest.raises(EngineCrashed):
+        with pytest.raises(SpeechFailed, match=r"was written, but could not be spoken. It broke.") as raised:
             _ = [frame async for frame in frames]
+    assert not is_fault(raised.value)
+    assert not moves_on(raised.value)  # the text would be paid for again
+    assert len(speaker._faults) == (not isinstance(fault, EngineCrashed) or isinstance(fault, Stalled))
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_engine_that_ends_in_the_middle_is_started_again(stream: bool) -> None:
+    speaker = Speaker(EngineCrashed())
+    speaker.may.set()
+    async with aclosing(told(speaker, stream=stream)) as frames:
+        all_told = [frame async for frame in frames]
+    assert b"".join(map(heard, all_told)) == b"One. Two."
+
+
+async def test_what_its_text_ends_with_is_passed_on() -> None:
+    async def broken() -> AsyncIterator[Frame]:
+        yield Frame.of(ChoiceStarted(0))
+        raise UpstreamUnavailable
+
+    sound = {"modalities": ["audio"], "audio": {"voice": "alloy", "format": "pcm16"}}
+    telling: Any = Telling(Speaker(), Transcripts(), chat(**sound), account="a", key="k")  # type: ignore[arg-type]
+    with pytest.raises(UpstreamUnavailable):
+        _ = [frame async for frame in telling.frames(broken())]
