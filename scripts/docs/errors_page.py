@@ -22,7 +22,9 @@ as an event, without `[DONE]`:
 
 RETRY = """\
 "Retry" says whether the same request may pass later. Where the server knows when, it sends `Retry-After` in seconds.
-The official OpenAI clients retry 408, 409, 429 and every status from 500 on by themselves."""
+The official OpenAI clients retry 408, 409, 429 and every status from 500 on by themselves, unless the answer has
+`x-should-retry: false`: such answers have it where the same request would fail again, but for faults of the server
+itself."""
 
 MORE = """\
 An error of the class `InvalidRequest` or `UnsupportedParameter` may carry one of these codes:"""

@@ -121,12 +121,15 @@ async def test_what_was_not_answered_is_not_stored(server: Server, folder: Path)
 
 
 async def test_a_request_ends_when_its_caller_said(server: Server, folder: Path) -> None:
-    async with serving(folder, "two", Reply(HANG)) as upstream, client(server) as openai:
+    async with serving(folder, "two", Reply(HANG)) as upstream, client(server).with_options(max_retries=2) as openai:
         with pytest.raises(InternalServerError) as caught:
             await openai.chat.completions.create(model="two", messages=TALK, extra_body={"inference_timeout": "0.2"})
         assert (caught.value.status_code, caught.value.param) == (504, "inference_timeout")
         assert "0.2 s" in caught.value.message
         await upstream.peers[0].closed.wait()
+        assert len(upstream.peers) == 1  # the client would ask twice more by itself
+    lines = [line for line in server.log_lines() if line.get("request_id") == caught.value.request_id]
+    assert [(line["event"], line["status"], line["param"]) for line in lines] == [("request", 504, "inference_timeout")]
 
 
 async def test_a_stream_that_takes_too_long_ends_with_an_error(server: Server, folder: Path) -> None:

@@ -10,7 +10,7 @@ Source: contract section 1.9.
         LimitExceeded 429 · QueueFull 429
       UpstreamError                a provider failed
         UpstreamRejected 400 · UpstreamRateLimited 429 · UpstreamUnavailable 502 · UpstreamProtocolError 502
-        UpstreamCredentials 502 · UpstreamTimeout 504
+        UpstreamCredentials 502 · UpstreamTimeout 504 · CallersTimeout 504
       EngineError                  a child of ours failed
         EngineStarting 503 · EngineUnavailable 503 · ModelLoadFailed 503 · EngineCrashed 502
       InvalidOutput 502
@@ -32,6 +32,8 @@ class NarthexError(Exception):
     type: ClassVar[str] = "server_error"
     default_code: ClassVar[str] = ""  # "": the code is null
     retryable: ClassVar[bool] = False
+    by_wish: ClassVar[bool] = False
+    """The caller asked for such an end: it is no failure of ours, whatever its status."""
 
     def __init__(
         self,
@@ -232,6 +234,13 @@ class UpstreamTimeout(UpstreamError):
 
     status = 504
     default_code = "timeout"
+
+
+class CallersTimeout(UpstreamTimeout):
+    """The request took longer than its caller allowed."""
+
+    retryable = False
+    by_wish = True
 
 
 # --- a child of ours failed ----------------------------------------------------------------------------------------

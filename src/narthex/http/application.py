@@ -173,7 +173,7 @@ class Application:
         except CallerLeft:
             exchange.facts["outcome"] = "caller left"
         except NarthexError as error:
-            if error.status >= 500:
+            if error.status >= 500 and not error.by_wish:
                 log.warning("request failed", request_id=exchange.request_id, exc_info=error)
             await self._failed(exchange, error)
         except Exception as error:  # the outermost layer: a fault of ours is a 500 and no dead socket

@@ -31,6 +31,8 @@ from narthex.http.asgi import (
 from narthex.wire.json import TOO_DEEP
 
 RETRY_WHILE_DRAINING_S = 5
+_RETRIED = frozenset((408, 409, 429))
+"""Statuses below 500 after which the official clients ask again."""
 NATIVE = "/api/"
 """Below this path errors are texts (contract 3.1)."""
 SCALE = "/v4/"
@@ -244,6 +246,8 @@ class Exchange:
         headers: Headers = [JSON]
         if error.retry_after_s is not None:
             headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+        if _is_final(error):
+            headers.append((b"x-should-retry", b"false"))
         if isinstance(error, MethodNotAllowed):
             headers.append((b"allow", ", ".join(error.allow).encode()))
         if error.status == 401:
@@ -259,6 +263,15 @@ class Exchange:
         else:
             body = error_body(error, profile=profile)
         await self.reply(error.status, body, headers)
+
+
+def _is_final(error: NarthexError) -> bool:
+    """Whether clients would send the same again by themselves (contract 1.1), and it would end the same.
+
+    What a fault of ours does the next time, nobody knows.
+    """
+    again = error.status >= 500 or error.status in _RETRIED
+    return again and not error.retryable and type(error) is not NarthexError
 
 
 @lru_cache(1000)

@@ -199,7 +199,8 @@ class ModelSurface:
         if encoder is None or not exchange.begun:
             raise error from cause
         exchange.note(error)
-        log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
+        if not error.by_wish:
+            log.warning("a stream broke", request_id=exchange.request_id, exc_info=cause)
         if exchange.ended:
             return
         if not (told := encoder.error(error)):

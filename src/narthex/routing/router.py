@@ -13,7 +13,7 @@ import structlog
 
 from narthex.core.capabilities import TIMEOUT
 from narthex.core.embeddings import EmbeddingsRequest
-from narthex.core.errors import InvalidRequest, ModelNotFound, NarthexError, UpstreamTimeout
+from narthex.core.errors import CallersTimeout, InvalidRequest, ModelNotFound, NarthexError, UpstreamTimeout
 from narthex.core.ports import Call, OnAnswer, Opened, Sink, Stream
 from narthex.core.stream import Frame
 from narthex.ipc.alarms import Alarms
@@ -202,8 +202,10 @@ class _Answer:
         try:
             self._total.end(error)
         except TimeoutError:
-            param = TIMEOUT if TIMEOUT in self._call.request.fields else None  # whose clock it was
-            raise UpstreamTimeout(f"The request took longer than {self._total_s:g} s.", param=param) from None
+            message = f"The request took longer than {self._total_s:g} s."
+            if TIMEOUT in self._call.request.fields:
+                raise CallersTimeout(message, param=TIMEOUT) from None
+            raise UpstreamTimeout(message) from None
 
 
 def _wanted_s(call: Call, *, most_s: float) -> float:

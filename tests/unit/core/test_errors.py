@@ -14,9 +14,9 @@ STATUSES = {
     "Superseded": 409,
     "RequestTooLarge": 413, "UnsupportedMediaType": 415, "LimitExceeded": 429, "QueueFull": 429, "UpstreamError": 502,
     "UpstreamRejected": 400, "UpstreamRateLimited": 429, "UpstreamUnavailable": 502, "UpstreamProtocolError": 502,
-    "UpstreamCredentials": 502, "UpstreamTimeout": 504, "EngineError": 503, "EngineStarting": 503,
-    "EngineUnavailable": 503, "ModelLoadFailed": 503, "EngineCrashed": 502, "InvalidOutput": 502, "SpeechFailed": 502,
-    "Draining": 503,
+    "UpstreamCredentials": 502, "UpstreamTimeout": 504, "CallersTimeout": 504,
+    "EngineError": 503, "EngineStarting": 503, "EngineUnavailable": 503, "ModelLoadFailed": 503,
+    "EngineCrashed": 502, "InvalidOutput": 502, "SpeechFailed": 502, "Draining": 503,
     "StorageError": 503, "StorageFull": 507, "ConfigError": 500,
 }  # fmt: skip
 CODES = {

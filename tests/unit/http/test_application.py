@@ -7,7 +7,18 @@ import structlog
 from tests.raw_asgi import Caller, until
 from tests.scripted_deployment import principal
 
-from narthex.core.errors import LimitExceeded, NarthexError, RouteNotFound, StorageError
+from narthex.core.errors import (
+    CallersTimeout,
+    Conflict,
+    LimitExceeded,
+    NarthexError,
+    RouteNotFound,
+    StorageError,
+    StorageFull,
+    Superseded,
+    UpstreamCredentials,
+    UpstreamTimeout,
+)
 from narthex.core.keys import Grants
 from narthex.http.application import Application, _Ids
 from narthex.http.asgi import CallerLeft
@@ -114,6 +125,35 @@ async def test_a_bare_error_of_ours_does_not_tell_its_message():
     caller = await good().call(application(Scripted(NarthexError(SECRET))))
     assert caller.status == 500
     assert SECRET not in str(caller.sent)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (CallersTimeout(), "false"),
+        (Conflict(), "false"),
+        (StorageFull(), "false"),
+        (UpstreamCredentials(), "false"),
+        (Superseded(), None),
+        (LimitExceeded(), None),
+        (UpstreamTimeout(), None),
+        (NarthexError(), None),
+        (RouteNotFound(), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+async def test_what_would_fail_again_is_not_to_be_sent_again(failure, told):
+    caller = await good().call(application(Scripted(failure)))
+    assert caller.status == failure.status
+    assert caller.headers.get("x-should-retry") == told
+
+
+@pytest.mark.parametrize(("failure", "logged"), [(CallersTimeout(), 0), (UpstreamTimeout(), 1)], ids=["theirs", "ours"])
+async def test_only_failures_of_ours_are_logged_as_such(failure, logged):
+    with structlog.testing.capture_logs() as lines:
+        await good().call(application(Scripted(failure)))
+    assert len([line for line in lines if line["event"] == "request failed"]) == logged
+    assert [line["error"] for line in lines if line["event"] == "request"] == [type(failure).__name__]
 
 
 async def test_after_the_head_an_error_adds_nothing():

@@ -4,10 +4,12 @@ import struct
 from contextlib import asynccontextmanager
 
 import pytest
+import structlog
 from tests.raw_asgi import Caller, until
 from tests.scripted_deployment import SILENCE, START, STOP, USED, ScriptedDeployment, answer, principal, text
 
 from narthex.core.errors import (
+    CallersTimeout,
     EngineCrashed,
     InvalidRequest,
     ModelNotFound,
@@ -126,6 +128,8 @@ async def test_a_fault_of_ours_before_the_head_is_raised():
 class Closing(ScriptedDeployment):
     """Fails only once its frames are through, as a clock that runs over the whole call does."""
 
+    failure = UpstreamTimeout
+
     def open(self, call):
         return self._then_fails(call)
 
@@ -133,14 +137,18 @@ class Closing(ScriptedDeployment):
     async def _then_fails(self, call):
         async with super().open(call) as frames:
             yield frames
-        raise UpstreamTimeout
+        raise self.failure
 
 
-async def test_an_error_at_the_end_of_the_call_is_an_event_too():
-    caller = asking(STREAM)
-    await served(Closing(START, text("Hi"), STOP), caller)
+@pytest.mark.parametrize("failure", [UpstreamTimeout, CallersTimeout])
+async def test_an_error_at_the_end_of_the_call_is_an_event_too(failure):
+    caller, closing = asking(STREAM), Closing(START, text("Hi"), STOP)
+    closing.failure = failure
+    with structlog.testing.capture_logs() as lines:
+        await served(closing, caller)
     assert json.loads(caller.events()[-1])["error"]["code"] == "timeout"
     assert caller.ended
+    assert [line["event"] for line in lines] == ([] if failure.by_wish else ["a stream broke"])
 
 
 @pytest.mark.parametrize(
