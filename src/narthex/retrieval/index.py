@@ -5,9 +5,8 @@ what was derived from the rows only proposes candidates, and the rows decide. A 
 chosen, so it never leaves an answer empty that could have had something.
 """
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -26,17 +25,17 @@ LEFT = 10
 
 Why = Literal["rank", "per_document"]
 
-_DEPTH = 50
+_DEPTH, _DEPTH_ALONE = 50, 30
+"""Candidates of each search at least; and of one that has only meanings to go by, whose order the codes know well."""
 _DEEPER = 8
 _DEEPEST = 3200
 
-_VECTORS = "select id, e from vec where id in (select value from json_each(?))"
-_THERE = "select id from chunk where id in (select value from json_each(?))"
-_PLACES = """
-select c.id, d.key, c.ord from chunk c join document d on d.id = c.doc_id
-where c.id in (select value from json_each(?))
+_VECTORS = "select v.id, v.e from carray(?) wanted cross join vec v on v.id = wanted.value"
+_THERE = "select id from chunk where id in carray(?)"
+_CHUNKS = """
+select d.key, c.ord, c.start, c.stop, c.page, c.context, c.text
+from carray(?) wanted cross join chunk c on c.id = wanted.value join document d on d.id = c.doc_id
 """
-_TEXTS = "select id, start, stop, page, context, text from chunk where id in (select value from json_each(?))"
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,18 +51,28 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ranked(msgspec.Struct, frozen=True, kw_only=True):
-    """A candidate with its scores."""
+    """Candidates, best first, with what each search gave them: `vector`, `bm25` and `fused` are of one length with
+    `ids`, or None where nothing was asked of that search.
+    """
 
-    id: int
-    scores: Scores
+    ids: Ids
+    vector: Floats | None
+    bm25: Floats | None
+    fused: Floats
+
+    def scores(self, place: int) -> Scores:
+        """Of the candidate at this place."""
+        vector = None if self.vector is None else float(self.vector[place])
+        bm25 = None if self.bm25 is None else float(self.bm25[place]) or None
+        return Scores(vector=vector, bm25=bm25, fused=float(self.fused[place]))
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk of the answer, and where it stands."""
+    """A chunk that is there, and where it stands."""
 
-    id: int
     key: str
     index: int
+    chunk: Chunk
     scores: Scores
 
 
@@ -96,12 +105,13 @@ class Index:
             return Found(hits=())
         ranked, exhausted = _ranked(derived, asked, weight=query.weight)
         taken, left = _take(connection, ranked, query)
-        while len(taken) < query.n and not exhausted and len(ranked) < _DEEPEST:
+        while len(taken) < query.n and not exhausted and len(ranked.ids) < _DEEPEST:
             # One document has filled the candidates, or many of them are gone: look deeper.
             asked = msgspec.structs.replace(asked, depth=asked.depth * _DEEPER)
             ranked, exhausted = _ranked(derived, asked, weight=query.weight)
             taken, left = _take(connection, ranked, query)
-        return Found(hits=_hits(connection, taken), left=left, words=tuple(word.text for word in asked.words))
+        hits = tuple(Hit(document_key=one.key, index=one.index, chunk=one.chunk, scores=one.scores) for one in taken)
+        return Found(hits=hits, left=left, words=tuple(word.text for word in asked.words))
 
     def _ask(self, derived: Derived, query: Query) -> Asked:
         vector = None
@@ -111,45 +121,55 @@ class Index:
                 raise ValueError(f"a vector of {len(vector)} numbers, where {self._dim} are wanted")
         among = None if query.documents is None else members(derived.connection, query.documents)
         words, worth = ((), 0.0) if query.text is None else derived.words(query.text)
-        return Asked(vector=vector, words=words, worth=worth, among=among, depth=max(_DEPTH, 3 * query.n))
+        depth = max(_DEPTH if words else _DEPTH_ALONE, 3 * query.n)
+        return Asked(vector=vector, words=words, worth=worth, among=among, depth=depth)
 
 
-def _ranked(derived: Derived, asked: Asked, *, weight: float) -> tuple[list[Ranked], bool]:
+def _ranked(derived: Derived, asked: Asked, *, weight: float) -> tuple[Ranked, bool]:
     near: Ids = np.empty(0, np.int64)
     if asked.vector is not None:
         near = derived.near(asked.vector, asked.depth, among=asked.among)
     bm25 = derived.matching(asked.words, asked.depth, among=asked.among) if asked.words else {}
     matching = sorted(bm25, key=bm25.__getitem__, reverse=True)[: asked.depth]
     exhausted = len(near) < asked.depth and len(matching) < asked.depth
-    proposed = sorted({*near.tolist(), *matching})
+    proposed = np.array(sorted({*near.tolist(), *matching}), np.int64)
     if asked.words:
-        bm25 |= derived.scored(np.array(proposed, np.int64), asked.words)
+        bm25 |= derived.scored(np.array([id_ for id_ in proposed.tolist() if id_ not in bm25], np.int64), asked.words)
     ids, cosines = _rows(derived.connection, proposed, asked.vector)
-    words = np.array([bm25.get(id_, 0) for id_ in ids], np.float32) if asked.words or cosines is None else None
+    words = None
+    if asked.words or cosines is None:
+        words = np.fromiter((bm25.get(id_, 0) for id_ in ids.tolist()), np.float32, len(ids))
     mixed = fused(cosines, words, weight=weight, worth=asked.worth)
-    told = [None] * len(ids) if cosines is None else cosines.tolist()
-    ranked = [
-        Ranked(id=id_, scores=Scores(vector=cosine, bm25=bm25.get(id_), fused=score))
-        for id_, cosine, score in zip(ids, told, mixed.tolist(), strict=True)
-    ]
-    ranked.sort(key=lambda one: (-one.scores.fused, one.id))
-    return ranked, exhausted
+    order = np.lexsort((ids, -mixed))
+    return Ranked(
+        ids=ids[order],
+        vector=None if cosines is None else cosines[order],
+        bm25=None if words is None else words[order],
+        fused=mixed[order],
+    ), exhausted
 
 
-def _rows(connection: apsw.Connection, proposed: list[int], vector: Floats | None) -> tuple[list[int], Floats | None]:
+def _rows(connection: apsw.Connection, proposed: Ids, vector: Floats | None) -> tuple[Ids, Floats | None]:
     """Those that are there, and their cosines. A chunk and its vector come and go together: one of them is read."""
+    if not len(proposed):
+        return proposed, None if vector is None else np.empty(0, np.float32)
+    wanted = apsw.carray(proposed)
     if vector is None:
-        return [id_ for (id_,) in fetched(connection, _THERE, json.dumps(proposed))], None
-    rows = fetched(connection, _VECTORS, json.dumps(proposed))
+        there = fetched(connection, _THERE, wanted)
+        return np.fromiter((id_ for (id_,) in there), np.int64, len(there)), None
+    rows = fetched(connection, _VECTORS, wanted)
     matrix = np.frombuffer(b"".join(row[-1] for row in rows), "<f4").reshape(-1, len(vector))
-    return [id_ for id_, _ in rows], np.nan_to_num(matrix @ vector, nan=-1)
+    ids = np.fromiter((id_ for id_, _ in rows), np.int64, len(rows))
+    cosines: Floats = matrix @ vector
+    cosines[np.isnan(cosines)] = -1
+    return ids, cosines
 
 
-def _take(connection: apsw.Connection, ranked: Sequence[Ranked], query: Query) -> tuple[list[Taken], tuple[Left, ...]]:
+def _take(connection: apsw.Connection, ranked: Ranked, query: Query) -> tuple[list[Taken], tuple[Left, ...]]:
     taken: list[Taken] = []
     left: list[Left] = []
     of_document: Counter[str] = Counter()
-    for one in _placed(connection, ranked, first=query.n + LEFT):
+    for one in _read(connection, ranked, first=query.n + LEFT):
         capped = query.per_document is not None and of_document[one.key] >= query.per_document
         if len(taken) < query.n and not capped:
             taken.append(one)
@@ -162,22 +182,13 @@ def _take(connection: apsw.Connection, ranked: Sequence[Ranked], query: Query) -
     return taken, tuple(left)
 
 
-def _placed(connection: apsw.Connection, ranked: Sequence[Ranked], *, first: int) -> Iterator[Taken]:
+def _read(connection: apsw.Connection, ranked: Ranked, *, first: int) -> Iterator[Taken]:
     """All of them, best first. Most are not wanted: `first` are read, and then twice as many each time."""
-    while ranked:
-        part, ranked, first = ranked[:first], ranked[first:], 2 * first
-        places = {
-            id_: (key, index) for id_, key, index in fetched(connection, _PLACES, json.dumps([one.id for one in part]))
-        }
-        for one in part:
-            key, index = places[one.id]
-            yield Taken(id=one.id, key=key, index=index, scores=one.scores)
-
-
-def _hits(connection: apsw.Connection, taken: Sequence[Taken]) -> tuple[Hit, ...]:
-    rows = fetched(connection, _TEXTS, json.dumps([one.id for one in taken]))
-    texts = {
-        id_: Chunk(start=start, stop=stop, page=page, context=context, text=text)
-        for id_, start, stop, page, context, text in rows
-    }
-    return tuple(Hit(document_key=one.key, index=one.index, chunk=texts[one.id], scores=one.scores) for one in taken)
+    begun = 0
+    while begun < len(ranked.ids):
+        part = ranked.ids[begun : begun + first]
+        for place, row in enumerate(fetched(connection, _CHUNKS, apsw.carray(part)), begun):
+            key, index, start, stop, page, context, text = row
+            chunk = Chunk(start=start, stop=stop, page=page, context=context, text=text)
+            yield Taken(key=key, index=index, chunk=chunk, scores=ranked.scores(place))
+        begun, first = begun + len(part), 2 * first

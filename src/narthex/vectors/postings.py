@@ -16,7 +16,8 @@ K1, B = 1.2, 0.75
 BUDGET = 100_000
 _FEW = 5000
 _FEWEST = 2
-_STEPS = 4095
+_SAMPLED = 8
+"""One candidate in so many tells where to cut."""
 
 
 def idf(rows: int, count: Floats) -> Floats:
@@ -77,15 +78,14 @@ class Postings:
         """
         if among is not None and len(among) <= _FEW:
             return _highest(among, self.scored(among, words), n)
-        candidates, scores = self._gathered(words)
+        sums, candidates, rest = self._summed(words)
         if among is not None:
             there = np.zeros(self.total, np.bool_)
             there[among] = True
-            keep = there[candidates]
-            candidates, scores = candidates[keep], scores[keep]
-        # Each row stands here once for each of its words.
-        shortlist = np.unique(_over_threshold(candidates, scores, n * max(1, len(words)))).astype(np.int64)
-        return _highest(shortlist, self.scored(shortlist, words), n)
+            sums *= there
+            candidates = candidates[there[candidates]]
+        shortlist = _shortlist(sums, candidates, n, words=len(words))
+        return _highest(shortlist, sums[shortlist] + self.scored(shortlist, rest), n)
 
     def scored(self, rows: Rows, words: Sequence[Place]) -> Floats:
         """The true score of each of `rows`, over all of the words; 0: it has none of them."""
@@ -98,7 +98,8 @@ class Postings:
                 total += np.where(there[at] == wanted, self._scores[start:stop][at], np.float16(0))
         return total
 
-    def _gathered(self, words: Sequence[Place]) -> tuple[NDArray[np.uint32], Floats]:
+    def _summed(self, words: Sequence[Place]) -> tuple[Floats, NDArray[np.uint32], Sequence[Place]]:
+        """What the rarest words alone give each row; the rows of these words, one after the other; and other words."""
         sums = np.zeros(self.total, np.float32)
         lists: list[NDArray[np.uint32]] = []
         left = BUDGET
@@ -107,23 +108,30 @@ class Postings:
             if left < 0 and len(lists) >= _FEWEST:
                 break
             lists.append(self._rows[start:stop])
-            sums[lists[-1]] += self._scores[start:stop]
+            np.add.at(sums, lists[-1], self._scores[start:stop].astype(np.float32))
         candidates = np.concatenate(lists) if lists else np.empty(0, np.uint32)
-        return candidates, sums[candidates]
+        return sums, candidates, words[len(lists) :]
 
     def _word(self, place: int) -> bytes:
         return bytes(self._letters[self._ends[place - 1] if place else 0 : self._ends[place]])
 
 
-def _over_threshold(rows: NDArray[np.uint32], scores: Floats, n: int) -> NDArray[np.uint32]:
-    if len(rows) <= n:
-        return rows
-    # Counting by steps of the score is much faster than sorting a part.
-    steps = (scores * (_STEPS / scores.max())).astype(np.uint16)
-    below = np.cumsum(np.bincount(steps, minlength=_STEPS + 1))
-    edge = int(np.searchsorted(below, len(rows) - n, side="right"))
-    over: NDArray[np.uint32] = rows[steps >= edge]
-    return over
+def _shortlist(sums: Floats, candidates: NDArray[np.uint32], n: int, *, words: int) -> Rows:
+    """At least `n` rows with the highest sums, if there are as many. A row is as often among the candidates as it has
+    words.
+    """
+    wanted = n * words
+    if len(candidates) > _SAMPLED * wanted:
+        # A part of the candidates tells nearly as well where to cut; unless what matches lies in steps.
+        told, share = sums[candidates[::_SAMPLED]], max(1, wanted // _SAMPLED)
+        edge = np.partition(told, len(told) - share)[-share]
+        if edge > 0 and n <= len(rows := np.flatnonzero(sums >= edge)) <= 2 * wanted:
+            return rows
+    told = sums[candidates]
+    if len(candidates) > wanted:
+        enough = np.partition(told, len(told) - wanted)[-wanted]
+        candidates = candidates[told >= enough]
+    return np.unique(candidates).astype(np.int64)
 
 
 def _highest(rows: Rows, scores: Floats, n: int) -> tuple[Rows, Floats]:

@@ -48,6 +48,19 @@ def test_of_a_thousand_none_is_left_out_by_its_bits():
         assert exact(vectors, query, 10) <= set(codes.nearest(query, 50).tolist())
 
 
+@pytest.mark.parametrize("near", [3, 8])
+def test_neighbours_that_lie_in_steps_are_found(near):
+    vectors = unit(20_000, 64)
+    query = unit(1, 64, seed=1)[0]
+    vectors[near::8] += query
+    nearest = range(near, 20_000, 2000)
+    vectors[list(nearest)] += 4 * query
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    rows = quantised(vectors).nearest(query, 50)
+    assert {row % 8 for row in rows.tolist()} == {near % 8}
+    assert set(nearest) <= set(rows.tolist())
+
+
 def test_fewer_than_asked_for():
     codes = quantised(unit(5, 16))
     assert sorted(codes.nearest(unit(1, 16)[0], 50).tolist()) == [0, 1, 2, 3, 4]

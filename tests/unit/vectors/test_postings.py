@@ -92,3 +92,33 @@ def test_the_best_of_many(made):
     rows, _ = made.best(words, 3)
     assert set(rows.tolist()) < {0, 50, 51, 100, 150}
     assert 51 in rows
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """Of 8,000 rows each 8th has three times the word, and another one word more."""
+    texts = [["word"] * (3 if row % 8 == 3 else 1) + (["rare"] if row % 1000 == 3 else []) for row in range(8000)]
+    return inverted(tmp_path_factory.mktemp("large"), texts, block=4000)
+
+
+def test_a_sample_tells_where_to_cut(large, monkeypatch):
+    words = [large.find("rare"), large.find("word")]
+    monkeypatch.setattr(postings, "_SAMPLED", 7)
+    rows, scores = large.best(words, 20)
+    assert set(range(3, 8000, 1000)) < set(rows.tolist())
+    assert len(rows) == 20
+    assert min(scores) == sorted(large.scored(np.arange(8000), words), reverse=True)[19]
+
+
+def test_a_sample_that_misses_every_match_decides_nothing(large):
+    rows, _ = large.best([large.find("word")], 100)
+    assert len(rows) == 100
+    assert {row % 8 for row in rows.tolist()} == {3}
+
+
+def test_among_many_no_other_row_is_found_by_a_word_beyond_the_budget(large, monkeypatch):
+    monkeypatch.setattr(postings, "BUDGET", 8)
+    monkeypatch.setattr(postings, "_FEWEST", 1)
+    among = np.arange(0, 8000, 2)
+    rows, _ = large.best([large.find("rare"), large.find("word")], 10, among=among)
+    assert set(rows.tolist()) <= set(among.tolist())
