@@ -13,7 +13,7 @@ import jsonschema_rs
 
 from narthex.sandbox.counts import counts
 from narthex.sandbox.leaves import plain_at
-from narthex.sandbox.patterns import other_than
+from narthex.sandbox.patterns import other_than, readable
 from narthex.sandbox.schema_text import Place, SchemaRefused, join
 
 MAX_COUNT = 4096
@@ -144,8 +144,9 @@ def _patterns(places: Sequence[Place], listed: dict[str, Place], write: Write) -
     for pattern in place.schema["patternProperties"]:
         inner = place.into("patternProperties", pattern)
         written[plain_at(pattern, inner.path)] = write([inner])
+        named = readable(pattern)
         for name, other in listed.items():
-            if jsonschema_rs.is_valid({"pattern": pattern}, name):
+            if jsonschema_rs.is_valid({"pattern": named}, name):
                 raise SchemaRefused("A property that a pattern matches too can't be held.", other.path)
     return written
 

@@ -85,6 +85,8 @@ def _numbers(schema: Mapping[str, Any], path: str) -> dict[str, Any]:
     if "multipleOf" in schema:
         found["multipleOf"] = _multiple(schema["multipleOf"], join(path, "multipleOf"))
         found["minimum"] = max(found.get("minimum", 0), 0)  # engines count the remainders of digits, without a sign
+        most = LARGEST // 10 ** _places(schema["multipleOf"])  # beyond, whoever reads one may round it to none
+        found["maximum"] = min(found.get("maximum", most), most)
         _check_reachable(found, path)
     return found
 

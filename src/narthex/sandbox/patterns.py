@@ -3,12 +3,14 @@ r"""Regular expressions as JSON Schema writes them (ECMA-262), written anew so t
 What comes out is anchored at both ends and holds no shorthand: `\d`, `\s`, `.` and the like stand as plain sets, all
 else as characters or code points. Lookaround, back references, word boundaries and inline flags can't be held.
 
-Rule: what comes out matches no text that the pattern does not match. Repeats are counted before they are built.
+Rule 1: what comes out matches no text that the pattern does not match, whoever reads it: where readers differ (whether
+`é` is a word's character, say), a shorthand is what all of them take for it, and `\W` what none takes for `\w`.
+Rule 2: repeats are counted before they are built.
 """
 
 import re
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from narthex.core.constrained import MAX_PATTERN_BYTES
 
@@ -17,12 +19,11 @@ MAX_STATES = 10_000
 """What nested repeats may multiply to."""
 MAX_NESTING = 50
 
-_SPACE = r"\t\n\v\f\r\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
-_SETS: Final = {"d": "0-9", "w": "A-Za-z0-9_", "s": _SPACE}
+_SPACE = r"\t\n\v\f\r\u0020\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 _ANY = r"[\u0000-\U0010ffff]"
 _DOT = r"[^\n\r\u2028\u2029]"
 _CONTROLS: Final = {"t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r"}
-_REPEAT = re.compile(r"\{([0-9]+)(?:(,)([0-9]*))?\}")
+_REPEAT = re.compile(r"\{([0-9]+)(?:(,)([0-9]*))?\}|\{(,)([0-9]+)\}")
 _HEX = re.compile(r"x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|u\{([0-9a-fA-F]{1,6})\}|U([0-9a-fA-F]{8})")
 _GROUP_NAME = re.compile(r"\?P?<[A-Za-z_$][\w$]*>")
 
@@ -31,22 +32,56 @@ class PatternRefused(Exception):
     """The pattern is not valid, or can't be held."""
 
 
-def plain(pattern: str) -> str:
+class Sets(NamedTuple):
+    """What the shorthands of characters stand for, by their letter, as it stands in brackets."""
+
+    are: dict[str, str]
+    are_not: dict[str, str]
+    """What the capital letter leaves out."""
+
+
+_ECMA: Final = {"d": "0-9", "w": "A-Za-z0-9_", "s": rf"{_SPACE}\ufeff"}
+AS_WRITTEN: Final = Sets(_ECMA, _ECMA)
+"""For checks: nobody else's answer is to be refused for how we would read it."""
+BY_ALL: Final = Sets(
+    _ECMA | {"s": _SPACE},
+    {
+        "d": r"\p{Nd}",
+        "w": r"\p{Alphabetic}\p{L}\p{M}\p{N}\p{Pc}\u200c\u200d",
+        "s": rf"{_SPACE}\u001c-\u001f\u0085\u180e\ufeff",
+    },
+)
+"""For what is to be generated: rule 1."""
+
+
+def plain(pattern: str, *, sets: Sets = BY_ALL) -> str:
     """The same language in plain syntax, as a regular expression for the whole text.
 
     Raises:
         PatternRefused: with the reason.
     """
-    return "^(?:" + "|".join(_whole(terms_of(pattern))) + ")$"
+    reader = _Reader(pattern, sets)
+    alternatives = reader.whole()
+    if reader.open_repeat:
+        raise PatternRefused("a repeat without its lower bound is read in two ways: write {0,…}")
+    return "^(?:" + "|".join(_whole(alternatives)) + ")$"
 
 
-def matched_whole(pattern: str) -> str:
+def matched_whole(pattern: str, *, sets: Sets = BY_ALL) -> str:
     """A pattern that a text has to match from its beginning to its end, in plain syntax and without anchors.
 
     Raises:
         PatternRefused: with the reason.
     """
-    return "(?:" + "|".join(_bare(terms_of(pattern))) + ")"
+    return "(?:" + "|".join(_bare(_Reader(pattern, sets).whole())) + ")"
+
+
+def readable(pattern: str) -> str:
+    """A pattern in plain syntax for whoever checks by it; as it came where it can't be read here."""
+    try:
+        return plain(pattern, sets=AS_WRITTEN)
+    except PatternRefused:
+        return pattern
 
 
 def terms_of(pattern: str) -> "list[list[Term]]":
@@ -55,15 +90,7 @@ def terms_of(pattern: str) -> "list[list[Term]]":
     Raises:
         PatternRefused: with the reason.
     """
-    if len(pattern.encode(errors="surrogatepass")) > MAX_PATTERN_BYTES:
-        raise PatternRefused(f"the pattern is longer than {MAX_PATTERN_BYTES} bytes")
-    reader = _Reader(pattern)
-    alternatives = reader.alternatives(0)
-    if not reader.ended:
-        raise PatternRefused("unmatched ')'")
-    if sum(_weight(terms) for terms in alternatives) > MAX_STATES:
-        raise PatternRefused("its repeats multiply to too many states")
-    return alternatives
+    return _Reader(pattern, BY_ALL).whole()
 
 
 def set_of(characters: str) -> str:
@@ -154,8 +181,11 @@ def _whole(alternatives: list[list[Term]]) -> list[str]:
 
 def _bare(alternatives: list[list[Term]]) -> list[str]:
     """Alternatives for the whole text, whose own anchors say nothing new."""
-    found = []
+    found: list[str] = []
     for terms in alternatives:
+        if len(terms) == 1 and terms[0].group is not None and not terms[0].repeat:
+            found += _bare(terms[0].group)
+            continue
         first = 1 if terms and terms[0].anchor == "^" else 0
         last = len(terms) - 1 if len(terms) > first and terms[-1].anchor == "$" else len(terms)
         found.append("".join(term.render() for term in terms[first:last]))
@@ -165,9 +195,23 @@ def _bare(alternatives: list[list[Term]]) -> list[str]:
 class _Reader:
     """Reads a pattern from left to right."""
 
-    def __init__(self, pattern: str) -> None:
+    def __init__(self, pattern: str, sets: Sets) -> None:
+        if len(pattern.encode(errors="surrogatepass")) > MAX_PATTERN_BYTES:
+            raise PatternRefused(f"the pattern is longer than {MAX_PATTERN_BYTES} bytes")
         self._pattern = pattern
+        self._sets = sets
         self._at = 0
+        self.open_repeat = False
+        """Whether there is one such as `{,3}`: none at all by ECMA-262."""
+
+    def whole(self) -> list[list[Term]]:
+        """All alternatives."""
+        alternatives = self.alternatives(0)
+        if not self.ended:
+            raise PatternRefused("unmatched ')'")
+        if sum(_weight(terms) for terms in alternatives) > MAX_STATES:
+            raise PatternRefused("its repeats multiply to too many states")
+        return alternatives
 
     @property
     def ended(self) -> bool:
@@ -229,8 +273,10 @@ class _Reader:
         counted = _REPEAT.match(self._pattern, self._at)
         if counted:
             self._at = counted.end()
-            least = int(counted[1])
-            most = least if not counted[2] else int(counted[3]) if counted[3] else None
+            self.open_repeat = self.open_repeat or bool(counted[4])
+            least = int(counted[1] or 0)
+            last = counted[3] or counted[5] if counted[2] or counted[4] else counted[1]
+            most = int(last) if last else None
             if most is not None and most < least:
                 raise PatternRefused("a repeat whose bounds are out of order")
             if max(least, most or 0) > MAX_REPEAT:
@@ -250,8 +296,10 @@ class _Reader:
 
     def _escape(self) -> Term:
         character = self._next()
-        if character.lower() in _SETS:
-            return Term(f"[{'' if character.islower() else '^'}{_SETS[character.lower()]}]")
+        if character in self._sets.are:
+            return Term(f"[{self._sets.are[character]}]")
+        if character.lower() in self._sets.are_not:
+            return Term(f"[^{self._sets.are_not[character.lower()]}]")
         if character in "bB":
             raise PatternRefused("word boundaries can't be held")
         if character in "123456789k":
@@ -286,44 +334,54 @@ class _Reader:
     def _class(self) -> str:
         negated = self._take("^")
         members: list[str] = []
-        inverse: list[str] = []
+        shorthands: list[str] = []
         while not self._take("]"):
             first = self._member()
-            if isinstance(first, tuple):
-                (inverse if first[1] else members).append(first[0])
+            if len(first) == 2:
+                shorthands.append(first[1])
                 if self._peek() == "-" and self._pattern[self._at + 1 : self._at + 2] != "]":
                     raise PatternRefused("a range that begins with a set")
                 continue
             members.append(self._range(first))
-        if inverse and (negated or members or len(inverse) > 1):
-            raise PatternRefused("a set with a negated shorthand and something else in it")
-        if inverse:
-            return f"[^{inverse[0]}]"
-        if not members:
-            if negated:
-                return _ANY
+        return self._other_than(members, shorthands) if negated else self._any_of(members, shorthands)
+
+    def _any_of(self, members: list[str], shorthands: list[str]) -> str:
+        if any(letter.swapcase() in shorthands for letter in shorthands):  # such as [\s\S]
+            return _ANY
+        members = members + [self._sets.are[letter] for letter in shorthands if letter.islower()]
+        sets = [f"[{''.join(members)}]"] if members else []
+        sets += [f"[^{self._sets.are_not[letter.lower()]}]" for letter in shorthands if letter.isupper()]
+        if not sets:
             raise PatternRefused("an empty set matches nothing")
-        return f"[{'^' if negated else ''}{''.join(members)}]"
+        return sets[0] if len(sets) == 1 else f"(?:{'|'.join(sets)})"
+
+    def _other_than(self, members: list[str], shorthands: list[str]) -> str:
+        if shorthands and not members and len(shorthands) == 1 and shorthands[0].isupper():
+            return f"[{self._sets.are[shorthands[0].lower()]}]"
+        if any(letter.isupper() for letter in shorthands):
+            raise PatternRefused("a negated set with a negated shorthand and something else in it")
+        members = members + [self._sets.are_not[letter] for letter in shorthands]
+        return f"[^{''.join(members)}]" if members else _ANY
 
     def _range(self, first: str) -> str:
         if self._peek() != "-" or self._pattern[self._at + 1 : self._at + 2] in ("]", ""):
             return literal(first)
         self._next()
         last = self._member()
-        if isinstance(last, tuple):
+        if len(last) == 2:
             raise PatternRefused("a range that ends with a set")
         if last < first:
             raise PatternRefused("a range out of order")
         return f"{literal(first)}-{literal(last)}"
 
-    def _member(self) -> str | tuple[str, bool]:
-        """A character of a class; or a shorthand's set, and whether it is negated."""
+    def _member(self) -> str:
+        """A character of a class; or a shorthand, with its backslash."""
         character = self._next()
         if character != "\\":
             return character
         character = self._next()
-        if character.lower() in _SETS:
-            return _SETS[character.lower()], character.isupper()
+        if character.lower() in _ECMA:
+            return f"\\{character}"
         return "\b" if character == "b" else self._escaped(character)
 
 

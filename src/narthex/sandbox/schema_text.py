@@ -11,6 +11,11 @@ MAX_SCHEMA_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 128
 """Of the JSON text as a whole; schemas within schemas are limited more tightly."""
 
+_SHAPE: Final = jsonschema_rs.Draft202012Validator(
+    {"$ref": "https://json-schema.org/draft/2020-12/schema"}, offline=True
+)
+"""The metaschema, which the library brings along. Its own check of shapes goes by a schema's `$schema`, and would fetch
+whatever that names."""
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
@@ -77,10 +82,9 @@ def check_shape(schema: Any, path: str) -> None:
     Raises:
         SchemaRefused: at the first place that is malformed.
     """
-    try:
-        jsonschema_rs.meta.validate(schema)
-    except jsonschema_rs.ValidationError as error:
-        raise SchemaRefused(_brief(error.message), join(path, *error.instance_path)) from None
+    error = next(_SHAPE.iter_errors(schema), None)
+    if error is not None:
+        raise SchemaRefused(_brief(error.message), join(path, *error.instance_path))
 
 
 def _brief(message: str) -> str:

@@ -186,8 +186,9 @@ def test_a_pattern_for_the_whole_text() -> None:
     assert matched_whole("^a$|b") == "(?:a|b)"
     assert matched_whole("") == "(?:)"
     assert matched_whole("^$") == "(?:)"
+    assert matched_whole("(^a|b$)") == "(?:a|b)"
     with pytest.raises(PatternRefused):
-        matched_whole("(^a)")
+        matched_whole("a(^b)")
 
 
 def test_a_set() -> None:

@@ -3,10 +3,11 @@
 import json
 import re
 
+import jsonschema_rs
 import pytest
 from tests.grammar_engines import ENGINES
 
-from narthex.sandbox.patterns import PatternRefused, other_than, plain
+from narthex.sandbox.patterns import PatternRefused, matched_whole, other_than, plain, readable
 
 HELD = {
     "^a+$": (["a", "aaa"], ["", "ab"]),
@@ -15,13 +16,19 @@ HELD = {
     "(^a$)|(^b$)": (["a", "b"], ["ab", ""]),
     "^(?:a|b){2}$": (["ab", "ba"], ["a", "abb"]),
     "^(?<year>[0-9]{4})$": (["2024"], ["202"]),
-    r"^\d\D$": (["1a", "1\n"], ["a1", "٣a"]),
-    r"^\w\W$": (["a-", "_é"], ["é-", "--"]),
-    r"^\s\S$": (["\u00a0a", "\ta"], ["a ", "\u200ba"]),
+    r"^\d\D$": (["1a", "1\n"], ["a1", "٣a", "1٣"]),
+    r"^\w\W$": (["a-", "_😀"], ["é-", "--", "_é", "_²"]),
+    r"^\s\S$": (["\u00a0a", "\ta"], ["a ", "\u200ba", "\ufeffa", " \x1c", " \ufeff"]),
     "^.$": (["a", "é", "\u0000"], ["\n", "\r", "\u2028", "ab"]),
     r"^[^\d-]$": (["a", "\n"], ["1", "-"]),
     r"^[\w.-]+$": (["a.b-c"], ["a b", ""]),
     r"^[\D]$": (["a"], ["1"]),
+    r"^[^\D][^\S]$": (["1 "], ["a ", "11"]),
+    r"^[\Da][\D\W]$": (["a-", "-x"], ["1-", "a1"]),
+    r"^[\s\S][\w\W]$": (["\n\x1c", "é٣"], ["é"]),
+    r"^[^\d\s-]$": (["a", "é"], ["1", " ", "-", "٣"]),
+    r"^\<a\>[a&&b]$": (["<a>&"], ["a", "<a>c"]),
+    "^[a~~b][[:x]$": (["~["], ["~a"]),
     r"^[a\-z\]]$": (["a", "-", "z", "]"], ["b"]),
     r"^[\b]$": (["\b"], ["b"]),
     "^[^]$": (["\n", "a"], [""]),
@@ -30,7 +37,7 @@ HELD = {
     r"^\x41\u0042\u{43}\cJ\0\t\/$": (["ABC\n\0\t/"], ["ABC\n\0\t"]),
     r"^\ud83d\ude00\u{1F601}$": (["😀😁"], ["😀"]),
     "^a{2}b{1,}c{0,2}d*?e+?f??$": (["aabe", "aabccddeef"], ["abe", "aabccce"]),
-    "^a{,3}x{}$": (["a{,3}x{}"], ["aaa"]),
+    "^a{x{}b{1$": (["a{x{}b{1"], ["aaa"]),
     "": (["", "anything"], []),
     "^$": ([""], ["a"]),
     "^(|a)$": (["", "a"], ["aa"]),
@@ -72,7 +79,18 @@ REFUSED = [
         "a{1001}",
         "a{99999999999}",
     ),
-    *(r"[^\D]", r"[\Da]", r"[\D\W]", r"\ud800", "\\u{110000}", "(a|^b)c", "a$b", "(a$)+", "(a{1000}){1000}"),
+    *(
+        r"[^\D\S]",
+        r"[^\Sa]",
+        r"[^\d\D]",
+        "a{,3}",
+        r"\ud800",
+        "\\u{110000}",
+        "(a|^b)c",
+        "a$b",
+        "(a$)+",
+        "(a{1000}){1000}",
+    ),
     *("(((a{100}){100}){100}){100}", "(" * 60 + ")" * 60, "a" * 1025, "é" * 513, r"\01", r"\c1"),
 ]
 
@@ -85,13 +103,23 @@ def test_held(pattern: str, engine: type) -> None:
     for text, wanted in [*((text, True) for text in matched), *((text, False) for text in others)]:
         spelled = json.dumps(text, ensure_ascii=False).encode()
         assert engine(f"%json {schema}").accepts(spelled) == wanted, text
-        assert bool(re.fullmatch(plain(pattern), text)) == wanted, text
+        assert jsonschema_rs.is_valid({"pattern": plain(pattern)}, text) == wanted, text
+        assert not wanted or jsonschema_rs.is_valid({"pattern": readable(pattern)}, text), text
 
 
 @pytest.mark.parametrize("pattern", REFUSED)
 def test_refused(pattern: str) -> None:
     with pytest.raises(PatternRefused):
         plain(pattern)
+
+
+def test_an_open_repeat_is_read_as_in_python_for_whole_texts() -> None:
+    assert matched_whole("a{,3}b{0}") == "(?:a{0,3}b{0,0})"
+
+
+def test_others_read_patterns_as_they_are_written() -> None:
+    assert jsonschema_rs.is_valid({"pattern": readable(r"^\W\s$")}, "é\ufeff")
+    assert readable(r"(?=a)") == r"(?=a)"
 
 
 def test_a_long_pattern_is_not_even_read() -> None:
