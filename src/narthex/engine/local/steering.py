@@ -11,7 +11,7 @@ import msgspec
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import InvalidRequest, UnsupportedParameter
 from narthex.core.templates import CONTINUE, GENERATION_PROMPT, VARIABLES
-from narthex.engine.local.form.formats import template_knows
+from narthex.engine.local.form.formats import template_knows, variables_of
 from narthex.engine.local.form.thinking import field_variables, unheeded
 
 _OF_THE_MODEL = frozenset(("bos_token", "eos_token"))
@@ -47,7 +47,7 @@ def check_heeded(fields: Mapping[str, Any], template: str, *, model: str) -> Non
     told = field_variables(fields, template)
     for name, value in fields.get(VARIABLES, {}).items():
         path = f"{VARIABLES}.{name[:100]}"
-        if name in _OF_THE_MODEL or not template_knows(template, name):
+        if name in _OF_THE_MODEL or name not in variables_of(template):
             raise _ignored(path, model)
         if name in told and told[name] != value:
             raise InvalidRequest(f"Invalid '{path}': another field says otherwise.", param=path, code="invalid_value")

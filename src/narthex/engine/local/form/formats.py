@@ -5,6 +5,7 @@ Source: the chat templates of the models named; llama.cpp, docs/function-calling
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -159,6 +160,20 @@ _OPENED, _CLOSED = re.compile(r"\{[{%]").search, re.compile(r"[%}]\}").search
 _STRING = re.compile(r"'(?:\\.|[^'\\])*(?:'|\\?\Z)|\"(?:\\.|[^\"\\])*(?:\"|\\?\Z)", re.DOTALL)
 """One that nothing ends goes on to the end: its quotes are not tried anew, each to the end again."""
 
+_TAG = re.compile(r"\A%[-+]?\s*\w+")
+_NAMES = re.compile(r"(?<![\w.])[^\W\d]\w*").findall
+_NO_VARIABLES = re.compile(r"\|\s*\w+|\bis\s+(?:not\s+)?\w+|\b\w+\s*=(?!=)")
+"""Filters, tests, and what stands before one sign of equality: a name that is given to something."""
+_NAMED = re.compile(r"\A%[-+]?\s*(?:for\s+([\w\s,()]+?)\s+in\b|macro\s+(\w+\s*\([^)]*))")
+_WORDS = frozenset(
+    (
+        "and", "else", "false", "False", "for", "if", "in", "is", "none", "None", "not", "or", "recursive", "true",
+        "True", "caller", "cycler", "dict", "joiner", "kwargs", "lipsum", "loop", "namespace", "raise_exception",
+        "range", "self", "strftime_now", "varargs",
+    )
+)  # fmt: skip
+"""Of the language, and what it or we have given a meaning: no caller is to change that."""
+
 
 def template_knows(template: str, name: str) -> bool:
     """Whether a template looks at a variable of that name, however it is written in its texts."""
@@ -166,11 +181,25 @@ def template_knows(template: str, name: str) -> bool:
     return any(asked.search(_STRING.sub("''", block)) for block in _blocks(template))
 
 
+@lru_cache(maxsize=16)
+def variables_of(template: str) -> frozenset[str]:
+    """The names of a caller's variables that a template looks at: no word of the language, filter, test or argument's
+    name, and nothing that it names itself for each item of a list, or for what it hands to a macro.
+    """
+    found: set[str] = set()
+    own: set[str] = set()
+    for block in _blocks(template):
+        code = _TAG.sub("", _STRING.sub("''", block))
+        own.update(name for named in _NAMED.finditer(block) for name in _NAMES(named[1] or named[2]))
+        found.update(_NAMES(_NO_VARIABLES.sub(" ", code)))
+    return frozenset(found - own - _WORDS)
+
+
 def _blocks(template: str) -> Iterator[str]:
-    """What stands between Jinja's braces; read once, whatever a stranger's template is made of."""
+    """What stands between Jinja's braces, and the second of these; read once, whatever a template is made of."""
     at = 0
     while (opened := _OPENED(template, at)) and (closed := _CLOSED(template, opened.end())):
-        yield template[opened.end() : closed.start()]
+        yield template[opened.end() - 1 : closed.start()]
         at = closed.end()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from narthex.engine.local.form.formats import FORMATS, HERMES, call_format, native_format, template_knows
+from narthex.engine.local.form.formats import FORMATS, HERMES, call_format, native_format, template_knows, variables_of
 
 TOOLS = "{% if tools %}{{ tools | tojson }}{% endif %}"
 SEP, BEGIN = "<\uff5ctool\u2581sep\uff5c>", "<\uff5ctool\u2581calls\u2581begin\uff5c>"
@@ -98,3 +98,29 @@ def test_what_nothing_ends_is_read_once(template: str) -> None:
     """Read anew from each brace or quote on, such a template would take a minute."""
     assert not template_knows(template, "tools")
     assert template_knows("{{ tools }}" + template, "tools")
+    assert variables_of("{{ tools }}" + template) == {"tools"}
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        ("{{ a }}{%- if b is defined and not c is none and b == d -%}{% endif %}", {"a", "b", "c", "d"}),
+        ("{% set e = e | default(f, true) %}{{ e|trim|upper }}", {"e", "f"}),
+        ("{{ namespace(g=h).g }}{{ dict(i=j, k = l) }}{{ m[n].o['p'] }}", {"h", "j", "l", "m", "n"}),
+        ("{% for q in r if q %}{{ loop.index }}{% else %}{% endfor %}", {"r"}),
+        ("{% for s, (t, u) in v.items() %}{{ s + t + u }}{% endfor %}", {"v"}),
+        ("{%+ macro w(x, y=1) +%}{{ x + y + z }}{% endmacro %}{{ w(1) }}", {"z"}),
+        ("{% block %}{{ block }}{{ raise_exception('aa') }}{{ range(bb) if cc else none }}", {"block", "bb", "cc"}),
+        ("dd {# {{ #}", set()),
+        ("", set()),
+    ],
+)  # fmt: skip
+def test_only_variables_of_the_callers_count(template: str, names: set[str]) -> None:
+    assert variables_of(template) == names
+
+
+@pytest.mark.parametrize(
+    "piece", ["for ", "macro a(", "| ", "is not ", "a", " ", "a =", "{% for a", "{% macro a(", "'"]
+)
+def test_variables_are_found_in_no_time(piece: str) -> None:
+    assert variables_of("{% if tools %}{% " + piece * (60_000 // len(piece)) + " %}") >= {"tools"}
