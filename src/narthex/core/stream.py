@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UnsetType
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "function_call"]
 
@@ -254,16 +255,27 @@ class OrderCheck:
             raise OutOfOrder(f"{type(event).__name__} may not come in state {state!r}") from None
 
 
+class OneText(msgspec.Struct, frozen=True, gc=False):
+    """What there is to tell of an answer that is one text and nothing else: as it was written, but for the reason."""
+
+    content: msgspec.Raw
+    finish_reason: FinishReason
+    service_tier: Any
+    system_fingerprint: msgspec.Raw | UnsetType
+    """Unset: the server told none."""
+
+
 class Frame:
     """One complete wire frame of a provider, with the two facts that every request needs; decoded on demand.
 
     `format` names the wire format of `data` (e.g. "openai.chat"); a dialect of the same format may pass it on. A frame
     made by a driver has no wire form: `format` is "" and its events are given. `billed`: what the servers behind it
     counted, where that is not what the caller is told of (`usage`). `goes_on`: one choice that has begun goes on, and
-    nothing else is said; whoever decoded it would decode the next frame the same without it.
+    nothing else is said; whoever decoded it would decode the next frame the same without it. `alone`: what there is to
+    tell of it, where it is a whole answer that is one text.
     """
 
-    __slots__ = ("_decode", "_events", "billed", "data", "finishes", "format", "goes_on", "usage")
+    __slots__ = ("_decode", "_events", "alone", "billed", "data", "finishes", "format", "goes_on", "usage")
 
     def __init__(
         self,
@@ -283,6 +295,7 @@ class Frame:
         self.goes_on = goes_on
         self.usage = usage
         self.billed = billed
+        self.alone: OneText | None = None
         self._events = events
         self._decode = decode
 

@@ -9,6 +9,8 @@ from narthex.core.chat import ChatRequest, StreamOptions
 from narthex.core.ports import Call, Decoded, Surface
 from narthex.core.stream import Frame
 from narthex.core.tools import CACHED
+from narthex.dialects import profiles
+from narthex.dialects.alike import Usual
 from narthex.dialects.body import Body, Form
 from narthex.dialects.fields import (
     BOOLEAN,
@@ -107,6 +109,8 @@ _ALONE = frozenset(
     )
 )  # fmt: skip
 """Fields that go together with any others."""
+_ABOUT_MESSAGES = frozenset(("metadata", "store", "functions", "function_call", "modalities", "audio", "prediction"))
+"""Fields of requests that are all read anew: what they ask for has to do with the messages, or with being kept."""
 EXTENSIONS: dict[str, Field] = OF_VLLM | MEMORY | INFERENCE | {"best_of": integer(1, 128), "echo": BOOLEAN}
 FORM = Form("chat", FIELDS, REQUIRED, extensions=EXTENSIONS | NOT_BUILT)
 
@@ -154,10 +158,19 @@ class ChatDialect:
 
     surface: Surface = "chat"
 
+    def __init__(self) -> None:
+        self._usual = Usual(FIELDS.keys() - _ABOUT_MESSAGES)
+
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
         """Read and check a request; see `Dialect.decode`."""
+        usual = profiles.row(profile, self.surface) is None
+        if usual and (request := self._usual.read(body)) is not None:
+            return Decoded(request)
         read = FORM.read(body, profile=profile, strict=strict)
-        return Decoded(request_of(read), (*read.ignored, "metadata") if _is_idle(read.fields) else read.ignored)
+        request = request_of(read)
+        if usual:
+            self._usual.note(body, request)
+        return Decoded(request, (*read.ignored, "metadata") if _is_idle(read.fields) else read.ignored)
 
     def encoder(self, call: Call, *, created: int) -> ChatStream:
         """Write the answer as chunks."""

@@ -48,6 +48,12 @@ _ROLE = b'{"role":"assistant","content":"","refusal":null}'
 _ROLE_OF_CALLS = b'{"role":"assistant","content":null,"refusal":null}'
 
 _SOUND_BYTES = 48 * 1024  # a multiple of three, so that pieces of base64 can be joined
+_USAGE = (
+    b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
+    b'"prompt_tokens_details":{"cached_tokens":%d,"audio_tokens":%d},'
+    b'"completion_tokens_details":{"reasoning_tokens":%d,"audio_tokens":%d,'
+    b'"accepted_prediction_tokens":%d,"rejected_prediction_tokens":%d}}'
+)
 _TWO_TIERS = "thyris"
 """The profile that knows but two tiers in answers: scale and default (contract 2)."""
 
@@ -80,6 +86,15 @@ def usage_object(usage: Usage) -> dict[str, Any]:
             "rejected_prediction_tokens": usage.rejected_prediction_tokens,
         },
     }
+
+
+def usage_written(usage: Usage) -> bytes:
+    """The same as JSON."""
+    return _USAGE % (
+        usage.prompt_tokens, usage.completion_tokens, usage.total_tokens, usage.cached_tokens,
+        usage.prompt_audio_tokens, usage.reasoning_tokens, usage.completion_audio_tokens,
+        usage.accepted_prediction_tokens, usage.rejected_prediction_tokens,
+    )  # fmt: skip
 
 
 def _logprob(entry: TokenLogprob) -> dict[str, Any]:

@@ -5,14 +5,14 @@ members of a message: callers send messages back as they got them, and nobody co
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from narthex.core.ports import Call
-from narthex.core.stream import Frame, Usage
-from narthex.dialects.openai_chat_answer import answer_object, service_tier, usage_object
+from narthex.core.stream import Frame, OneText, Usage
+from narthex.dialects.openai_chat_answer import answer_object, service_tier, usage_object, usage_written
 from narthex.wire.json import UNREADABLE, encode
 
 FORMAT = "openai.chat.whole"
@@ -56,43 +56,11 @@ class _CustomCall(msgspec.Struct, tag_field="type", tag="custom"):
 _sound_calls = msgspec.json.Decoder(list[_FunctionCall | _CustomCall]).decode
 
 
-_Nothing = Literal[""] | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
-
-
-class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    content: msgspec.Raw
-    role: Any = None
-    refusal: _Nothing = None
-    annotations: _Nothing = None
-
-
-class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    message: _PlainMessage
-    finish_reason: msgspec.Raw
-    index: msgspec.Raw = _FIRST
-    logprobs: _Nothing = None
-
-
-class _PlainAnswer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """One text, and what the contract names: nearly all are such. What is ours to say may be anything."""
-
-    id: Any = None
-    object: Any = None
-    created: Any = None
-    model: Any = None
-    choices: Annotated[list[_PlainChoice], msgspec.Meta(min_length=1, max_length=1)]
-    usage: msgspec.Raw = _NULL
-    service_tier: Any = None
-    system_fingerprint: msgspec.Raw | UnsetType = UNSET
-
-
 _PLAIN = (
-    b'{"id":"chatcmpl-%b","object":"chat.completion","created":%d,"model":%b,"choices":[{"index":%b,"message":'
-    b'{"role":"assistant","content":%b,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":%b}],"usage":%b}'
+    b'{"id":"chatcmpl-%b","object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":'
+    b'{"role":"assistant","content":%b,"refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"%b"}],"usage":%b}'
 )
 _NO_USAGE = Usage(prompt_tokens=0)
-
-_plain_answer = msgspec.json.Decoder(_PlainAnswer).decode
 
 
 def is_passed_on(call: Call, frames: Sequence[Frame]) -> bool:
@@ -102,14 +70,8 @@ def is_passed_on(call: Call, frames: Sequence[Frame]) -> bool:
 
 def passed_on(call: Call, frame: Frame, *, created: int) -> bytes:
     """The same answer with our identity in it, and with all that the contract promises."""
-    if "logprobs" not in call.request.fields:
-        try:
-            plain = _plain_answer(frame.data)
-        except UNREADABLE:
-            pass
-        else:
-            if _is_text(plain.choices[0].message.content):
-                return _plainly(call, frame, plain, created=created)
+    if frame.alone is not None and "logprobs" not in call.request.fields:
+        return _plainly(call, frame.alone, frame.usage or _NO_USAGE, created=created)
     answer = _raw_map(frame.data)
     told = _any(answer.get("service_tier", _NULL))
     for name in _OURS:
@@ -128,18 +90,16 @@ def passed_on(call: Call, frame: Frame, *, created: int) -> bytes:
     return encode({**answer, **ours})
 
 
-def _plainly(call: Call, frame: Frame, answer: _PlainAnswer, *, created: int) -> bytes:
-    """The same of an answer that was read at once, its message with what it always has."""
-    (choice,) = answer.choices
+def _plainly(call: Call, answer: OneText, usage: Usage, *, created: int) -> bytes:
+    """The same of one text, its message with what it always has."""
     request = call.request
-    rest = encode(usage_object(frame.usage or _NO_USAGE))
+    rest = usage_written(usage)
     if (tier := service_tier(call, told=answer.service_tier)) is not None:
         rest += b',"service_tier":' + encode(tier)
     if answer.system_fingerprint is not UNSET:
-        rest += b',"system_fingerprint":%b' % bytes(answer.system_fingerprint)
+        rest += b',"system_fingerprint":%b' % answer.system_fingerprint
     return _PLAIN % (
-        call.id.encode(), created, encode(request.model), bytes(choice.index), bytes(choice.message.content),
-        bytes(choice.finish_reason), rest,
+        call.id.encode(), created, encode(request.model), answer.content, answer.finish_reason.encode(), rest,
     )  # fmt: skip
 
 

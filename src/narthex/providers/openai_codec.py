@@ -9,6 +9,7 @@ from narthex.core.capabilities import Capabilities, State, state_of
 from narthex.core.chat import ChatRequest
 from narthex.core.errors import UnsupportedParameter, UpstreamError
 from narthex.core.ports import Request
+from narthex.core.sent import Sent
 from narthex.core.stream import Frame
 from narthex.core.templates import CONTINUE
 from narthex.core.tools import CACHED
@@ -22,6 +23,7 @@ from narthex.providers.openai_rows import (
     Row,
     Rules,
     body,
+    body_around,
     for_model,
     native,
     native_fields,
@@ -78,8 +80,24 @@ class OpenAIChat:
         Raises:
             UnsupportedParameter: see `_begun`.
         """
-        asked = self._begun(of_kind(request, ChatRequest))
+        asked = of_kind(request, ChatRequest)
+        sent = asked.sent
+        if (
+            isinstance(sent, Sent)
+            and not (asked.begun or openai_older.continued(asked))
+            and (messages := self._rewriting.messages(asked)) is sent["messages"]
+        ):
+            key = (self, model, asked.stream)
+            around = sent.alike.made.get(key)
+            if around is None:
+                around = sent.alike.made[key] = self._around(asked, model)
+            return b"%b%b%b" % (around[0], messages, around[1])
+        asked = self._begun(asked)
         return body(self.members(asked), self._row, model=model, streams=self._streams(asked))
+
+    def _around(self, request: ChatRequest, model: str) -> tuple[bytes, bytes]:
+        """What is sent before and after the messages, whichever they are: see `Alike`."""
+        return body_around("messages", self.members(request), self._row, model=model, streams=self._streams(request))
 
     def _begun(self, request: ChatRequest) -> ChatRequest:
         """As the server is sent it.

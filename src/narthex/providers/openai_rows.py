@@ -191,7 +191,24 @@ _STREAM_WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
 def body(members: Mapping[str, Any], row: Row, *, model: str, streams: bool = True) -> bytes:
     """A body: the members under the server's names, and what is the same in every request."""
+    return msgspec.json.encode(_whole(members, row, model=model, streams=streams))
+
+
+def body_around(
+    name: str, members: Mapping[str, Any], row: Row, *, model: str, streams: bool = True
+) -> tuple[bytes, bytes]:
+    """What of the same stands before and after the value of a member that is sent by our name for it."""
+    whole = _whole(members, row, model=model, streams=streams)
+    names = list(whole)
+    at = names.index(name)
+    before = msgspec.json.encode({each: whole[each] for each in names[:at]})
+    after = msgspec.json.encode({each: whole[each] for each in names[at + 1 :]})
+    start = b'%b%b"%b":' % (before[:-1], b"," if at else b"", name.encode())
+    return start, b"," + after[1:] if at + 1 < len(names) else b"}"
+
+
+def _whole(members: Mapping[str, Any], row: Row, *, model: str, streams: bool) -> dict[str, Any]:
     if row.renamed:
         members = {row.renamed.get(name, name): value for name, value in members.items()}
     ours = (_STREAM_WITH_USAGE if row.asks_usage else _STREAM) if streams else {}
-    return msgspec.json.encode({**members, **row.constant, "model": model, **ours})
+    return {**members, **row.constant, "model": model, **ours}

@@ -6,12 +6,13 @@ are made only if somebody asks for them, since the dialect of the same format pa
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from narthex.core.errors import UpstreamProtocolError
-from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, Frame, Usage, UsageReported
+from narthex.core.stream import ChoiceFinished, ChoiceStarted, Event, FinishReason, Frame, OneText, Usage, UsageReported
 from narthex.providers.codec import AnswerDecoder
 from narthex.providers.openai import (
     FINISH_REASONS,
@@ -43,7 +44,38 @@ class _Answer(msgspec.Struct):
     error: Any = None
 
 
+_Nothing = Literal[""] | Annotated[list[Any], msgspec.Meta(max_length=0)] | None
+
+
+class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    content: msgspec.Raw
+    role: Any = None
+    refusal: _Nothing = None
+    annotations: _Nothing = None
+
+
+class _PlainChoice(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    message: _PlainMessage
+    finish_reason: FinishReason
+    index: Literal[0] = 0
+    logprobs: _Nothing = None
+
+
+class _PlainAnswer(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """One text, and what the contract names: nearly all are such. What is ours to say may be anything."""
+
+    id: Any = None
+    object: Any = None
+    created: Any = None
+    model: Any = None
+    choices: Annotated[list[_PlainChoice], msgspec.Meta(min_length=1, max_length=1)]
+    usage: WireUsage | None = None
+    service_tier: Any = None
+    system_fingerprint: msgspec.Raw | UnsetType = UNSET
+
+
 _answer = msgspec.json.Decoder(_Answer).decode
+_plain_answer = msgspec.json.Decoder(_PlainAnswer).decode
 
 
 class WholeChat(Document):
@@ -73,6 +105,8 @@ def read_whole(data: bytes, *, choices: int) -> Frame:
     try:
         if not data.isascii():
             data.decode()  # what we don't know of it may be passed on without being decoded: it must be sound
+        if choices == 1 and (plain := _plain_frame(data)) is not None:
+            return plain
         answer = _answer(data)
     except UNREADABLE as error:
         raise UpstreamProtocolError from error
@@ -91,6 +125,26 @@ def read_whole(data: bytes, *, choices: int) -> Frame:
         data = with_our_reasons(data)
     usage = None if answer.usage is None else usage_of(answer.usage)
     return Frame(FORMAT, data, decode=partial(_events, found, usage), finishes=True, usage=usage)
+
+
+def _plain_frame(data: bytes) -> Frame | None:
+    """The same of an answer that is one text and nothing else; None: it is more, or less, or no answer."""
+    try:
+        answer = _plain_answer(data)
+    except UNREADABLE:
+        return None
+    (choice,) = answer.choices
+    content = bytes(choice.message.content)
+    if not content.startswith(b'"') or len(content) <= 2:
+        return None
+    usage = None if answer.usage is None else usage_of(answer.usage)
+    frame = Frame(FORMAT, data, decode=partial(_plain_events, usage), finishes=True, usage=usage)
+    frame.alone = OneText(choice.message.content, choice.finish_reason, answer.service_tier, answer.system_fingerprint)
+    return frame
+
+
+def _plain_events(usage: Usage | None, data: bytes) -> tuple[Event, ...]:
+    return _events(_answer(data).choices or (), usage, data)
 
 
 def _events(choices: Sequence[_Choice], usage: Usage | None, _: bytes) -> tuple[Event, ...]:

@@ -19,6 +19,7 @@ from narthex.core.chat import ChatRequest, FilePart, ImagePart, Message, Part
 from narthex.core.deployments import Around
 from narthex.core.errors import InvalidRequest
 from narthex.core.ports import Call, Deployment, Opened, Stream
+from narthex.core.sent import Sent
 from narthex.upstream.address import Address
 from narthex.upstream.egress import MIB, Allowance, Fetcher, Refused
 from narthex.upstream.reach import is_private, may_connect
@@ -72,7 +73,7 @@ class ImagesAsData(Around):
             InvalidRequest: an image can't be fetched, or is not to be.
         """
         request = call.request
-        if isinstance(request, ChatRequest) and _may_hold_address(bytes(request.sent["messages"])):
+        if isinstance(request, ChatRequest) and not isinstance(request.sent, Sent) and _may_hold_address(request):
             return self._open(call, request)
         return self._deployment.open(call)
 
@@ -116,8 +117,9 @@ class ImagesAsData(Around):
         return data
 
 
-def _may_hold_address(messages: bytes) -> bool:
-    """Whether the names of members that hold addresses are there, plain or perhaps escaped. Asked of every request."""
+def _may_hold_address(request: ChatRequest) -> bool:
+    """Whether the names of members that hold addresses are there, plain or perhaps escaped. Asked of nearly all."""
+    messages = bytes(request.sent["messages"])
     if b'"image_url"' in messages or b'"file_data"' in messages:
         return True
     return b"\\" in messages and b"\\u" in messages  # a single byte is found much sooner

@@ -15,7 +15,7 @@ from narthex.core.stream import Frame
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_chat_answer import encode_answer
 from narthex.dialects.openai_chat_passed import FORMAT, is_passed_on
-from narthex.providers.openai_whole import WholeChat
+from narthex.providers.openai_whole import WholeChat, read_whole
 
 MakeCall = Callable[..., Call]
 DIALECT = ChatDialect()
@@ -315,3 +315,29 @@ def test_any_answer_is_told_alike_either_way(
         random.shuffle(choices)
     document = {"id": "theirs", "object": "chat.completion", "created": 1, "model": "x", **top, "choices": choices}
     check(make_call("chat", asked), json.dumps(document, ensure_ascii=ascii_, indent=indent).encode())
+
+
+# --- one text and nothing else ---------------------------------------------------------------------------------------
+
+_MORE: list[dict[str, Any]] = [
+    {},
+    {"system_fingerprint": "fp"},
+    {"system_fingerprint": None},
+    {"service_tier": "priority", "usage": None},
+    {"usage": USED | {"prompt_tokens_details": {"cached_tokens": 1}, "completion_tokens_details": {"audio_tokens": 2}}},
+]
+
+
+@pytest.mark.parametrize("more", _MORE)
+@pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.parametrize("text", ["Hi", 'ä "\\ \u0000😀'])
+def test_one_text_is_told_as_any_other_answer(
+    make_call: MakeCall, more: dict[str, Any], asked: dict[str, Any], text: str
+) -> None:
+    call = make_call("chat", asked)
+    choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "length"}
+    frame = read_whole(document(choice, **more), choices=1)
+    assert frame.alone is not None
+    at_once = DIALECT.encode_answer(call, (frame,), created=7)
+    frame.alone = None
+    assert json.loads(at_once) == json.loads(DIALECT.encode_answer(call, (frame,), created=7))

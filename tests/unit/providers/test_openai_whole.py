@@ -24,7 +24,7 @@ from narthex.providers import openai_whole
 from narthex.providers.beginning import Unrepeated
 from narthex.providers.codec import AnswerDecoder
 from narthex.providers.openai import ChatDecoder
-from narthex.providers.openai_whole import FORMAT, EitherWay, WholeChat
+from narthex.providers.openai_whole import FORMAT, EitherWay, WholeChat, read_whole
 from narthex.providers.presets import PRESETS, codecs
 from narthex.wire.sse import encode
 
@@ -253,3 +253,38 @@ def test_what_a_document_repeats_of_its_beginning_is_left_out() -> None:
         TextDelta(0, "i"),
         ChoiceFinished(0, "stop"),
     ]
+
+
+# --- one text and nothing else ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("choice", "alone"),
+    [
+        (TEXT, True),
+        (TEXT | {"logprobs": None, "index": 0}, True),
+        (TEXT | {"finish_reason": "eos"}, False),
+        (TEXT | {"index": 1}, False),
+        (TEXT | {"stop_reason": None}, False),
+        (TEXT | {"message": {"content": ""}}, False),
+        (TEXT | {"message": {"content": None}}, False),
+        (TEXT | {"message": {"content": [{"text": "Hi"}]}}, False),
+        (TEXT | {"message": {"content": "Hi", "refusal": "", "annotations": []}}, True),
+        (TEXT | {"message": {"content": "Hi", "refusal": "No"}}, False),
+        (TEXT | {"message": {"content": "Hi", "tool_calls": []}}, False),
+    ],
+)
+def test_one_text_is_read_at_once(choice: dict[str, Any], alone: bool) -> None:
+    written = json.dumps({"id": "x", "choices": [choice], "usage": USED}).encode()
+    frame = read_whole(written, choices=1)
+    assert (frame.alone is not None) is alone
+    other = read_whole(written.replace(b'"id": "x"', b'"id": "x", "other": null'), choices=1)
+    assert other.alone is None
+    assert (frame.events, frame.usage, frame.finishes, frame.format) == (other.events, other.usage, True, FORMAT)
+
+
+@pytest.mark.parametrize("content", [b'"\\x"', b'"\\ud800"', b'"\x01"', b'"\xff"'])
+def test_one_text_has_to_be_sound(content: bytes) -> None:
+    written = b'{"choices":[{"index":0,"message":{"content":%b},"finish_reason":"stop"}]}' % content
+    with pytest.raises(UpstreamProtocolError):
+        read_whole(written, choices=1)
