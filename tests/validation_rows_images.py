@@ -151,7 +151,7 @@ def _others() -> Iterator[Row]:
 
 
 def _siblings() -> Iterator[Row]:
-    """Checked for one profile, and then refused by a server that has them not; unknown to the others."""
+    """Checked, and then refused by a server that has them not; unknown to two profiles."""
     for name, kind, taken in (
         ("negative_prompt", "text", ("", "dogs")),
         ("steps", "integer", (1, 25, 50)),
@@ -161,7 +161,9 @@ def _siblings() -> Iterator[Row]:
         yield from OXY.bad(name, UNSUPPORTED, *taken)
         yield from OXY.types(name, kind)
         yield from OXY.optional(name)
-        for surface in (IMAGES, IMAGES.of("thyris"), IONOS):
+        yield from IMAGES.bad(name, UNSUPPORTED, taken[0])
+        yield from IMAGES.optional(name)
+        for surface in (IMAGES.of("thyris"), IONOS):
             yield from surface.bad(name, UNKNOWN, taken[0])
             yield from surface.optional(name)
     yield from OXY.bad("steps", LOW_INT, 0, -1)

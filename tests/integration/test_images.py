@@ -183,9 +183,7 @@ async def test_fields_are_sent_or_refused_as_their_cells_say(world: World) -> No
     for field, fields in VALUES.items():
         sent = IMAGES.base | fields
         before = len(world.upstream.requests)
-        answer = await world.post(
-            json.dumps(sent).encode(), answering(sent), key="oxy" if field in openai_images.SIBLINGS else "openai"
-        )
+        answer = await world.post(json.dumps(sent).encode(), answering(sent), key="openai")
         received = world.upstream.requests[before:]
         if cells[field]["state"] == "refused":
             error = answer.json()["error"]

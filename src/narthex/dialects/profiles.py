@@ -14,7 +14,7 @@ from narthex.core.ports import Surface
 from narthex.dialects.fields import BOOLEAN, JSON, STRING, Field, array, choice, either, integer, number, record
 
 IMAGE_SIBLINGS = frozenset(("negative_prompt", "steps", "sampler", "seed"))
-"""Fields of `/v1/images/generations` that one profile alone has (contract section 6)."""
+"""Fields of `/v1/images/generations` that two profiles do not have (contract sections 6 and 11)."""
 
 VOICES = ("alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse")
 
@@ -122,7 +122,7 @@ _IONOS_IMAGES = Row(
 )
 
 PROFILES: Mapping[str, Mapping[Surface, Row]] = {
-    "openai": {"images": _IMAGES},
+    "openai": {},
     "thyris": {"chat": _THYRIS_CHAT, "images": _IMAGES},
     "ionos": {
         "chat": _IONOS_CHAT,

@@ -38,12 +38,12 @@ HONOURED: Capabilities = dict.fromkeys(
 
 
 class OpenAIImages(UsualCodec):
-    """See `Codec`. `also`: further fields that the server honours, such as `negative_prompt`."""
+    """See `Codec`. `honoured`: by the server."""
 
     path = PATH
 
-    def __init__(self, *, also: Iterable[str] = ()) -> None:
-        self._honoured = {**HONOURED, **dict.fromkeys(also, State.NATIVE)}
+    def __init__(self, *, honoured: Capabilities = HONOURED) -> None:
+        self._honoured = honoured
 
     def build(self, request: Request, *, model: str) -> bytes:
         """See `Codec.build`."""

@@ -21,21 +21,25 @@ CORE: Rules = HINTS | stored.FIELDS | {
         "messages", "model", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options",
         "frequency_penalty", "presence_penalty", "seed", "response_format",
     ),
-    "n": only("n", 1),
     "tools": functions_only(),
     "tool_choice": one_function(),
     "service_tier": State.EMULATED,
 }  # fmt: skip
-"""Chats as nearly every server takes them."""
+"""Chats as nearly every server takes them, one choice at a time."""
 TEXTS: Rules = {
     **native(
         "model", "prompt", "max_tokens", "temperature", "top_p", "stop", "stream", "stream_options",
         "frequency_penalty", "presence_penalty", "seed",
     ),
-    "n": only("n", 1),
     "user": State.NO_EFFECT,
 }  # fmt: skip
 """Completions likewise."""
+NO_PENALTIES: Rules = {name: only(name, 0.0) for name in ("frequency_penalty", "presence_penalty")}
+"""Where an API knows them, and by its own word none of its models does."""
+DIFFUSION: Rules = native("prompt", "model", "n", "stream", "negative_prompt", "steps", "sampler", "seed") | {
+    "response_format": State.EMULATED
+}
+"""Images by models such as Stable Diffusion."""
 NUMBERS: Rules = native("model", "input") | {
     "encoding_format": State.EMULATED,
     "dimensions": State.EMULATED,

@@ -12,7 +12,7 @@ from functools import partial
 
 import msgspec
 
-from narthex.core.capabilities import State
+from narthex.core.capabilities import Capabilities, State
 from narthex.core.models import ModelKind
 from narthex.core.ports import Surface
 from narthex.core.tools import CACHED
@@ -22,6 +22,7 @@ from narthex.providers import (
     openai_codec,
     openai_completions,
     openai_embeddings,
+    openai_images,
     sglang,
     vllm,
 )
@@ -46,7 +47,7 @@ from narthex.providers.openai_rows import (
     without_choice,
 )
 from narthex.providers.openai_speech import OpenAISpeech
-from narthex.providers.preset_rows import CORE, ENCODED, LIMIT_IS_OLDER, NUMBERS, TEXTS
+from narthex.providers.preset_rows import CORE, DIFFUSION, ENCODED, LIMIT_IS_OLDER, NO_PENALTIES, NUMBERS, TEXTS
 from narthex.providers.refusing import Refusing
 from narthex.providers.traits import ModelTraits
 
@@ -86,8 +87,8 @@ _SURFACES: Mapping[ModelKind, tuple[Surface, ...]] = {
 }
 
 
-def _images(traits: ModelTraits, also: tuple[str, ...] = ()) -> AnyCodec:
-    return Refusing(OpenAIImages(also=also), refused=traits.refused)
+def _images(traits: ModelTraits, honoured: Capabilities = openai_images.HONOURED) -> AnyCodec:
+    return Refusing(OpenAIImages(honoured=honoured), refused=traits.refused)
 
 
 def _speech(traits: ModelTraits) -> AnyCodec:
@@ -183,7 +184,7 @@ PRESETS: Mapping[str, Preset] = {
                 Row(
                     honoured=CORE
                     | native("max_completion_tokens", "parallel_tool_calls", "reasoning_effort", "user")
-                    | {"messages": unnamed()},
+                    | {"messages": unnamed(), **NO_PENALTIES},
                     own_members=False,
                 ),
             ),
@@ -262,6 +263,7 @@ PRESETS: Mapping[str, Preset] = {
             "completions": partial(
                 OpenAICompletions, Row(honoured=native(*vllm.COMPLETIONS) | openai_completions.HONOURED)
             ),
+            "images": partial(_images, honoured={**DIFFUSION, **openai_images.HONOURED}),
         },
     ),
     "ollama": Preset(
@@ -327,7 +329,7 @@ PRESETS: Mapping[str, Preset] = {
                 ),
             ),
             "embeddings": partial(OpenAIEmbeddings, Row(honoured=openai_embeddings.HONOURED)),
-            "images": partial(_images, also=("negative_prompt", "steps", "sampler", "seed")),
+            "images": partial(_images, honoured=DIFFUSION),
         },
     ),
     "sglang": Preset(

@@ -21,6 +21,7 @@ from narthex.core.stream import Event, ImagePartial, ImageReady, ImageTraits, Or
 from narthex.dialects.openai_images import FIELDS, SIBLINGS, ImagesDialect
 from narthex.providers import openai_images
 from narthex.providers.openai_images import OpenAIImages
+from narthex.providers.openai_rows import native
 
 CODEC = OpenAIImages()
 TOLD = ImageTraits(**TRAITS)
@@ -60,7 +61,7 @@ def test_honours_every_field_but_those_of_other_servers() -> None:
         refused = refusal({name: 1}, honoured, model="m")
         assert refused is not None
         assert refused.param == name
-    wider = OpenAIImages(also=SIBLINGS).capabilities()
+    wider = OpenAIImages(honoured={**honoured, **native(*SIBLINGS)}).capabilities()
     assert set(wider) == {*FIELDS, *SIBLINGS}
     assert refusal(dict.fromkeys(SIBLINGS, 1), wider, model="m") is None
 

@@ -48,7 +48,9 @@ def built(name: str, surface: Surface = "chat", **fields: Any) -> dict[str, Any]
     [
         ("groq", "chat", {"logprobs": True}, "logprobs"),
         ("groq", "chat", {"logit_bias": {"1": 1}}, "logit_bias"),
-        ("groq", "chat", {"n": 2}, "n"),
+        ("groq", "chat", {"n": 1}, "n"),
+        ("groq", "chat", {"frequency_penalty": 0.5}, "frequency_penalty"),
+        ("groq", "chat", {"presence_penalty": -2}, "presence_penalty"),
         ("groq", "chat", {"messages": [{"role": "user", "content": "Hi", "name": "me"}]}, "messages[0].name"),
         ("groq", "chat", {"tools": [TOOL, CUSTOM]}, "tools[1].type"),
         ("groq", "chat", {"tools": [TOOL], "tool_choice": ALLOWED}, "tool_choice.type"),
@@ -83,7 +85,7 @@ def test_what_a_server_can_t_do_is_refused(name: str, surface: Surface, fields: 
 @pytest.mark.parametrize(
     ("name", "surface", "fields"),
     [
-        ("groq", "chat", {"logprobs": False, "n": 1, "tools": [TOOL], "tool_choice": NAMED}),
+        ("groq", "chat", {"logprobs": False, "presence_penalty": 0, "tools": [TOOL], "tool_choice": NAMED}),
         ("deepseek", "chat", {"response_format": {"type": "json_object"}}),
         ("lm-studio", "chat", {"response_format": SCHEMA, "tools": [TOOL], "tool_choice": "required"}),
         ("ollama", "completions", {"prompt": ["a"]}),
