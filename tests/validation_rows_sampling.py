@@ -26,6 +26,7 @@ from tests.validation_rows import (
     Row,
     Surface,
 )
+from tests.validation_rows_tools import tool
 
 BOTH = {CHAT: "messages", TEXT: "prompt"}
 """Each surface and where its prompt stands."""
@@ -319,6 +320,11 @@ def _choosing() -> Iterator[Row]:
     """What chats take besides, as completions always did."""
     yield from CHAT.ok("best_of", 2)
     yield from CHAT.bad("best_of", VALUE, 1, n=2)
+    for calls in ({"tools": [tool()]}, {"functions": [tool()["function"]]}):
+        yield from CHAT.bad("best_of", VALUE, 2, **calls)
+        choice = "tool_choice" if "tools" in calls else "function_call"
+        yield from CHAT.bad("best_of", VALUE, 2, **calls, **{choice: "auto"})
+        yield from CHAT.ok("best_of", 2, **calls, **{choice: "none"})
     yield from CHAT.bad("best_of", VALUE, 2, stream=True)
     yield from CHAT.bad("best_of", HIGH_INT, 129)
     for name, kind in (("best_of", "integer"), ("echo", "boolean")):

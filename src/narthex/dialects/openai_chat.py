@@ -111,6 +111,7 @@ _ALONE = frozenset(
 """Fields that go together with any others."""
 _ABOUT_MESSAGES = frozenset(("metadata", "store", "functions", "function_call", "modalities", "audio", "prediction"))
 """Fields of requests that are all read anew: what they ask for has to do with the messages, or with being kept."""
+_CALLS = (("tools", "tool_choice"), ("functions", "function_call"))
 EXTENSIONS: dict[str, Field] = OF_VLLM | MEMORY | INFERENCE | {"best_of": integer(1, 128), "echo": BOOLEAN}
 FORM = Form("chat", FIELDS, REQUIRED, extensions=EXTENSIONS | NOT_BUILT)
 
@@ -123,11 +124,15 @@ def _check(fields: dict[str, Any]) -> None:
         raise error
 
 
+def _may_call(fields: Mapping[str, Any], owner: str, choice: str) -> bool:
+    return owner in fields and fields.get(choice) != "none"
+
+
 def _check_together(fields: dict[str, Any]) -> None:
     check_shared(fields, limit=_limit(fields))
     check_tools(fields)
-    if fields.get("best_of", 1) > 1 and ("tools" in fields or "functions" in fields):
-        raise invalid("best_of", "it can't be used with tools.")
+    if fields.get("best_of", 1) > 1 and any(_may_call(fields, owner, choice) for owner, choice in _CALLS):
+        raise invalid("best_of", "it can't be used with tools that may be called.")
     if fields.get("top_logprobs") is not None and not fields.get("logprobs"):
         raise invalid("top_logprobs", "it is only allowed when 'logprobs' is true.")
     if "audio" in fields.get("modalities", ()):

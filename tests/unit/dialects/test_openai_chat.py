@@ -160,6 +160,20 @@ def test_what_may_stand_together(fields: dict[str, Any], refuse: Refuse) -> None
     assert refuse("chat", fields) == (None, None)
 
 
+@pytest.mark.parametrize(
+    "calls",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f"}}], "tool_choice": "none"},
+        {"functions": [{"name": "f"}], "function_call": "none"},
+    ],
+    ids=["tools", "functions"],
+)
+def test_the_best_is_chosen_where_nothing_is_called(calls: dict[str, Any], refuse: Refuse) -> None:
+    assert refuse("chat", {"best_of": 2, **calls}) == (None, None)
+    *_, choice = calls
+    assert refuse("chat", {"best_of": 2, **calls, choice: "auto"}) == ("invalid_value", "best_of")
+
+
 def test_a_request_is_read_whole(decode: Decode) -> None:
     fields = {
         "temperature": 1, "top_p": 0.5, "frequency_penalty": -1, "presence_penalty": 1, "seed": 7, "stop": "end",
