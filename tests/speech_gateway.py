@@ -47,8 +47,8 @@ class Speaking:
         upstream._replies[:] = replies
 
 
-def speaking(start_server: StartServer) -> Iterator[Speaking]:
-    """For a fixture of a module."""
+def speaking(start_server: StartServer, **speech: Any) -> Iterator[Speaking]:
+    """For a fixture of a module. `speech`: settings besides."""
     with tempfile.TemporaryDirectory(prefix="nx-up-") as name, start_blocking_portal() as portal:
         folder = Path(name)
         models = [
@@ -56,7 +56,7 @@ def speaking(start_server: StartServer) -> Iterator[Speaking]:
             {"name": VOCAL, "deployments": [f"{VOCAL}/x"]},
             {"name": "tts-1", "deployments": [f"local/{ENGINE}"]},
         ]
-        settings = config(folder, {TEXT: "vllm", VOCAL: "openai"}, models) | {"speech": {"stall_s": 60}}
+        settings = config(folder, {TEXT: "vllm", VOCAL: "openai"}, models) | {"speech": {"stall_s": 60} | speech}
         upstreams = {each: ScriptedUpstream(unix=folder / f"{each}.sock") for each in (TEXT, VOCAL)}
         for upstream in upstreams.values():
             portal.call(upstream.__aenter__)

@@ -14,6 +14,8 @@ from narthex.engine.images.draw import Painter
 from narthex.engine.local.build import LocalEngines
 from narthex.engine.served import ServedModel
 from narthex.engine.speech.deployment import SpeechDeployment
+from narthex.engine.speech.kokoro.calls import Kokoro
+from narthex.engine.speech.kokoro.speaker import KokoroSpeaker
 from narthex.engine.speech.speaker import Speaker
 from narthex.engine.speech.spoken import Spoken
 from narthex.engine.speech.spool import Shelf
@@ -55,12 +57,16 @@ class Deployments:
         self._ensure = ensure
         self._transcripts = transcripts
         self._speaker = None if settings.speech is None else Speaker(settings.speech)
+        """Of chats: the last of those that speak here."""
         shelf = Shelf(Path(settings.data_dir))
         self._made: dict[tuple[str, float | None], Deployment] = {}
         for model in settings.models:
             if model.runs == "speech":
+                self._speaker = self._speaking(model)
                 speech = SpeechDeployment(self._speaker, name=model.name, shelf=shelf)
                 self._made[speech.name, None] = speech
+        for model in settings.models:
+            if model.runs == "speech":
                 continue
             key = ("local", _content(model), settings.share_prefix_cache)
             made = holdings.take(key, partial(self._local, model))
@@ -82,6 +88,18 @@ class Deployments:
         return Spoken(deployment, self._speaker, self._transcripts)
 
     # --- here
+
+    def _speaking(self, model: ServedModel) -> Speaker | None:
+        """What speaks as this model; None: nothing here can."""
+        if self._settings.speech is None or not model.child:
+            return self._speaker
+
+        def connected() -> tuple[Kokoro, Close]:
+            kokoro = Kokoro(Path(model.socket))
+            return kokoro, kokoro.aclose
+
+        kokoro = self._holdings.take(("speech", model.socket), connected)
+        return KokoroSpeaker(self._settings.speech, kokoro, child=model.child, ensure=self._ensure)
 
     def _local(self, model: ServedModel) -> tuple[Deployment, Close]:
         stack = AsyncExitStack()

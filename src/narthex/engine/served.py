@@ -11,7 +11,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model with where it answers.
 
     `runs`: `engine` (a llama.cpp child), `url` (somebody else's llama-server), `embedder` (an onnxruntime child),
-    `images` (another, which makes images), `speech` (programs of the worker's own, one for each text).
+    `images` (another, which makes images), `speech` (programs of the worker's own, one for each text; where there is a
+    `child` they tell it what to say).
     `heeds`: the request fields that some models honour and this one does; None: unknown until its server is asked.
     `child` is its name with the supervisor; `path` its file or folder; `slots` the queue's width for a `url`.
     `prediction_child` checks what callers predict, and `prediction_socket` is where; "": nobody does.

@@ -11,8 +11,9 @@ from narthex.engine.models.source import HubSource, parse, slug
 from narthex.engine.models.store import ModelStore
 from narthex.engine.speech.espeak import NAME as SPEECH
 from narthex.engine.speech.espeak import OFF
-from narthex.serving.speech import no_speech
-from narthex.settings import Embedder, Engine, Reading, Settings
+from narthex.engine.speech.kokoro.calls import NAME as NEURAL
+from narthex.serving.speech import no_kokoro, no_speech
+from narthex.settings import Embedder, Engine, Reading, Settings, Speech
 from narthex.settings.faults import Path as Place
 from narthex.settings.faults import closest
 from narthex.upstream.address import Address
@@ -68,11 +69,12 @@ def faults_across(reading: Reading, installed: Iterable[str]) -> Found:
         local |= set(images)
         if _map(content, "speech").get("engine") != OFF:
             local.add(SPEECH)
+        if _map(content, "speech").get("kokoro") is not None:
+            local.add(NEURAL)
         yield from _Names(set(providers), local).faults(rows if isinstance(rows, list | tuple) else ())
     if reading.settings is not None:
         yield from _tls(reading.settings)
-        if why := no_speech(reading.settings.speech.engine):
-            yield ("speech", "engine"), why
+        yield from _speech(reading.settings.speech, others={*installed, *configured, *images})
 
 
 class _Names:
@@ -181,6 +183,13 @@ def _no_pipeline(source: str) -> str:
     if (folder / INDEX).is_file():
         return ""
     return f"{source} is no folder of a pipeline: it {f'has no {INDEX}' if folder.is_dir() else 'is not there'}"
+
+
+def _speech(part: Speech, *, others: AbstractSet[str]) -> Found:
+    if why := no_speech(part.engine):
+        yield ("speech", "engine"), why
+    if part.kokoro is not None:
+        yield from no_kokoro(part.kokoro, engine=part.engine, others=others)
 
 
 def _tls(settings: Settings) -> Found:

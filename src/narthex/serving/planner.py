@@ -30,7 +30,7 @@ from narthex.sandbox.protocol import NAME as SANDBOX
 from narthex.serving import files
 from narthex.serving.facets import facets
 from narthex.serving.machine import Machine
-from narthex.serving.speech import speech_engine, speech_model
+from narthex.serving.speech import kokoro, speech_engine, speech_model
 from narthex.settings import ImageModel, LocalModel, Provider, PublicModel, Settings
 from narthex.supervisor.plan import ChildSpec, Plan, Stamp, control_socket
 from narthex.upstream.egress import Egress
@@ -146,8 +146,7 @@ class Planner:
         for name, image_row in self._settings.engine.images.items():
             if image_row.source is not None:
                 yield self._painter(name, self._folder(image_row.source), image_row)
-        if (speech := speech_model(self._settings.speech, self._speech)) is not None:
-            yield speech
+        yield from self._speakers()
 
     def _is_elsewhere(self, name: str) -> bool:
         """Whether the settings give an installed model's name to another."""
@@ -319,6 +318,17 @@ class Planner:
             path=str(folder),
             **({"created": int(folder.stat().st_mtime) if folder.exists() else 0} | common),
         )
+
+    def _speakers(self) -> Iterator[ServedModel]:
+        """The last of them speaks for chats."""
+        part = self._settings.speech
+        if (speech := speech_model(part, self._speech)) is not None:
+            yield speech
+        if (row := part.kokoro) is not None:
+            made = kokoro(self._settings, row, run_dir=self._run_dir, missing=self._speech is None)
+            options = {"start": "on_demand", "group": "engines", "memory_bytes": made.memory_bytes}
+            self._child(made.model.child, "narthex.engine.speech.kokoro.child", made.settings, **options)
+            yield made.model
 
     # --- helpers -----------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from narthex.settings.faults import Fault, Invalid
 from narthex.settings.providers import Provider, ProviderModel
 from narthex.settings.public import Fallbacks, PublicModel, Retry, Timeouts, Weighted
 from narthex.settings.reader import DEFAULT_FILE, Reading, load, origins, read
-from narthex.settings.speech import Speech
+from narthex.settings.speech import KokoroVoice, Speech
 from narthex.settings.tree import Http, Log, Settings, Tls
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Http",
     "ImageModel",
     "Invalid",
+    "KokoroVoice",
     "LocalModel",
     "Log",
     "Provider",

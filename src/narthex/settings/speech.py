@@ -1,8 +1,25 @@
 """The branch of speech."""
 
+from pathlib import Path
+from typing import Literal
+
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from narthex.settings.part import Part
+
+VoiceName = Literal["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse"]
+
+
+class KokoroVoice(Part):
+    """A neural voice; its files are yours to bring."""
+
+    model: Path = Field(description="Its graph, such as kokoro-v1.0.onnx.")
+    voices: Path = Field(description="Its voices, such as voices-v1.0.bin.")
+    names: dict[VoiceName, str] = Field(
+        {},
+        description="Its voices by the documented names, where they are not to be those of docs/howto/speech.md.",
+    )
+    threads: PositiveInt | None = Field(None, description="Threads of a run; none: one for each core.")
 
 
 class Speech(Part):
@@ -14,6 +31,7 @@ class Speech(Part):
         description="The path of an espeak-ng; auto: the one on the PATH, or that of the extra `narthex[speech]`; off: "
         "none.",
     )
+    kokoro: KokoroVoice | None = Field(None, description="A neural voice; espeak-ng tells it how words are said.")
     language: str = Field(
         "en-us",
         pattern="^[a-z][a-z0-9-]{1,30}$",

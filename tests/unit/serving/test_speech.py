@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from narthex.serving.machine import Machine
-from narthex.serving.speech import no_speech, speech_engine, speech_model
-from narthex.settings import Speech
+from narthex.serving.speech import kokoro, no_kokoro, no_speech, speech_engine, speech_model
+from narthex.settings import KokoroVoice, Settings, Speech
 
 MACHINE = Machine(memory_bytes=2**33, cores=3)
 
@@ -43,3 +43,26 @@ def test_what_is_missing_is_planned_and_a_wrong_path_is_a_fault(tmp_path: Path) 
 def test_languages_are_names(language: str) -> None:
     with pytest.raises(ValueError, match="language"):
         Speech(language=language)
+
+
+def test_a_neural_voice_is_planned(tmp_path: Path) -> None:
+    row = KokoroVoice(model=tmp_path / "k.onnx", voices=tmp_path / "v.bin", names={"verse": "ef_dora"}, threads=3)
+    faults = [*no_kokoro(row, engine="auto", others=())]
+    assert [place for place, _ in faults] == [("speech", "kokoro", "model"), ("speech", "kokoro", "voices")]
+    row.model.write_bytes(b"x" * 100)
+    row.voices.write_bytes(b"y" * 11)
+    assert [*no_kokoro(row, engine="auto", others=("espeak-ng",))] == []
+    assert [place for place, _ in no_kokoro(row, engine="off", others=("kokoro",))] == [
+        ("speech", "engine"),
+        ("speech", "kokoro"),
+    ]
+    made = kokoro(Settings(), row, run_dir=tmp_path, missing=True)
+    assert (made.model.name, made.model.runs, made.model.missing) == ("kokoro", "speech", True)
+    assert made.model.created == int(row.model.stat().st_mtime)
+    assert made.model.socket == made.settings.socket
+    assert (made.settings.threads, made.settings.named["verse"], made.settings.named["alloy"]) == (
+        3,
+        "ef_dora",
+        "af_alloy",
+    )
+    assert made.memory_bytes == 512 * 1024**2 + 111

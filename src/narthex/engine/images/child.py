@@ -21,10 +21,10 @@ from narthex.engine.images import samplers
 from narthex.engine.images.draw import Accepted, DrawCall, Drawn, ImagesSettings, State
 from narthex.engine.images.jobs import Job, Turns
 from narthex.engine.images.pipeline import Picture, Pipeline, Pixels, Stopped
+from narthex.engine.resident import Resident
 from narthex.ipc import logs
 from narthex.ipc.child import Lifeline, run_until_stopped
-from narthex.ipc.server import Peer, Server
-from narthex.ipc.tasks import TaskSet
+from narthex.ipc.server import Peer
 
 log = structlog.get_logger(__name__)
 
@@ -44,12 +44,11 @@ class Service:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="drawing")
         self._running = 0
         self._steps = 0
-        self._idle_since_s = time.monotonic()
-        self.ended = asyncio.Event()
+        self.resident = Resident(settings.name, busy=lambda: bool(self._running or len(self._turns)))
 
     async def draw(self, peer: Peer, payload: msgspec.Raw) -> Accepted:
         """Take a call, without giving way to any other: `drop` must find it."""
-        if self.ended.is_set():
+        if self.resident.ended.is_set():
             raise EngineUnavailable("The image model is being unloaded.", retry_after_s=1)
         call = msgspec.msgpack.decode(payload, type=DrawCall)
         width, height = self._pipeline.sized(call.size)
@@ -75,10 +74,6 @@ class Service:
         """What it is at."""
         return State(waiting=len(self._turns), running=self._running, steps=self._steps)
 
-    async def retire(self, _peer: Peer, _payload: msgspec.Raw) -> dict[str, bool]:
-        """End, if there is nothing to do."""
-        return {"retired": self._retires()}
-
     async def work(self) -> None:
         """Make what waits, until cancelled."""
         while True:
@@ -89,15 +84,9 @@ class Service:
                 await self._make(job, picture)
             finally:
                 self._running = 0
-                self._idle_since_s = time.monotonic()
+                self.resident.worked()
             if not job.brake.pulled:
-                self._turns.took(self._idle_since_s - began_s)
-
-    async def unload_when_idle(self, limit_s: float) -> None:
-        """Return when nobody has wanted anything for so long, and nobody will be served any more."""
-        while self._idle_s() < limit_s or not self._retires():  # noqa: ASYNC110 - it waits for a time to pass
-            await asyncio.sleep(max(0.05, limit_s - self._idle_s()))
-        log.info("unloaded", model=self._settings.name, idle_s=limit_s)
+                self._turns.took(time.monotonic() - began_s)
 
     def close(self) -> None:
         """Stop everything."""
@@ -170,36 +159,18 @@ class Service:
         job.brake.pull()
         self._turns.discard(job)
 
-    def _idle_s(self) -> float:
-        return 0.0 if self._running or len(self._turns) else time.monotonic() - self._idle_since_s
-
-    def _retires(self) -> bool:
-        if self._running or len(self._turns):
-            return False
-        self.ended.set()
-        return True
-
 
 async def serve(service: Service, settings: ImagesSettings, *, lifeline: Lifeline, stop: asyncio.Event) -> None:
-    """Listen until `stop` is set, or there has been nothing to do for long enough."""
-    tasks = TaskSet()
-    tasks.start(service.work())
-    if settings.idle_unload_s is not None:
-        tasks.start(service.unload_when_idle(settings.idle_unload_s))
-
-    async def stopped() -> None:
-        await stop.wait()
-        service.ended.set()
-
-    tasks.start(stopped())
-    operations = {name: getattr(service, name) for name in ("draw", "next", "drop", "state", "retire")}
-    server = Server(Path(settings.socket), operations)
-    await server.start()
-    lifeline.ready()
-    await service.ended.wait()
-    await server.aclose()
+    """Listen until the process is to end."""
+    await service.resident.serve(
+        {name: getattr(service, name) for name in ("draw", "next", "drop", "state")},
+        socket=Path(settings.socket),
+        idle_unload_s=settings.idle_unload_s,
+        lifeline=lifeline,
+        stop=stop,
+        beside=service.work(),
+    )
     service.close()
-    await tasks.aclose()
 
 
 def _loaded(settings: ImagesSettings) -> Pipeline:

@@ -60,8 +60,8 @@ class SpeechDeployment(Local):
         key = call.principal.key.id
         self._speaker.check_room(key)
         spool, tasks = Spool(self._shelf), TaskSet(awaited=True)
-        sound = _Sound(request, self._speaker)
-        tasks.start(sound.put(spool, key=key))
+        sound = _Sound(request, self._speaker, key=key)
+        tasks.start(sound.put(spool))
         try:
             async with aclosing(_frames(spool, sound)) as frames:
                 yield frames
@@ -80,10 +80,11 @@ async def _frames(spool: Spool, sound: "_Sound") -> AsyncGenerator[Frame, None]:
 class _Sound:
     """One text, spoken in its turn and as it was asked for."""
 
-    def __init__(self, request: SpeechRequest, speaker: Speaker) -> None:
+    def __init__(self, request: SpeechRequest, speaker: Speaker, *, key: str) -> None:
         self._request = request
         self._speaker = speaker
-        self._counted = _Counted(speaker.spoken(request.input, voice=request.voice, speed=request.speed))
+        self._key = key
+        self._counted = _Counted(speaker.spoken(request.input, voice=request.voice, speed=request.speed, key=key))
 
     @property
     def used(self) -> Usage:
@@ -91,10 +92,10 @@ class _Sound:
         tokens = sound_tokens(self._counted.size // SAMPLE_BYTES)
         return Usage(prompt_tokens=text_tokens(self._request.input), completion_tokens=tokens)
 
-    async def put(self, spool: Spool, *, key: str) -> None:
+    async def put(self, spool: Spool) -> None:
         """Make all of it, as fast as that goes."""
         try:
-            async with self._speaker.turn(key):
+            async with self._speaker.turn(self._key):
                 await self._put(spool)
         except Exception as error:  # noqa: BLE001 - raised where the sound is read
             spool.end(error)

@@ -57,6 +57,10 @@ class SpeechEngine(msgspec.Struct, frozen=True, kw_only=True):
         name = self.language + VOICES[voice]
         return (*self.program, "-v", name, "-s", pace, "-b", "1", "--stdin", "--stdout")
 
+    def phonemes_argv(self) -> Sequence[str]:
+        """The program that reads a text from its input and tells its phonemes, a line for each clause."""
+        return (*self.program, "-v", self.language, "-q", "--ipa", "-b", "1", "--stdin")
+
 
 def stretch_of(speed: float) -> float:
     """How many times as long the sound is to be made, because the program can't speak as slowly."""

@@ -51,42 +51,41 @@ class Speaker:
         return self._turns.turn(key)
 
     async def spoken(
-        self, text: str, *, voice: str, speed: float = 1.0, again: bool = True
+        self, text: str, *, voice: str, key: str, speed: float = 1.0, again: bool = True
     ) -> AsyncGenerator[bytes, None]:
         """Its samples, as `core.speech` has them; at least a moment of silence.
 
-        `again`: a program that fails before it has said anything is started once more.
+        `again`: an engine that fails before it has said anything is asked once more.
 
         Raises:
-            EngineUnavailable: the program can't be started.
+            EngineUnavailable: it can't be started.
             EngineCrashed: it failed, stalled, or never ends.
         """
-        begun = False
+        size = 0
         while True:
             try:
-                async with aclosing(self._once(text, voice=voice, speed=speed)) as samples:
+                async with aclosing(self._made(text, voice=voice, speed=speed, key=key)) as samples:
                     async for piece in samples:
-                        begun = True
+                        size = _longer(size, piece)
                         yield piece
-                return
             except EngineCrashed as error:
-                if begun or not again or isinstance(error, Stalled):
+                if size or not again or isinstance(error, Stalled):
                     raise
                 again = False
+            else:
+                if not size:
+                    yield _SILENCE
+                return
 
-    async def _once(self, text: str, *, voice: str, speed: float) -> AsyncGenerator[bytes, None]:
+    async def _made(self, text: str, *, voice: str, speed: float, key: str) -> AsyncGenerator[bytes, None]:
+        """The samples, however the engine makes them."""
         argv = self.engine.argv(voice=voice, speed=speed)
         shaper = await asyncio.to_thread(_shaper, stretch_of(speed))
-        size = 0
-        output = output_of(argv, _all(plain(text)), what="speech engine", stall_s=self.engine.stall_s)
+        output = output_of(argv, all_of(plain(text)), what="speech engine", stall_s=self.engine.stall_s)
         async with aclosing(output) as pieces:
             async for piece in pieces:
-                if samples := await asyncio.to_thread(shaper.feed, piece):
-                    size += len(samples)
-                    if size > LONGEST_S * RATE * SAMPLE_BYTES:
-                        raise EngineCrashed("The speech engine does not come to an end.")
-                    yield samples
-        yield await asyncio.to_thread(shaper.end) or (b"" if size else _SILENCE)
+                yield await asyncio.to_thread(shaper.feed, piece)
+        yield await asyncio.to_thread(shaper.end)
 
     async def encoded(self, samples: AsyncIterator[bytes], name: str) -> AsyncGenerator[bytes, None]:
         """Samples in another format, a name of `encoder.FORMATS`.
@@ -102,6 +101,18 @@ class Speaker:
                 yield piece
 
 
+def _longer(size: int, piece: bytes) -> int:
+    """How much sound there is with this piece.
+
+    Raises:
+        EngineCrashed: more than anybody listens to.
+    """
+    size += len(piece)
+    if size > LONGEST_S * RATE * SAMPLE_BYTES:
+        raise EngineCrashed("The speech engine does not come to an end.")
+    return size
+
+
 def _shaper(stretch: float) -> "Shaper":
     os.putenv("OPENBLAS_NUM_THREADS", "1")  # as before a search: more of them wait for each other by spinning
     from narthex.engine.speech.shaper import Shaper  # noqa: PLC0415 - numpy: a worker that never speaks stays light
@@ -109,5 +120,6 @@ def _shaper(stretch: float) -> "Shaper":
     return Shaper(stretch)
 
 
-async def _all(data: bytes) -> AsyncIterator[bytes]:
+async def all_of(data: bytes) -> AsyncIterator[bytes]:
+    """What a program gets that gets all at once."""
     yield data

@@ -190,7 +190,7 @@ class Telling:
         return told.end()
 
     async def _samples(self, voice: _Voice, text: str) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._speaker.spoken(text, voice=self._voice, again=False)) as samples:
+        async with aclosing(self._speaker.spoken(text, voice=self._voice, key=self._key, again=False)) as samples:
             async for piece in samples:
                 if piece:
                     voice.samples += len(piece) // SAMPLE_BYTES

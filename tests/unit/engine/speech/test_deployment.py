@@ -209,7 +209,7 @@ async def test_the_program_itself_speaks() -> None:
 @pytest.mark.skipif(not program_of(AUTO), reason="no espeak-ng is installed")
 async def test_a_language_that_it_does_not_speak() -> None:
     speaker = Speaker(SpeechEngine(program=program_of(AUTO), language="xx-nowhere"))
-    async with aclosing(speaker.spoken("Hello", voice="alloy")) as sound:
+    async with aclosing(speaker.spoken("Hello", voice="alloy", key="k")) as sound:
         with pytest.raises(EngineCrashed):
             async for _ in sound:
                 pass

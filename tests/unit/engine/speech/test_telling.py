@@ -40,8 +40,8 @@ class Speaker:
             self.left += 1
             raise
 
-    async def spoken(self, text: str, *, voice: str, again: bool) -> AsyncGenerator[bytes, None]:
-        assert not again  # it is told only when it is whole
+    async def spoken(self, text: str, *, voice: str, key: str, again: bool) -> AsyncGenerator[bytes, None]:
+        assert (key, again) == ("k", False)  # it is told only when it is whole
         yield text[:2].encode()
         if self._faults:
             raise self._faults.pop(0)
