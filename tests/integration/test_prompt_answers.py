@@ -26,6 +26,7 @@ from narthex.testing.scripted import stream_head as streamed
 pytestmark = pytest.mark.anyio
 
 DEADLINE_S = 60.0
+TIMES = frozenset(("seconds", "first_s"))
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
 
@@ -111,7 +112,7 @@ class Side:
     def accounts(self) -> list[dict[str, Any]]:
         """Access lines, without what differs each time."""
         return [
-            {name: value for name, value in line.items() if name not in {"request_id", "seconds", "key"}}
+            {name: name in TIMES or value for name, value in line.items() if name not in {"request_id", "key"}}
             for line in self.lines
         ]
 
@@ -128,7 +129,7 @@ class Side:
 
 @asynccontextmanager
 async def side(
-    folder: Path, *replies: Reply, prompt: bool, rules: Rules | None = None, kind: str = "openai"
+    folder: Path, *replies: Reply, prompt: bool, rules: Rules | None = None, kind: str = "openai", idle_s: float = 5.0
 ) -> AsyncIterator[Side]:
     folder.mkdir()
     control = await open_control(folder / "control.db", clock=lambda: 0)
@@ -142,7 +143,7 @@ async def side(
             run_dir=str(folder),
             models=(),
             names={"m": Named(deployments=("one/model",), rules=rules or Rules(attempts=2, backoff_s=0.01))},
-            providers={"one": RemoteProvider(type=kind, base_url=upstream.url, idle_s=5.0)},
+            providers={"one": RemoteProvider(type=kind, base_url=upstream.url, idle_s=idle_s)},
             allowed_hosts=("localhost",),
             body_limit_bytes=100_000,
         )

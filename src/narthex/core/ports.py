@@ -1,5 +1,6 @@
 """The seams: what the parts may ask of each other. Whoever implements one is chosen in `app` and nowhere else."""
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -45,8 +46,22 @@ class Prompt(AbstractAsyncContextManager[Stream]):
         """
 
     @abstractmethod
-    def hush(self) -> None:
-        """Tell nothing any more: the block will be entered."""
+    def hush(self, held: Sequence[Frame] = (), error: Exception | None = None) -> None:
+        """Tell nothing any more: the block will be entered. It begins with `held`, and fails with `error`, if given."""
+
+    @abstractmethod
+    def stream(
+        self, sink: "Sink", pulse: Pulse, stopped: Callable[[], None], *, loop: asyncio.AbstractEventLoop
+    ) -> bool:
+        """Ask now, if that takes no waiting, and give the sink what goes on with the answer, as it comes. Whether it
+        was asked. `stopped` is called once, in a later turn of the loop, when there is more to say than that.
+        """
+
+    @abstractmethod
+    def rest(self) -> Sequence[Frame] | None:
+        """After that: what follows up to the answer's end, if it is here and well; the block has ended then. None: the
+        block is to be entered.
+        """
 
 
 class Sink(Protocol):

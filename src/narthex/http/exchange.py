@@ -178,19 +178,28 @@ class Exchange:
 
     async def begin(self, status: int, headers: Headers) -> None:
         """Send the head of the answer."""
+        headers = self._begun(status, headers)
+        if self.direct is not None:
+            self.direct.begin(status, headers)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def begin_stream(self, direct: Direct, headers: Headers) -> None:
+        """Send the head of an answer of status 200 to the caller's own end, and tell the access log when that was."""
+        self.facts["first_s"] = round(time.monotonic() - self.started_s, 4)
+        direct.begin(200, self._begun(200, headers))
+
+    def _begun(self, status: int, headers: Headers) -> Headers:
+        """All of the head."""
         self.status = status
         elapsed_ms = int((time.monotonic() - self.started_s) * 1000)
-        headers = [
+        return [
             *headers,
             *self.told(),
             (b"x-request-id", self.request_id.encode()),
             (b"openai-processing-ms", b"%d" % elapsed_ms),
             _VERSION,
         ]
-        if self.direct is not None:
-            self.direct.begin(status, headers)
-        else:
-            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     def pass_on(self, body: bytes) -> bool:
         """Send more of a stream, if nobody has to wait for that. Whether it was sent."""

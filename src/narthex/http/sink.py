@@ -6,7 +6,7 @@ from typing import Self, cast
 
 from narthex.core.ports import Sink, Stream, StreamEncoder
 from narthex.core.stream import Frame, Splice
-from narthex.http.asgi import Direct
+from narthex.http.asgi import Direct, Headers
 from narthex.http.exchange import Exchange
 from narthex.ipc.tasks import TaskSet
 from narthex.wire import sse
@@ -44,26 +44,44 @@ class Pings:
 
 
 class CallersSink:
-    """Writes to a caller whose stream has begun. See `Sink`."""
+    """Writes a stream to a caller, its head before its first event. See `Sink`."""
 
-    __slots__ = ("_direct", "_encoder", "_pings", "pass_on")
+    __slots__ = ("_direct", "_exchange", "_head", "_pings", "encoder", "pass_on")
 
-    def __init__(self, direct: Direct, encoder: StreamEncoder, pings: Pings) -> None:
+    def __init__(
+        self, exchange: Exchange, direct: Direct, encoder: StreamEncoder, *, pings: Pings, head: Headers
+    ) -> None:
+        self._exchange = exchange
         self._direct = direct
-        self._encoder = encoder
         self._pings = pings
+        self._head = head
+        self.encoder = encoder
         self.pass_on = direct.pass_on
 
     def take(self, frame: Frame) -> bool:
         """See `Sink`."""
-        if data := self._encoder.encode(frame):
+        if data := self.encoder.encode(frame):
+            if not self._exchange.status:
+                self._exchange.begin_stream(self._direct, self._head)
             self._pings.due = False
             self._direct.write(data, more=True)
         return not self._direct.clogged
 
     def alike(self, frame: Frame) -> Splice | None:
         """See `Sink`."""
-        return self._encoder.alike(frame) if self._direct.flows else None
+        return self.encoder.alike(frame) if self._direct.flows else None
+
+    def end(self) -> None:
+        """Write what comes after the last frame. Raises as `StreamEncoder.end`."""
+        end = self.encoder.end()
+        if not self._exchange.status:
+            self._exchange.begin_stream(self._direct, self._head)
+        self._exchange.ended = True
+        self._direct.write(end, more=False)
+
+    def leave(self) -> None:
+        """Somebody else writes from now on, or nobody."""
+        self._pings.__exit__()
 
 
 async def next_frame(frames: Stream, sink: Sink | None) -> Frame | None:

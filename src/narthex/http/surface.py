@@ -11,7 +11,7 @@ from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import NarthexError, UpstreamProtocolError
 from narthex.core.memory import STRATEGY
 from narthex.core.ports import Call, Dialect, Handler, Stream, StreamEncoder
-from narthex.core.stream import Frame, OutOfOrder, Usage
+from narthex.core.stream import Frame, OutOfOrder
 from narthex.http.asgi import (
     EVENTS,
     JSON,
@@ -25,6 +25,7 @@ from narthex.http.asgi import (
 from narthex.http.errand import Errand, Prompter
 from narthex.http.exchange import Exchange, fault_of
 from narthex.http.keeping import Keeping, Noted
+from narthex.http.passing import StreamErrand, note_usage
 from narthex.http.routes import Over
 from narthex.http.sink import CallersSink, Pings, next_frame
 from narthex.policy.auth import authorize, authorize_model
@@ -76,8 +77,12 @@ class ModelSurface:
         if len(body) > self._body_limit_bytes:
             raise too_large(self._body_limit_bytes)
         call = self._call(exchange, body)
-        if self._prompter is not None and not _streams(call) and self._keeper(call) is None:
-            errand = Errand(exchange, call, over=over, answered=self._answered, waits=self._whole)
+        if self._prompter is not None and self._keeper(call) is None:
+            errand: Errand | StreamErrand = (
+                StreamErrand(exchange, call, over=over, starts=self._started, goes_on=self._stream)
+                if _streams(call)
+                else Errand(exchange, call, over=over, answered=self._answered, waits=self._whole)
+            )
             if errand.begin(self._prompter):
                 return None
         return partial(self._rest, exchange, call)
@@ -114,7 +119,7 @@ class ModelSurface:
     async def _rest(self, exchange: Exchange, call: Call) -> None:
         if (keeper := self._keeper(call)) is not None:
             await keeper.make_room(call)
-        answer = self._stream if _streams(call) else partial(self._whole, self._handler)
+        answer = partial(self._stream if _streams(call) else self._whole, self._handler)
         if exchange.on_lost is not None:
             await answer(exchange, call)
         else:
@@ -133,22 +138,32 @@ class ModelSurface:
     def _answered(self, exchange: Exchange, call: Call, frames: Sequence[Frame]) -> bytes:
         for frame in frames:
             if frame.usage is not None:
-                _note_usage(exchange, frame.usage)
+                note_usage(exchange, frame.usage)
         try:
             return self._dialect.encode_answer(call, frames, created=int(self._clock()))
         except OutOfOrder as error:
             raise UpstreamProtocolError from error
 
-    async def _stream(self, exchange: Exchange, call: Call) -> None:
-        encoder: StreamEncoder | None = None
+    def _started(self, exchange: Exchange, call: Call) -> CallersSink:
+        """What a stream is written to that is begun without a task."""
+        exchange.facts["deployment"] = call.deployment
+        encoder = self._dialect.encoder(call, created=int(self._clock()))
+        pings = Pings(exchange, every_s=self._ping_after_s / 2, sends=self._pings(call))
+        assert exchange.direct is not None  # noqa: S101 - nobody else begins without a task
+        return CallersSink(exchange, exchange.direct, encoder, pings=pings.__enter__(), head=self._head(call))
+
+    async def _stream(
+        self, handler: Handler, exchange: Exchange, call: Call, *, encoder: StreamEncoder | None = None
+    ) -> None:
+        """`encoder`: has begun to write it."""
         keeper, created = self._keeper(call), 0
         noted: Noted | None = None
         try:
-            async with exchange.until_cut(or_left=True), self._handler(call) as frames:
+            async with exchange.until_cut(or_left=True), handler(call) as frames:
                 exchange.facts["deployment"] = call.deployment
                 # Not before: what it writes tells who answers.
                 created = int(self._clock())
-                encoder = self._dialect.encoder(call, created=created)
+                encoder = encoder or self._dialect.encoder(call, created=created)
                 noted = None if keeper is None else Noted(frames)
                 await self._frames(exchange, call, noted or frames, encoder=encoder)
             end = encoder.end()
@@ -170,11 +185,14 @@ class ModelSurface:
 
     async def _frames(self, exchange: Exchange, call: Call, frames: Stream, *, encoder: StreamEncoder) -> None:
         with Pings(exchange, every_s=self._ping_after_s / 2, sends=self._pings(call)) as pings:
-            direct = None if exchange.direct is None else CallersSink(exchange.direct, encoder, pings)
+            direct = exchange.direct
+            callers = (
+                None if direct is None else CallersSink(exchange, direct, encoder, pings=pings, head=self._head(call))
+            )
             sink = None
             while (frame := await next_frame(frames, sink)) is not None:
                 if frame.usage is not None:
-                    _note_usage(exchange, frame.usage)
+                    note_usage(exchange, frame.usage)
                 if data := encoder.encode(frame):
                     if not exchange.begun:
                         exchange.facts["first_s"] = round(time.monotonic() - exchange.started_s, 4)
@@ -182,7 +200,7 @@ class ModelSurface:
                     pings.due = False
                     if not exchange.pass_on(data):
                         await exchange.send(data)
-                    sink = None if frame.finishes else direct
+                    sink = None if frame.finishes else callers
 
     def _head(self, call: Call) -> Headers:
         """Of a stream's answer."""
@@ -233,8 +251,3 @@ def _told(call: Call) -> Headers:
     if call.forgotten:
         headers.append((b"x-narthex-forgotten", b"%d" % call.forgotten))
     return headers
-
-
-def _note_usage(exchange: Exchange, usage: Usage) -> None:
-    exchange.facts["prompt_tokens"] = usage.prompt_tokens
-    exchange.facts["completion_tokens"] = usage.completion_tokens

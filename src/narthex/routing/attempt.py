@@ -15,7 +15,7 @@ from narthex.core.ports import NO_CLOCKS, Call, Clocks, Deployment, Opened, Rela
 from narthex.core.stream import ChoiceFinished, ChoiceStarted, Frame, Pulse, Usage, UsageReported
 from narthex.ipc.deadline import Deadline
 from narthex.routing.journey import Journey
-from narthex.routing.prompt import Prompted
+from narthex.routing.prompt import Begun
 from narthex.routing.route import Rules
 
 log = structlog.get_logger(__name__)
@@ -45,7 +45,7 @@ class Attempting:
     )  # fmt: skip
 
     def __init__(
-        self, call: Call, deployment: Deployment, *, asked: Call, journey: Journey, begun: Prompted | None = None
+        self, call: Call, deployment: Deployment, *, asked: Call, journey: Journey, begun: Begun | None = None
     ) -> None:
         """`asked`: what it is asked, which is accounted for on `call`. `begun`: what of it was done already."""
         self._call = call
@@ -95,6 +95,22 @@ class Attempting:
         opened = self._deployment.open(self._asked) if self._begun is None else self._begun.opened
         frames = await opened.__aenter__()
         self._opened = opened
+        if self._begun is not None and (pulse := self._begun.pulse) is not None:  # it is past that
+            self._pulse = pulse
+        else:
+            await self._hold(frames)
+        if self._timer is not None:
+            self._timer.set(None)
+        held = self.held
+        last = held[-1] if held else None
+        if last is not None and last.finishes and journey.asks_past_filters() and _is_filtered(held):
+            raise Filtered
+        complete = last is not None and last.finishes and last.usage is not None  # no more to wait for
+        if self._clocks is not None and self._timer is not None and not complete:
+            frames = self._clocks.over(frames, self._timer)
+        self.rest = frames
+
+    async def _hold(self, frames: Stream) -> None:
         held = self.held
         async for frame in frames:  # before the first that a caller would see the attempt can still be replaced
             held.append(frame)
@@ -103,16 +119,7 @@ class Attempting:
                 break
             if frame.usage is not None:
                 self.sent(frame)
-        if self._timer is not None:
-            self._timer.set(None)
         self._turn.answered()
-        last = held[-1] if held else None
-        if last is not None and last.finishes and journey.asks_past_filters() and _is_filtered(held):
-            raise Filtered
-        complete = last is not None and last.finishes and last.usage is not None  # no more to wait for
-        if self._clocks is not None and self._timer is not None and not complete:
-            frames = self._clocks.over(frames, self._timer)
-        self.rest = frames
 
     async def whole(self) -> list[Frame]:
         """All that it sends, once it is here to the end."""

@@ -1,18 +1,20 @@
-"""Calls that are asked before anybody waits for them: of their model's one deployment, for an answer that is whole.
+"""Calls that are asked before anybody waits for them: of their model's one deployment.
 
-Nearly all calls that do not stream are such. They need no task, no itinerary and no clock but the whole request's;
-whatever else comes of one is left to the router, which goes on with what was begun here.
+Nearly all calls are such, those for a whole answer (here) and those for a stream (`passage.py`). They need no task, no
+itinerary and no clock but the whole request's; whatever else comes of one is left to the router, which goes on with
+what was begun here.
 
 Rule: nobody can tell from an answer, a log line or a metric which way it took.
 """
 
 import asyncio
+from typing import Protocol
 
 from narthex.core import capabilities
 from narthex.core.attempts import ANSWERED, Attempt
 from narthex.core.errors import NarthexError
 from narthex.core.ports import Call, Deployment, OnAnswer, Prompt
-from narthex.core.stream import Frame
+from narthex.core.stream import Frame, Pulse
 from narthex.core.templates import TEMPLATE
 from narthex.ipc.alarms import Alarm, Alarms
 from narthex.routing.health import Health, Turn
@@ -50,12 +52,30 @@ def only(route: Route) -> Deployment | None:
     return deployment if deployment.clocks.first_token_s is None else None
 
 
+class Begun(Protocol):
+    """What was begun of an attempt; it can be gone on with once it is given up.
+
+    `pulse`: past its commit point; None: it has not come there.
+    """
+
+    began_s: float
+    deadline_s: float
+    opened: Prompt
+    turn: Turn
+    pulse: Pulse | None
+
+    def give_up(self) -> None:
+        """Tell nothing any more: somebody waits for it now, or nobody wants it."""
+        ...
+
+
 class Prompted:
-    """One such call on its way. Of its end it tells once, unless it is given up before."""
+    """A call for a whole answer on its way. Of its end it tells once, unless it is given up before."""
 
     __slots__ = ("_alarm", "_call", "_loop", "_told", "began_s", "deadline_s", "opened", "turn")
 
     turn: Turn
+    pulse: Pulse | None = None
 
     def __init__(self, call: Call, opened: Prompt, told: OnAnswer, *, loop: asyncio.AbstractEventLoop) -> None:
         self._call = call
@@ -76,7 +96,7 @@ class Prompted:
         return True
 
     def give_up(self) -> None:
-        """Tell nothing any more: somebody waits for it now, or nobody wants it."""
+        """See `Begun`."""
         self._told = None
         self.opened.hush()
         if self._alarm is not None:

@@ -14,14 +14,15 @@ import structlog
 from narthex.core.capabilities import TIMEOUT
 from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import CallersTimeout, InvalidRequest, ModelNotFound, NarthexError, UpstreamTimeout
-from narthex.core.ports import Call, OnAnswer, Opened, Sink, Stream
+from narthex.core.ports import Call, Deployment, OnAnswer, Opened, Sink, Stream
 from narthex.core.stream import Frame
 from narthex.ipc.alarms import Alarms
 from narthex.ipc.deadline import Deadline
 from narthex.routing.attempt import Attempting, Filtered
 from narthex.routing.health import Health
 from narthex.routing.journey import Journey
-from narthex.routing.prompt import Prompted, only, prompt_of
+from narthex.routing.passage import Passage, Receiver
+from narthex.routing.prompt import Begun, Prompted, only, prompt_of
 from narthex.routing.rescue import Told, can_be_rescued
 from narthex.routing.route import ANY, Route
 
@@ -93,12 +94,7 @@ class Router:
             ModelNotFound: there is no such model.
             InvalidRequest: as `open`.
         """
-        model = call.request.model
-        route = self.route(model)
-        deployment = self._only.get(model, self._only.get(ANY))
-        total_s = route.rules.total_s or self._total_s
-        if TIMEOUT in call.request.fields:
-            total_s = _wanted_s(call, most_s=total_s)
+        deployment, total_s = self._only_one(call)
         opened = None if deployment is None else prompt_of(call, deployment)
         if opened is None:
             return None
@@ -107,12 +103,33 @@ class Router:
         asked = prompted.ask(health=self.health, alarms=alarms, total_s=total_s)
         return prompted if asked else None
 
-    def resume(self, call: Call, prompted: Prompted) -> Opened:
-        """Go on with what was asked, as if the call had been opened then. See `open`."""
-        prompted.give_up()
-        return _Answer(self, call, total_s=self._total_s, begun=prompted)
+    def stream(self, call: Call, receiver: Receiver) -> Passage | None:
+        """The same of a call for a stream (see `passage.py`)."""
+        deployment, total_s = self._only_one(call)
+        if deployment is None or self.route(call.request.model).rules.rescue:
+            return None
+        opened = prompt_of(call, deployment)
+        if opened is None:
+            return None
+        loop, alarms = self.on_loop()
+        passage = Passage(call, opened, receiver, loop=loop, alarms=alarms)
+        asked = passage.ask(health=self.health, total_s=total_s, idle_s=deployment.clocks.idle_s)
+        return passage if asked else None
 
-    async def frames(self, call: Call, journey: Journey, begun: Prompted | None) -> AsyncGenerator[Frame, Sink | None]:
+    def _only_one(self, call: Call) -> tuple[Deployment | None, float]:
+        """Who alone may be asked, and how long it may take."""
+        model = call.request.model
+        total_s = self.route(model).rules.total_s or self._total_s
+        if TIMEOUT in call.request.fields:
+            total_s = _wanted_s(call, most_s=total_s)
+        return self._only.get(model, self._only.get(ANY)), total_s
+
+    def resume(self, call: Call, begun: Begun) -> Opened:
+        """Go on with what was asked, as if the call had been opened then. See `open`."""
+        begun.give_up()
+        return _Answer(self, call, total_s=self._total_s, begun=begun)
+
+    async def frames(self, call: Call, journey: Journey, begun: Begun | None) -> AsyncGenerator[Frame, Sink | None]:
         """The answer's frames, by whichever attempts it took; its commit point is announced by `_COMMITTED`.
 
         Whoever sends a sink for a frame may find what goes on after it written there: it is asked for the next frame
@@ -157,7 +174,7 @@ class _Answer:
 
     __slots__ = ("_begun", "_call", "_frames", "_router", "_total", "_total_s")
 
-    def __init__(self, router: Router, call: Call, *, total_s: float, begun: Prompted | None = None) -> None:
+    def __init__(self, router: Router, call: Call, *, total_s: float, begun: Begun | None = None) -> None:
         self._router = router
         self._call = call
         self._total_s = total_s

@@ -60,7 +60,7 @@ class UpstreamResponse:
         self.status = connection.status
         self._connection: Connection | None = connection
         self._idle_s = idle_s
-        self._begun = False
+        self._begun = connection.clocked
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
@@ -235,15 +235,38 @@ class Sending:
         `told` is called once: with the body of an answer of status 200 that came in one piece (call `done` after that);
         or with None, and then the block has to be entered, which may also be done before.
         """
-        if self._clocks.first_byte_s is not None or (connection := self._pool.take()) is None:
+        if (connection := self._sent()) is None:
             return False
-        self._asked = connection
-        connection.begin(self._head, self._body, no_body=self._no_body, first_byte_s=None)
         connection.on_answer(told)
         return True
 
+    def feed(self, intake: Intake) -> bool:
+        """The same; feeds the body of an answer of status 200 as it comes, until it is stopped."""
+        if (connection := self._sent()) is None:
+            return False
+        connection.feed(intake, self._clocks.idle_s)
+        return True
+
+    def _sent(self) -> Connection | None:
+        if self._clocks.first_byte_s is not None or (connection := self._pool.take()) is None:
+            return None
+        self._asked = connection
+        connection.begin(self._head, self._body, no_body=self._no_body, first_byte_s=None)
+        return connection
+
+    def keep(self) -> None:
+        """Feed nothing any more: the block will be entered."""
+        if self._asked is not None:
+            self._asked.divert(None, self._clocks.idle_s)
+
+    def last(self) -> bytes | None:
+        """After `feed`: what is left of a body that has come to its good end (call `done` after that); None: enter the
+        block.
+        """
+        return None if self._asked is None else self._asked.last()
+
     def done(self) -> None:
-        """The answer to `ask` was read: the connection is free."""
+        """The answer to `ask` or `feed` was read: the connection is free."""
         if self._asked is not None:
             self._pool.release(self._asked)
             self._asked = None

@@ -31,7 +31,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__", "_answered", "_busy", "_chunks", "_complete", "_failure", "_head_done", "_head_waiter",
-        "_held", "_intake", "_keep", "_limit_s", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser",
+        "_held", "_idle_s", "_intake", "_keep", "_limit_s", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser",
         "_read_paused", "_since_body", "_spoiled", "_timer", "_transport", "_unsent", "_waiter", "_waiting_since_s",
         "_write_paused", "exchanges", "fields", "idle_since_s", "lost_unanswered", "on_header", "status",
     )  # fmt: skip
@@ -68,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._limit_s: float | None = None
         self._waiting_since_s = 0.0
         self._intake: Intake | None = None
+        self._idle_s: float | None = None
 
     # --- what the pool and the client ask of it
 
@@ -171,6 +172,7 @@ class Connection(asyncio.Protocol):
     def divert(self, intake: Intake | None, idle_s: float | None) -> None:
         """Feed it with what comes; it is stopped once there is what only `receive` tells. `idle_s`: as there."""
         self._intake = intake
+        self._idle_s = idle_s
         if intake is not None and (self._chunks or self._complete or self._failure is not None):
             intake.stop()
         elif intake is not None:
@@ -178,10 +180,27 @@ class Connection(asyncio.Protocol):
                 self._arm(idle_s)
             self._waiting_since_s = self._loop.time()
 
+    def feed(self, intake: Intake, idle_s: float | None) -> None:
+        """`divert` all of a body, after `begin`; other answers than 200 stop it. The clock runs once it has begun."""
+        self.divert(intake, None)
+        self._idle_s = idle_s
+
+    @property
+    def clocked(self) -> bool:
+        """Whether `idle_s` runs already."""
+        return self._limit_s is not None
+
+    def last(self) -> bytes | None:
+        """What is held of a body that has come to its good end; None: `receive` tells more, or the status does."""
+        if not self._complete or self._failure is not None or self.status != 200:
+            return None
+        return self._taken() if self._chunks else b""
+
     def end(self) -> bool:
         """End the exchange. True if the connection can carry another one; otherwise it is closed at once."""
         self._busy = False
         self._on_answer = None
+        self._intake = None
         if self._timer is not None:
             self._disarm()
         reusable = self._complete and self._keep and not self._spoiled and self._unsent is None and self.alive
@@ -228,10 +247,15 @@ class Connection(asyncio.Protocol):
             if not waiter.done():
                 self._tell(waiter)  # once of all that came together
         elif self._chunks and intake is not None and intake.running:
-            self._waiting_since_s = self._loop.time()
-            intake.feed(self._taken(), data)
+            self._feed(intake, data)
         if self._on_answer is not None:
             self._tell_answer()
+
+    def _feed(self, intake: Intake, piece: bytes) -> None:
+        if self._idle_s != self._limit_s:
+            self._arm(self._idle_s)
+        self._waiting_since_s = self._loop.time()
+        intake.feed(self._taken(), piece)
 
     @override
     def eof_received(self) -> None:

@@ -1,7 +1,7 @@
 """A deployment on somebody else's server: its codec and its connections. Source: ARCHITECTURE D4."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol
@@ -131,7 +131,19 @@ class _Answer(Prompt, Relaying):
     off or goes on for ever has answered all the same.
     """
 
-    __slots__ = ("_answer", "_codec", "_decoder", "_ended", "_exchange", "_here", "_request", "_told", "_until_s")
+    __slots__ = (
+        "_answer",
+        "_codec",
+        "_decoder",
+        "_ended",
+        "_exchange",
+        "_here",
+        "_is_fed",
+        "_relay",
+        "_request",
+        "_told",
+        "_until_s",
+    )
 
     def __init__(self, codec: Codec, request: Request, exchange: AbstractAsyncContextManager[Exchange]) -> None:
         self._codec = codec
@@ -141,6 +153,8 @@ class _Answer(Prompt, Relaying):
         self._ended = False
         self._until_s: float | None = None
         self._told: OnAnswer | None = None
+        self._relay: Relay | None = None
+        self._is_fed = False
 
     @override
     def ask(self, told: OnAnswer) -> bool:
@@ -152,9 +166,52 @@ class _Answer(Prompt, Relaying):
         return True
 
     @override
-    def hush(self) -> None:
+    def hush(self, held: Sequence[Frame] = (), error: Exception | None = None) -> None:
         """See `Prompt`."""
         self._told = None
+        relay, exchange = self._relay, self._exchange
+        if relay is None or not isinstance(exchange, Sending):
+            return
+        exchange.keep()
+        relay.stop()
+        self._here = _following(held, self._here, relay.rest, error or relay.ended.exception())
+        self._relay, self._is_fed = None, True
+
+    @override
+    def stream(self, sink: Sink, pulse: Pulse, stopped: Callable[[], None], *, loop: asyncio.AbstractEventLoop) -> bool:
+        """See `Prompt`."""
+        exchange = self._exchange
+        if not isinstance(exchange, Sending):
+            return False
+        self._decoder = self._codec.decoder(self._request)
+        relay = Relay(self._decoder, sink, pulse, loop=loop)
+        if not exchange.feed(relay):
+            return False
+        self._relay = relay
+        relay.ended.add_done_callback(lambda _: stopped())
+        return True
+
+    @override
+    def rest(self) -> Sequence[Frame] | None:
+        """See `Prompt`."""
+        relay, exchange = self._relay, self._exchange
+        if relay is None or not isinstance(exchange, Sending) or relay.ended.exception() is not None:
+            return None
+        body = exchange.last()
+        if body is None:
+            return None
+        frames: list[Frame] = []
+        try:
+            frames.extend(relay.rest)
+            if body:
+                frames.extend(self._decoder.feed(body))
+            frames.extend(self._decoder.end())
+        except Exception as error:  # noqa: BLE001 - raised in the task that waits
+            self._here, relay.rest = _following(frames, (), (), error), iter(())  # what came before it is told before
+            return None
+        exchange.done()
+        self._relay = None
+        return frames
 
     def _heard(self, body: bytes | None) -> None:
         told, self._told = self._told, None
@@ -176,7 +233,8 @@ class _Answer(Prompt, Relaying):
     async def __aenter__(self) -> Stream:
         answer = self._answer = await self._exchange.__aenter__()
         if answer.status == 200:
-            self._decoder = self._codec.decoder(self._request)
+            if not self._is_fed:
+                self._decoder = self._codec.decoder(self._request)
             return self
         try:
             refusal = self._codec.parse_error(answer.status, answer.headers, await answer.read())
@@ -235,6 +293,17 @@ class _Answer(Prompt, Relaying):
                 return await waiting
         except (UpstreamError, TimeoutError):
             return b""
+
+
+def _following(
+    held: Iterable[Frame], before: Iterable[Frame], rest: Iterable[Frame], error: BaseException | None
+) -> Iterator[Frame]:
+    """One after the other, and then the error, if any."""
+    yield from held
+    yield from before
+    yield from rest
+    if error is not None:
+        raise error
 
 
 def _choices(request: Request) -> int:

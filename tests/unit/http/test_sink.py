@@ -67,7 +67,7 @@ def text(words: str) -> Frame:
 
 def sink_of(exchange: Exchange, pings: Pings) -> CallersSink:
     assert exchange.direct is not None
-    return CallersSink(exchange.direct, Echo(), pings)
+    return CallersSink(exchange, exchange.direct, Echo(), pings=pings, head=[EVENTS])
 
 
 async def test_frames_and_events_leave_as_chunks() -> None:
