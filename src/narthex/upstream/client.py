@@ -60,7 +60,7 @@ class UpstreamResponse:
         self.status = connection.status
         self._connection: Connection | None = connection
         self._idle_s = idle_s
-        self._begun = connection.clocked
+        self._begun = connection.silence.limit_s is not None  # fed before
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

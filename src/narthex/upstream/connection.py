@@ -6,15 +6,18 @@ Source: RFC 9112. The parser has no call for the end of the connection, so what 
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
 from typing import cast
 
 import httptools
 from typing_extensions import override
 
-from narthex.core.errors import UpstreamError, UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
+from narthex.core.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from narthex.core.ports import Intake
-from narthex.upstream.faults import as_ours
+from narthex.ipc.alarms import Alarms
+from narthex.upstream.faults import as_ours, broken_off
+from narthex.upstream.silence import Silence
 
 HIGH_WATER_BYTES = 256 * 1024
 """How much of a body is held for a slow reader before the connection is no longer read."""
@@ -26,17 +29,23 @@ _WRITE_BYTES = 256 * 1024
 class Connection(asyncio.Protocol):
     """A connection and the exchange on it. All methods belong to the loop's thread; one task waits at a time.
 
-    `on_lost` is called once when the transport is gone.
+    `on_lost` is called once when the transport is gone. `alarms`: of that loop; None: it has a timer of its own.
     """
 
     __slots__ = (
         "__weakref__", "_answered", "_busy", "_chunks", "_complete", "_failure", "_head_done", "_head_waiter",
-        "_held", "_idle_s", "_intake", "_keep", "_limit_s", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser",
-        "_read_paused", "_since_body", "_spoiled", "_timer", "_transport", "_unsent", "_waiter", "_waiting_since_s",
-        "_write_paused", "exchanges", "fields", "idle_since_s", "lost_unanswered", "on_header", "status",
+        "_held", "_idle_s", "_intake", "_keep", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser",
+        "_read_paused", "_since_body", "_spoiled", "_transport", "_unsent", "_waiter", "_waiting_since_s",
+        "_write_paused", "exchanges", "fields", "idle_since_s", "lost_unanswered", "on_header", "silence", "status",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_lost: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_lost: Callable[["Connection"], None],
+        *,
+        alarms: Alarms | None = None,
+    ) -> None:
         self._loop = loop
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
@@ -48,7 +57,7 @@ class Connection(asyncio.Protocol):
         self._head_waiter: asyncio.Future[None] | None = None
         self._on_answer: Callable[[bytes | None], None] | None = None
         self._waiter: asyncio.Future[bytes] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self.silence = Silence(loop, told=self._silent, waited_s=self._waited_s, alarms=alarms)
         self._write_paused = False
         self._read_paused = False
         self._busy = False
@@ -65,7 +74,6 @@ class Connection(asyncio.Protocol):
         self._chunks: list[bytes] = []
         self._held = self._since_body = 0
         self._unsent: memoryview | None = None
-        self._limit_s: float | None = None
         self._waiting_since_s = 0.0
         self._intake: Intake | None = None
         self._idle_s: float | None = None
@@ -93,7 +101,7 @@ class Connection(asyncio.Protocol):
         self.exchanges += 1
         self._no_body = no_body
         if first_byte_s is not None:
-            self._arm(first_byte_s)
+            self.silence.begin(first_byte_s)
         if self._transport is None:
             self._fail(UpstreamUnavailable("The model's server closed the connection."))
         elif len(body) <= _WRITE_BYTES:
@@ -128,9 +136,7 @@ class Connection(asyncio.Protocol):
         told first.
         """
         if not self._chunks and not self._complete and self._failure is None:
-            if idle_s != self._limit_s:
-                self._arm(idle_s)
-            self._waiting_since_s = self._loop.time()
+            self._wait(idle_s)
             self._waiter = self._loop.create_future()
             return self._waiter
         told: asyncio.Future[bytes] = self._loop.create_future()
@@ -176,19 +182,12 @@ class Connection(asyncio.Protocol):
         if intake is not None and (self._chunks or self._complete or self._failure is not None):
             intake.stop()
         elif intake is not None:
-            if idle_s != self._limit_s:
-                self._arm(idle_s)
-            self._waiting_since_s = self._loop.time()
+            self._wait(idle_s)
 
     def feed(self, intake: Intake, idle_s: float | None) -> None:
         """`divert` all of a body, after `begin`; other answers than 200 stop it. The clock runs once it has begun."""
         self.divert(intake, None)
         self._idle_s = idle_s
-
-    @property
-    def clocked(self) -> bool:
-        """Whether `idle_s` runs already."""
-        return self._limit_s is not None
 
     def last(self) -> bytes | None:
         """What is held of a body that has come to its good end; None: `receive` tells more, or the status does."""
@@ -201,8 +200,8 @@ class Connection(asyncio.Protocol):
         self._busy = False
         self._on_answer = None
         self._intake = None
-        if self._timer is not None:
-            self._disarm()
+        if self.silence.limit_s is not None:
+            self.silence.end()
         reusable = self._complete and self._keep and not self._spoiled and self._unsent is None and self.alive
         if not reusable:
             self.abort()
@@ -247,15 +246,10 @@ class Connection(asyncio.Protocol):
             if not waiter.done():
                 self._tell(waiter)  # once of all that came together
         elif self._chunks and intake is not None and intake.running:
-            self._feed(intake, data)
+            self._wait(self._idle_s)
+            intake.feed(self._taken(), data)
         if self._on_answer is not None:
             self._tell_answer()
-
-    def _feed(self, intake: Intake, piece: bytes) -> None:
-        if self._idle_s != self._limit_s:
-            self._arm(self._idle_s)
-        self._waiting_since_s = self._loop.time()
-        intake.feed(self._taken(), piece)
 
     @override
     def eof_received(self) -> None:
@@ -271,7 +265,7 @@ class Connection(asyncio.Protocol):
                 self._wake()
             else:
                 self.lost_unanswered = not self._answered and self._failure is None
-                self._fail(exc or self._broken_off())
+                self._fail(exc or broken_off(within=self._answered))
             if self._on_answer is not None:
                 self._tell_answer()
         self._on_lost(self)
@@ -313,8 +307,8 @@ class Connection(asyncio.Protocol):
             return
         self.status = status
         self._head_done = True
-        if self._timer is not None:
-            self._disarm()
+        if self.silence.limit_s is not None:
+            self.silence.end()
         if status == 200 and not self._no_body:  # nearly always
             if self._head_waiter is not None:
                 self._wake()
@@ -365,11 +359,6 @@ class Connection(asyncio.Protocol):
         told = dict(self.headers)
         return b"content-length" not in told and b"chunked" not in told.get(b"transfer-encoding", b"").lower()
 
-    def _broken_off(self) -> UpstreamError:
-        if self._answered:
-            return UpstreamProtocolError("The model's server closed the connection in the middle of its answer.")
-        return UpstreamUnavailable("The model's server closed the connection before it answered.")
-
     def _fail(self, error: Exception) -> None:
         if self._failure is None and not self._complete:
             self._failure = error
@@ -390,28 +379,19 @@ class Connection(asyncio.Protocol):
             if not head.done():
                 head.set_result(None)
 
-    # --- the clock: one timer, set anew only when it rings early, so that it costs nothing per piece of a body
+    def _wait(self, idle_s: float | None) -> None:
+        if idle_s != self.silence.limit_s:
+            self.silence.begin(idle_s)
+        self._waiting_since_s = self._loop.time()
 
-    def _arm(self, limit_s: float | None) -> None:
-        self._disarm()
-        self._limit_s = limit_s
-        if limit_s is not None:
-            self._timer = self._loop.call_later(limit_s, self._ring, limit_s)
+    def _waited_s(self) -> float:
+        if not self._head_done:  # it runs from the request on, whoever waits; the body's only while somebody does
+            return math.inf
+        waiter, intake = self._waiter, self._intake
+        if intake is not None and intake.running:
+            return self._loop.time() - max(self._waiting_since_s, intake.last_s)
+        return 0.0 if waiter is None or waiter.done() else self._loop.time() - self._waiting_since_s
 
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._limit_s = None
-
-    def _ring(self, limit_s: float) -> None:
-        waiter = self._waiter
-        waited_s = 0.0 if waiter is None or waiter.done() else self._loop.time() - self._waiting_since_s
-        if (intake := self._intake) is not None and intake.running:
-            waited_s = self._loop.time() - max(self._waiting_since_s, intake.last_s)
-        # the head's clock runs from the request on, whoever waits; the body's only while somebody waits for bytes
-        if not self._head_done or waited_s >= limit_s:
-            self._fail(UpstreamTimeout(f"The model's server sent nothing for {limit_s:.3g} s."))
-            self.abort()
-            return
-        self._timer = self._loop.call_later(limit_s - waited_s, self._ring, limit_s)
+    def _silent(self, limit_s: float) -> None:
+        self._fail(UpstreamTimeout(f"The model's server sent nothing for {limit_s:.3g} s."))
+        self.abort()

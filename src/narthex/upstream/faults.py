@@ -48,3 +48,10 @@ def as_ours(failure: Exception) -> UpstreamError:
     error = translate(failure)
     error.__cause__ = failure
     return error
+
+
+def broken_off(*, within: bool) -> UpstreamError:
+    """A server has closed its connection before or within its answer."""
+    if within:
+        return UpstreamProtocolError("The model's server closed the connection in the middle of its answer.")
+    return UpstreamUnavailable("The model's server closed the connection before it answered.")

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from narthex.core.errors import UpstreamUnavailable
+from narthex.ipc.alarms import Alarms
 from narthex.upstream.address import Address
 from narthex.upstream.connection import Connection
 from narthex.upstream.faults import FOREIGN, translate
@@ -33,6 +34,7 @@ class Pool:
         self._gone = asyncio.Event()
         self._closed = False
         self._now: Callable[[], float] = self._first_now
+        self._alarms: Alarms | None = None
 
     def take(self) -> Connection | None:
         """An idle connection, if there is one; give it back with `release`."""
@@ -120,10 +122,11 @@ class Pool:
 
     async def _connect(self, connect_s: float) -> Connection:
         loop = asyncio.get_running_loop()
+        alarms = self._alarms = self._alarms or Alarms(loop)
         address = self._address
 
         def make() -> Connection:
-            return Connection(loop, self._lost)
+            return Connection(loop, self._lost, alarms=alarms)
 
         try:
             async with asyncio.timeout(connect_s):
