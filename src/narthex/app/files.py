@@ -1,5 +1,7 @@
 """The routes of files, of jobs, and of the life of a collection, of one snapshot."""
 
+from functools import partial
+
 from narthex.app.native import COLLECTION, embedding_of, native_route
 from narthex.http.files import FilesEndpoint
 from narthex.http.jobs import JobsEndpoints
@@ -42,12 +44,14 @@ def file_routes(
         upload_limit_bytes=settings.upload_limit_bytes,
         lenient=settings.lenient,
     )
+    route = partial(native_route, lenient=settings.lenient)
+    wait = {"POST": ("wait",)}
     return [
-        native_route(f"{COLLECTION}/files", POST=files.create),
-        native_route(f"{COLLECTION}/jobs", GET=jobs.list),
-        native_route(f"{COLLECTION}/jobs/{{job}}", GET=jobs.retrieve, DELETE=jobs.cancel),
-        native_route(f"{COLLECTION}/jobs/{{job}}/events", GET=jobs.events),
-        native_route(f"{COLLECTION}/rebuild", POST=life.rebuild),
-        native_route(f"{COLLECTION}/export", GET=life.export),
-        native_route(f"{COLLECTION}/import", POST=life.take_in),
+        route(f"{COLLECTION}/files", query=wait, POST=files.create),
+        route(f"{COLLECTION}/jobs", query={"GET": ("open",)}, GET=jobs.list),
+        route(f"{COLLECTION}/jobs/{{job}}", GET=jobs.retrieve, DELETE=jobs.cancel),
+        route(f"{COLLECTION}/jobs/{{job}}/events", GET=jobs.events),
+        route(f"{COLLECTION}/rebuild", query=wait, POST=life.rebuild),
+        route(f"{COLLECTION}/export", GET=life.export),
+        route(f"{COLLECTION}/import", query=wait, POST=life.take_in),
     ]

@@ -1,6 +1,6 @@
 """The native API of one snapshot: its library, and the routes below `/api`. Source: contract sections 0.4 and 3."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from narthex.core.capabilities import Limited, State, Verdict
 from narthex.core.chat import ImagePart, Message
@@ -10,7 +10,7 @@ from narthex.core.ports import Deployment
 from narthex.dialects.thyris import NativeChatDialect
 from narthex.http.collections import CollectionsEndpoints
 from narthex.http.documents import DocumentsEndpoints, Grown
-from narthex.http.native import SURFACE
+from narthex.http.native import SURFACE, Asked
 from narthex.http.native_models import NativeModels
 from narthex.http.routes import Endpoint, Route
 from narthex.http.surface import ModelSurface
@@ -63,19 +63,26 @@ def native_routes(library: Library, *, grown: Grown, body_limit_bytes: int, leni
     collections = CollectionsEndpoints(library, body_limit_bytes=body_limit_bytes, lenient=lenient)
     documents = DocumentsEndpoints(library, grown=grown, body_limit_bytes=body_limit_bytes, lenient=lenient)
     return [
-        native_route("/api/collections", GET=collections.list),
+        native_route("/api/collections", lenient=lenient, GET=collections.list),
         native_route(
             COLLECTION,
+            lenient=lenient,
             GET=collections.retrieve,
             POST=collections.create,
             PUT=collections.put,
             DELETE=collections.delete,
         ),
-        native_route(f"{COLLECTION}/documents", GET=documents.list),
+        native_route(f"{COLLECTION}/documents", lenient=lenient, GET=documents.list),
         native_route(
-            DOCUMENT, GET=documents.retrieve, POST=documents.create, PUT=documents.put, DELETE=documents.delete
+            DOCUMENT,
+            lenient=lenient,
+            query={"GET": ("content",)},
+            GET=documents.retrieve,
+            POST=documents.create,
+            PUT=documents.put,
+            DELETE=documents.delete,
         ),
-        native_route(f"{COLLECTION}/search", POST=documents.search),
+        native_route(f"{COLLECTION}/search", lenient=lenient, POST=documents.search),
     ]
 
 
@@ -91,6 +98,12 @@ def _sees(deployment: Deployment) -> bool:
     return True
 
 
-def native_route(path: str, **endpoints: Endpoint) -> Route:
-    """One below `/api/collections`."""
-    return Route(path=path, endpoints=endpoints, surface=SURFACE, segments=True)
+def native_route(
+    path: str, *, lenient: bool, query: Mapping[str, Sequence[str]] | None = None, **endpoints: Endpoint
+) -> Route:
+    """One below `/api/collections`. `query`: what may stand there, by method."""
+    known = query or {}
+    asked: dict[str, Endpoint] = {
+        method: Asked(endpoint, known=known.get(method, ()), lenient=lenient) for method, endpoint in endpoints.items()
+    }
+    return Route(path=path, endpoints=asked, surface=SURFACE, segments=True)

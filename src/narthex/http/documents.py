@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from narthex.core.documents import Collection
-from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Principal
 from narthex.dialects.thyris_documents import (
     citation_object,
@@ -18,12 +17,9 @@ from narthex.dialects.thyris_documents import (
     store_usage,
 )
 from narthex.http.exchange import Exchange
-from narthex.http.native import granted, json_body, query_value, tell_ignored, while_wanted
+from narthex.http.native import granted, json_body, query_flag, tell_ignored, while_wanted
 from narthex.retrieval.library import Library, Question, Retrieved, Stored, TextDocument
 from narthex.wire.json import encode
-
-_FLAGS = {"true": True, "1": True, "false": False, "0": False, "": True}
-
 
 Grown = Callable[[Collection, int], None]
 """Is told how many chunks were stored in a collection."""
@@ -47,7 +43,7 @@ class DocumentsEndpoints:
         """`GET /api/collections/{key}/documents/{document}`."""
         principal, (key, document) = granted(exchange), _keys(exchange)
         answer = document_object(await self._library.document(principal, key, document))
-        if _asks_for_content(exchange):
+        if query_flag(exchange, "content"):
             answer["content"] = await self._library.text(principal, key, document)
         await exchange.reply(200, encode(answer))
 
@@ -80,6 +76,8 @@ class DocumentsEndpoints:
         )
         async with while_wanted(exchange):
             retrieved = await self._library.retrieve(principal, exchange.parameters["key"], question)
+        if body.weight is not None and retrieved.retrieval != "hybrid":
+            tell_ignored(exchange, ("weight",))  # there is nothing to weigh
         await exchange.reply(200, encode(_found(principal, retrieved, explain=body.explain)))
 
     async def _put(self, exchange: Exchange, *, replace: bool) -> None:
@@ -100,15 +98,6 @@ class DocumentsEndpoints:
 
 def _keys(exchange: Exchange) -> tuple[str, str]:
     return exchange.parameters["key"], exchange.parameters["document"]
-
-
-def _asks_for_content(exchange: Exchange) -> bool:
-    value = query_value(exchange, "content")
-    if value is None:
-        return False
-    if value not in _FLAGS:
-        raise InvalidRequest("Invalid 'content': expected 'true' or 'false'.", param="content")
-    return _FLAGS[value]
 
 
 def _stored(principal: Principal, stored: Stored) -> dict[str, Any]:

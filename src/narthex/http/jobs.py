@@ -10,7 +10,7 @@ from narthex.core.jobs import Job
 from narthex.dialects.thyris_files import job_object
 from narthex.http.asgi import EVENTS, Headers, header
 from narthex.http.exchange import Exchange
-from narthex.http.native import granted, query_value, while_wanted
+from narthex.http.native import granted, query_flag, while_wanted
 from narthex.jobs.queue import JobQueue
 from narthex.retrieval.library import Library
 from narthex.wire import sse
@@ -29,7 +29,7 @@ class JobsEndpoints:
 
     async def list(self, exchange: Exchange) -> None:
         """`GET /api/collections/{key}/jobs`: newest first; `?open=true`: only those that are not over."""
-        only_open = query_value(exchange, "open") in {"true", "1", ""}
+        only_open = query_flag(exchange, "open")
         jobs = await self._queue.of(await self._collection(exchange), only_open=only_open)
         await exchange.reply(200, encode({"jobs": [job_object(job) for job in jobs]}))
 

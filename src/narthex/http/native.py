@@ -1,18 +1,40 @@
-"""What the endpoints below `/api` share: who may come in, the body, a caller who leaves, what was ignored."""
+"""What the endpoints below `/api` share: who may come in, query, body, a caller who leaves, what was ignored."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import asynccontextmanager
 
 from narthex.core.errors import InvalidRequest
 from narthex.core.keys import Principal
+from narthex.dialects.fields import refuse_unknown
 from narthex.http.asgi import Headers, ended_by_hangup, refuse_foreign_media
 from narthex.http.exchange import Exchange
 from narthex.http.query import parameters
+from narthex.http.routes import Endpoint
 from narthex.policy.auth import authorize
 
 SURFACE = "documents"
 """The grant for collections and what is in them."""
 _LONGEST_HEADER = 4096
+_FLAGS = {"true": True, "1": True, "false": False, "0": False, "": True}
+
+
+class Asked:
+    """An endpoint that gets no query but of names that it knows, `known`.
+
+    A name that nobody reads is refused, or named as ignored to a lenient caller.
+    """
+
+    def __init__(self, endpoint: Endpoint, *, known: Collection[str], lenient: bool) -> None:
+        self._endpoint = endpoint
+        self._known = dict.fromkeys(known)
+        self._lenient = lenient
+
+    async def __call__(self, exchange: Exchange) -> None:
+        """Answer, unless the query can't be honoured."""
+        sent = dict(parameters(exchange))
+        strict = exchange.caller.key.strict and not self._lenient
+        tell_ignored(exchange, refuse_unknown(sent, self._known, strict=strict))
+        await self._endpoint(exchange)
 
 
 def granted(exchange: Exchange) -> Principal:
@@ -63,8 +85,22 @@ def query_value(exchange: Exchange, name: str) -> str | None:
     return values[0] if values else None
 
 
+def query_flag(exchange: Exchange, name: str) -> bool:
+    """Whether the query asks for something that it can only ask for or not.
+
+    Raises:
+        InvalidRequest: it says neither, or says it twice.
+    """
+    value = query_value(exchange, name)
+    if value is None:
+        return False
+    if value not in _FLAGS:
+        raise InvalidRequest(f"Invalid '{name}': expected 'true' or 'false'.", param=name)
+    return _FLAGS[value]
+
+
 def tell_ignored(exchange: Exchange, names: Iterable[str]) -> None:
-    """Name the fields that had no effect in the answer's head, whatever the answer will be."""
+    """Name what had no effect in the answer's head, whatever the answer will be, beside what was named before."""
     if named := ", ".join(dict.fromkeys(names)).encode("unicode_escape")[:_LONGEST_HEADER]:
-        headers: Headers = [(b"x-narthex-ignored", named)]
+        headers: Headers = [*exchange.told(), (b"x-narthex-ignored", named)]
         exchange.told = lambda: headers
