@@ -32,6 +32,9 @@ NATIVE = (
 class CompactRules:
     """Rules of schemas as they are, without white space. Schemas that say `not` can't be held."""
 
+    def of(self, owner: str) -> "CompactRules":
+        return self
+
     async def rule(self, schema: bytes, *, path: str) -> str:
         if b'"not"' in schema:
             raise InvalidRequest("This schema can't be held.", param=path)

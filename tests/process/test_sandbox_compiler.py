@@ -1,6 +1,7 @@
 """The compiler as a process: schemas as callers bring them, and schemas that mean harm."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import time
@@ -180,6 +181,22 @@ async def test_a_schema_that_ends_the_process_costs_nobody_else_anything(
     await refusal(grammars, UNENDING)  # it is known now
     assert len(sandboxes.processes) == 2
     await other.aclose()
+
+
+async def test_owners_take_turns(grammars: SandboxGrammars) -> None:
+    """Whoever sends many that take long holds up another by few of them."""
+    await grammars.rule(ANY_OBJECT, path=PATH)
+    done: list[str] = []
+
+    async def ask(owner: str, schema: dict[str, Any]) -> None:
+        with contextlib.suppress(InvalidRequest):
+            await grammars.of("anybody").of(owner).rule(text(schema), path=PATH)
+        done.append(owner)
+
+    many = (ask("villain", {"const": number, "not": {}}) for number in range(9))
+    await asyncio.gather(*many, ask("other", {"const": "mine"}))
+    assert done.index("other") <= 2
+    assert await grammars.of("other").fault(text({"const": 1}), "1") is None
 
 
 async def test_too_little_memory_is_the_schemas_fault(tmp_path: Path) -> None:

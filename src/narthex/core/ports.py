@@ -263,6 +263,10 @@ class Templates(Protocol):
 class Grammars(Protocol):
     """Compiles what output is constrained by and checks finished texts by it, somewhere safe."""
 
+    def of(self, owner: str) -> "Grammars":
+        """The same for one owner, by any name. Owners take turns: none waits for all that another asks for."""
+        ...
+
     async def rule(self, schema: bytes, *, path: str) -> str:
         """The right-hand side of a llguidance Lark rule for exactly the JSON texts of a schema, in one layout.
 

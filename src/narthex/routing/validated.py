@@ -65,7 +65,7 @@ class Validated(Around):
     async def _open(self, call: Call, form: Form) -> AsyncIterator[Stream]:
         request = call.request
         streams = not isinstance(request, EmbeddingsRequest) and request.stream
-        check = Check(form, self._grammars, deployment=self.name)
+        check = Check(form, self._grammars.of(call.principal.key.id), deployment=self.name)
         async with self._deployment.open(call) as frames:
             watched = _Watched(frames, form, check)
             async with aclosing(watched.as_they_come() if streams else watched.to_the_end()) as told:

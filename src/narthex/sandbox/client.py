@@ -27,6 +27,7 @@ from narthex.sandbox.protocol import (
     job_name,
 )
 from narthex.sandbox.schema_text import MAX_SCHEMA_BYTES
+from narthex.sandbox.turns import Turns
 
 T = TypeVar("T")
 Told = TypeVar("Told", Compiled, Checked)
@@ -100,27 +101,32 @@ class SandboxTemplates(_Sandbox):
 class SandboxGrammars(_Sandbox):
     """`Grammars`, compiled and checked in the compiler process. Close it with `aclose`.
 
-    What became of a schema is kept, refusals too: the least recently used go first. Jobs go over one at a time, and
-    those that another's job cost are done again: a schema that ends the process is an error for its own caller only.
+    What became of a schema is kept, refusals too: the least recently used go first. Jobs go over one at a time, owners
+    in turn, and those that another's job cost are done again: a schema that ends the process is an error for its own
+    caller only.
     """
 
     def __init__(self, socket: Path, *, ensure: Ensure) -> None:
         super().__init__(socket, child=COMPILER, ensure=ensure)
         self._note = job_file(socket)
-        self._turn = asyncio.Lock()
+        self._turns = Turns()
         self._kept: OrderedDict[str, Compiled] = OrderedDict()
         self._kept_bytes = 0
         self._compiling: dict[str, asyncio.Event] = {}
 
+    def of(self, owner: str) -> "OwnedGrammars":
+        """See `Grammars.of`."""
+        return OwnedGrammars(self, owner)
+
     async def rule(self, schema: bytes, *, path: str) -> str:
         """See `Grammars.rule`."""
-        return await self.rule_of(JsonFormat(schema=schema, path=path))
+        return await self.of("").rule(schema, path=path)
 
     async def fault(self, schema: bytes, text: str) -> str | None:
         """See `Grammars.fault`."""
-        return await self.fault_of(JsonFormat(schema=schema, path=""), text)
+        return await self.of("").fault(schema, text)
 
-    async def rule_of(self, constraint: Constraint) -> str:
+    async def rule_of(self, constraint: Constraint, *, owner: str = "") -> str:
         """See `Grammars.rule_of`."""
         if isinstance(constraint, JsonFormat) and len(constraint.schema) > MAX_SCHEMA_BYTES:
             message = f"The schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB."
@@ -131,42 +137,43 @@ class SandboxGrammars(_Sandbox):
             await running.wait()  # if whoever compiles it gives up, the next one does
         compiled = self._kept.get(name)
         if compiled is None:
-            compiled = await self._compile(name, bare)
+            compiled = await self._compile(name, bare, owner=owner)
         else:
             self._kept.move_to_end(name)
         if compiled.refusal:
             raise _refusal(compiled, constraint)
         return compiled.rule
 
-    async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+    async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False, owner: str = "") -> str | None:
         """See `Grammars.fault_of`."""
         if isinstance(constraint, ChoiceFormat):
             return fault_of_choice(constraint, text, cut=cut)
         bare = _bare(constraint)
-        checked = await self._in_turn(
-            "check", Check(constraint=bare, text=text, cut=cut), Checked, name=job_name(bare, text)
-        )
+        job = Check(constraint=bare, text=text, cut=cut)
+        checked = await self._in_turn("check", job, Checked, name=job_name(bare, text), owner=owner)
         if checked.refusal:
             raise _refusal(checked, bare)
         return checked.fault
 
-    async def _compile(self, name: str, bare: Constraint) -> Compiled:
+    async def _compile(self, name: str, bare: Constraint, *, owner: str) -> Compiled:
         done = self._compiling[name] = asyncio.Event()
         try:
-            compiled = await self._in_turn("compile", Compile(constraint=bare), Compiled, name=name)
+            compiled = await self._in_turn("compile", Compile(constraint=bare), Compiled, name=name, owner=owner)
             self._keep(name, compiled)
         finally:
             del self._compiling[name]
             done.set()
         return compiled
 
-    async def _in_turn(self, operation: str, payload: Compile | Check, answer: type[Told], *, name: str) -> Told:
+    async def _in_turn(
+        self, operation: str, payload: Compile | Check, answer: type[Told], *, name: str, owner: str
+    ) -> Told:
         """Ask, alone; a job that ends the process is refused.
 
         Raises:
             EngineUnavailable: others' jobs ended it, or it can't be started.
         """
-        async with self._turn:
+        async with self._turns.turn(owner):
             for last in (False, True):
                 began = time.monotonic()
                 try:
@@ -192,6 +199,34 @@ class SandboxGrammars(_Sandbox):
         while len(self._kept) > CACHED_RULES or self._kept_bytes > CACHED_BYTES:
             _, dropped = self._kept.popitem(last=False)
             self._kept_bytes -= _size(dropped)
+
+
+class OwnedGrammars:
+    """The same for one owner."""
+
+    def __init__(self, grammars: SandboxGrammars, owner: str) -> None:
+        self._grammars = grammars
+        self._owner = owner
+
+    def of(self, owner: str) -> "OwnedGrammars":
+        """See `Grammars.of`."""
+        return self._grammars.of(owner)
+
+    async def rule(self, schema: bytes, *, path: str) -> str:
+        """See `Grammars.rule`."""
+        return await self.rule_of(JsonFormat(schema=schema, path=path))
+
+    async def fault(self, schema: bytes, text: str) -> str | None:
+        """See `Grammars.fault`."""
+        return await self.fault_of(JsonFormat(schema=schema, path=""), text)
+
+    async def rule_of(self, constraint: Constraint) -> str:
+        """See `Grammars.rule_of`."""
+        return await self._grammars.rule_of(constraint, owner=self._owner)
+
+    async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+        """See `Grammars.fault_of`."""
+        return await self._grammars.fault_of(constraint, text, cut=cut, owner=self._owner)
 
 
 def _bare(constraint: Constraint) -> Constraint:

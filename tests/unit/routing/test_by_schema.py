@@ -331,6 +331,9 @@ async def test_each_of_a_fan_out_is_taken_out() -> None:
 
 
 class Compiler:
+    def of(self, owner: str) -> "Compiler":
+        return self
+
     async def rule(self, schema: bytes, *, path: str) -> str:
         raise AssertionError
 

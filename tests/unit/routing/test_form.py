@@ -42,6 +42,9 @@ class Compiler:
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
 
+    def of(self, owner: str) -> "Compiler":
+        return self
+
     async def rule(self, schema: bytes, *, path: str) -> str:
         raise AssertionError
 

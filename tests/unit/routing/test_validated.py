@@ -34,6 +34,10 @@ RULES = Rules(attempts=5, backoff_s=0.5)
 
 
 class Compiler:
+    def of(self, owner: str) -> "Compiler":
+        assert owner == principal().key.id
+        return self
+
     async def rule(self, schema: bytes, *, path: str) -> str:
         raise AssertionError
 

@@ -57,7 +57,7 @@ class LocalDeployment:
         self._server = server
         self._slots = slots
         self._grammars = grammars
-        self._preparation = Preparation(model, server, templates=templates, grammars=grammars, ensure=ensure)
+        self._preparation = Preparation(model, server, templates=templates, ensure=ensure)
         self._ends = Ends(server, slots)
         self._predictions = predictions
         self._honoured = honoured(heeds=model.heeds, predictions=predictions is not None)
@@ -90,12 +90,13 @@ class LocalDeployment:
     async def _open(self, call: Call) -> AsyncIterator[Stream]:
         request = call.request
         assert isinstance(request, ChatRequest | CompletionRequest)  # noqa: S101 - the router asks for no other surface
-        ready = await self._preparation.prepare(request)
+        grammars = self._grammars.of(call.principal.key.id)
+        ready = await self._preparation.prepare(request, grammars)
         if BUDGET in request.fields:
             call.forget(ready.forgotten)
         if request.sampling.min_tokens:
             ready = await self._lasting(call, request, ready)
-        checks = Checks(request, self._grammars)
+        checks = Checks(request, grammars)
         if request.stream or not checks.any:
             async with self._attempt(call, request, ready, checks=checks) as frames:
                 yield frames

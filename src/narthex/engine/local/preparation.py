@@ -106,13 +106,10 @@ def _check_end(request: ChatRequest | CompletionRequest, form: Form) -> None:
 class Preparation:
     """Prepares the requests to one model. What it asked an engine once it keeps until `forget`."""
 
-    def __init__(
-        self, model: LocalModel, server: LlamaServer, *, templates: Templates, grammars: Grammars, ensure: Ensure
-    ) -> None:
+    def __init__(self, model: LocalModel, server: LlamaServer, *, templates: Templates, ensure: Ensure) -> None:
         self._model = model
         self._server = server
         self._templates = templates
-        self._grammars = grammars
         self._ensure = ensure
         self._facts: Facts | None = None
         self._props: Props | None = None
@@ -124,8 +121,8 @@ class Preparation:
         """The engine failed: ask anew what it is."""
         self._props = None
 
-    async def prepare(self, request: ChatRequest | CompletionRequest) -> Prepared:
-        """All that is needed before the first token, from an engine that runs.
+    async def prepare(self, request: ChatRequest | CompletionRequest, grammars: Grammars) -> Prepared:
+        """All that is needed before the first token, from an engine that runs. `grammars`: of whoever asks.
 
         An engine that ended since we last spoke is awaited in its next life. The supervisor may hear of its end later
         than we do, and call it ready once more.
@@ -140,9 +137,10 @@ class Preparation:
                 props = await self._ready()
                 window = self._model.window or props.window
                 if isinstance(request, ChatRequest):
-                    ready = await self._predicted(request, await self._within_budget(request, props, window=window))
+                    chat = await self._within_budget(request, props, grammars, window=window)
+                    ready = await self._predicted(request, chat)
                 else:
-                    ready = await self._completion(request, props, window=window)
+                    ready = await self._completion(request, props, grammars, window=window)
                 _check_end(request, ready.form)
                 return ready
             except EngineUnavailable:
@@ -176,7 +174,9 @@ class Preparation:
 
     # --- prompts -----------------------------------------------------------------------------------------------------
 
-    async def _completion(self, request: CompletionRequest, props: Props, *, window: int) -> Prepared:
+    async def _completion(
+        self, request: CompletionRequest, props: Props, grammars: Grammars, *, window: int
+    ) -> Prepared:
         assert self._facts is not None  # noqa: S101 - `_ready` comes first
         await self._check_sampled(request)
         for prompt in request.prompts:
@@ -184,7 +184,7 @@ class Preparation:
         prompts = await prompt_tokens(request, self._server, props=props, fill_in=self._facts.fill_in)
         if request.begun:
             return await self._completion_begun(request, prompts, window=window)
-        form = await completion_form(request, self._grammars)
+        form = await completion_form(request, grammars)
         vocabulary = await self._spelled(request)
         echoes: Sequence[Echo] = ()
         if request.echo and vocabulary is not None:
@@ -200,14 +200,14 @@ class Preparation:
         begun = max(0, len(grown) - len(prompts[0]))
         return Prepared(prompts=[grown], param="prompt", window=window, begun=begun)
 
-    async def _within_budget(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
+    async def _within_budget(self, request: ChatRequest, props: Props, grammars: Grammars, *, window: int) -> Prepared:
         budget = request.fields.get(BUDGET)
         if budget is None:
-            return await self._chat(request, props, window=window)
-        ready, number = await within(request, budget, lambda fewer: self._chat(fewer, props, window=window))
+            return await self._chat(request, props, grammars, window=window)
+        ready, number = await within(request, budget, lambda fewer: self._chat(fewer, props, grammars, window=window))
         return msgspec.structs.replace(ready, forgotten=request.forgotten + number)
 
-    async def _chat(self, request: ChatRequest, props: Props, *, window: int) -> Prepared:
+    async def _chat(self, request: ChatRequest, props: Props, grammars: Grammars, *, window: int) -> Prepared:
         await self._check_sampled(request)
         template = self._template(request, props)
         steering.check_heeded(request.fields, template, model=request.model)
@@ -232,7 +232,7 @@ class Preparation:
             request,
             template=template,
             opened=None if going_on.begun else opened,
-            grammars=self._grammars,
+            grammars=grammars,
             token_id=self._token_id,
         )
         vocabulary = await self._spelled(request)

@@ -27,6 +27,9 @@ class Judge:
         self.asked: list[tuple[bytes, str]] = []
         self.cut: list[bool] = []
 
+    def of(self, owner: str) -> "Judge":
+        raise AssertionError(owner)
+
     async def rule(self, schema: bytes, *, path: str) -> str:
         raise AssertionError((schema, path))
 

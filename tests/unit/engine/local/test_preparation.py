@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from tests.answer_forms import CompactRules
 from tests.written_requests import HI, chat
 
 from narthex.core.errors import InvalidRequest
@@ -56,14 +57,13 @@ def preparing(own: str, server: Server, rendering: Templates | None = None) -> P
         model,
         server,  # type: ignore[arg-type]
         templates=rendering or Templates(),
-        grammars=None,  # type: ignore[arg-type]
         ensure=None,  # type: ignore[arg-type]
     )
 
 
 async def read(own: str, *, rendering: Templates | None = None, **fields: Any) -> str:
     """What the engine reads of a chat with a model whose template is `own`."""
-    ready = await preparing(own, Server(), rendering).prepare(chat(**fields))
+    ready = await preparing(own, Server(), rendering).prepare(chat(**fields), CompactRules())
     assert ready.begun == 0
     return "".join(map(chr, ready.prompts[0]))
 
@@ -107,7 +107,9 @@ async def test_an_end_that_can_t_be_put_off() -> None:
 async def test_a_prediction_takes_no_more_than_can_come_true() -> None:
     server = Server()
     prediction = {"type": "content", "content": "x" * 1_000_000}
-    ready = await preparing(CHATML, server).prepare(chat(prediction=prediction))
+    ready = await preparing(CHATML, server).prepare(chat(prediction=prediction), CompactRules())
     assert (len(ready.predicted), server.longest) == (100, 6400)
-    ready = await preparing(CHATML, server).prepare(chat(prediction=prediction | {"content": "all of it"}))
+    ready = await preparing(CHATML, server).prepare(
+        chat(prediction=prediction | {"content": "all of it"}), CompactRules()
+    )
     assert "".join(map(chr, ready.predicted)) == "all of it"
