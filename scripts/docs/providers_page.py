@@ -1,5 +1,7 @@
 """`providers.md`: the servers that are known by name, and what becomes of each request field at each."""
 
+from collections import Counter
+
 import capabilities_page
 import markdown
 
@@ -33,6 +35,15 @@ MARKS = """\
 `x-narthex-ignored`. An empty cell: refused by name, values apart that ask for nothing. Behind the colon are the values
 that are honoured. Fields that no server takes are left out."""
 
+WALK = """\
+## How this is known
+
+`scripts/walk` sends every field in every form that it has to every type, whose server is played and says what arrived,
+and prints what became of it: on these paths, on Scale's API, on `/api/chat`, and with keys of every profile. A field is
+honoured if it arrived as the server's vendor documents it, or if the answer shows it; it has no effect if the answer
+names it; it is refused if the error names it and nothing was sent. Anything else fails, as does a cell above that says
+otherwise."""
+
 _WORDS = {State.NATIVE: "yes", State.EMULATED: "by us", State.NO_EFFECT: "no effect", State.REFUSED: ""}
 
 
@@ -48,15 +59,31 @@ def page() -> str:
         )
         for name, preset in PRESETS.items()
     ]
-    return markdown.page("Providers", INTRO, markdown.table(head, rows), MARKS, *map(_section, KNOWN))
+    return markdown.page("Providers", INTRO, markdown.table(head, rows), MARKS, *map(_section, KNOWN), _counted())
 
 
-def _section(surface: Surface) -> str:
-    columns = {
+def _columns(surface: Surface) -> dict[str, dict[str, Fate]]:
+    return {
         name: fates(surface, _honoured(codecs(preset, preset.traits)[surface].capabilities(), surface))
         for name, preset in PRESETS.items()
         if surface in preset.surfaces
     }
+
+
+def _counted() -> str:
+    """How many cells there are of each kind."""
+    rows = []
+    for surface in KNOWN:
+        columns = _columns(surface)
+        counted = Counter(fate.state for column in columns.values() for fate in column.values())
+        numbers = (len(columns), len(KNOWN[surface]), *(counted[state] for state in State))
+        rows.append((markdown.code(capabilities_page.PATHS[surface]), *map(str, numbers)))
+    head = ("path", "types", "fields", *State)
+    return f"{WALK}\n\n{markdown.table(head, rows)}"
+
+
+def _section(surface: Surface) -> str:
+    columns = _columns(surface)
     rows = [
         (markdown.code(field), *cells)
         for field in KNOWN[surface]

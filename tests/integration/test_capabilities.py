@@ -267,7 +267,7 @@ def test_the_page_says_the_same(surface: str, table: dict[str, Body]) -> None:
         assert cell.get("limits", "") in told[field].replace("`", ""), field
 
 
-# --- the cells of a server elsewhere ---------------------------------------------------------------------------------
+# --- a server elsewhere, whose cells are walked in `test_walk.py` -----------------------------------------------------
 
 
 class Elsewhere:
@@ -306,34 +306,6 @@ async def elsewhere(tmp_path: Path) -> AsyncIterator[Elsewhere]:
         )
         async with open_worker(settings) as worker:
             yield Elsewhere(worker.application, upstream, key=made[1].reveal())
-
-
-FORMS = ("response_format", "tool_choice", "function_call", "guided_json", "guided_choice", "structured_outputs")
-"""They ask for JSON, or for a call: what the server says is neither, and so is no answer."""
-
-
-@pytest.mark.anyio
-async def test_fields_for_a_server_elsewhere_are_sent_or_refused_as_their_cells_say(elsewhere: Elsewhere) -> None:
-    (deployment,) = (await elsewhere.ask("GET", "/v1/capabilities")).json()["data"][0]["deployments"]
-    assert deployment["name"] == "there/big"
-    assert set(deployment["surfaces"]) >= {"chat", "images"}
-    rewritten = {"model", "stream", "stream_options"}
-    states = {field: cell["state"] for field, cell in deployment["surfaces"]["chat"].items()}
-    assert set(states.values()) >= {"native", "refused"}
-    asking = {"chat_template_kwargs": EXTENSIONS["chat_template_kwargs"]}
-    for field, fields in (VALUES["chat"] | asking).items():
-        sent = {**fields, "model": "theirs", "messages": fields.get("messages", HELLO)}
-        before = len(elsewhere.upstream.requests)
-        answer = await elsewhere.ask("POST", PATHS["chat"], sent)
-        received = elsewhere.upstream.requests[before:]
-        if states[field] == "refused":
-            error = answer.json()["error"]
-            assert (answer.status, error["param"], received) == (400, field, []), answer.body
-        else:
-            assert answer.status == (502 if field in FORMS else 200), (field, answer.body)
-            assert (answer.headers.get("x-narthex-ignored") == field) is (states[field] == "no effect")
-            if states[field] == "native" and field not in rewritten:
-                assert json.loads(received[0].body)[field] == sent[field]
 
 
 @pytest.mark.anyio
