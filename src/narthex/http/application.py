@@ -7,7 +7,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from narthex.http.images import PATH as IMAGES
 from narthex.http.metrics import Metrics
 from narthex.http.routes import Begins, Route, Routes
 from narthex.ipc import logs
-from narthex.policy.auth import Authenticator, authorize_admin
+from narthex.policy.auth import Authenticator, authorize_admin, usual_digest
 
 log = structlog.get_logger(__name__)
 
@@ -98,14 +98,17 @@ class Application:
         """Serve a request that is here whole without a task, as far as that goes; the rest is left to `direct.go_on`.
         False: nothing was done, it is to be served as any other.
         """
-        found = self._begun_at.get(scope["path"])
-        if found is None or scope["method"] != "POST" or self.draining or not direct.has_all:
+        if self.draining or not direct.has_all:
             return False
-        named, headers = direct.named, scope["headers"]
-        principal = self._authenticator.at_hand(headers, named) if self._answers_to(named) else None
-        if principal is None:
+        head = direct.head
+        known: _Known | None = None if head is None else head.known
+        if known is None or known[0] is not self:
+            known = self._known(scope, direct.named)
+            if head is not None:
+                head.known = known
+        if known is None or (principal := self._authenticator.known(known[3])) is None:
             return False
-        route, endpoint = found
+        _, route, endpoint, _ = known
         exchange = Exchange(scope, direct.receive, direct.send, request_id=f"req_{self._new_id()}")
         exchange.route, exchange.principal = route.path, principal
         exchange.facts["key"] = principal.key.prefix
@@ -117,6 +120,14 @@ class Application:
         if rest is not None:
             self._over(exchange, rest)
         return True
+
+    def _known(self, scope: Scope, named: Mapping[bytes, bytes]) -> "_Known | None":
+        """What a request that is begun without a task leads to, by its head; None: it is to be served as any other."""
+        found = self._begun_at.get(scope["path"])
+        if found is None or scope["method"] != "POST" or not self._answers_to(named):
+            return None
+        digest = usual_digest(scope["headers"], named)
+        return None if digest is None else (self, *found, digest)
 
     def _over(self, exchange: Exchange, rest: Rest | None) -> None:
         """What was begun without a task is done, or goes on in one."""
@@ -196,7 +207,7 @@ class Application:
         if route.access == "admin":
             authorize_admin(principal)
 
-    def _answers_to(self, named: dict[bytes, bytes]) -> bool:
+    def _answers_to(self, named: Mapping[bytes, bytes]) -> bool:
         """Whether it surely answers to the host that is named."""
         return self._hosts is None or (named.get(b"host") or b"localhost") in self._answered_to
 
@@ -236,6 +247,10 @@ class Application:
                 **facts,
             }
         )
+
+
+_Known = tuple[Application, Route, Begins, bytes]
+"""What a head leads to in an application: its route and what begins there, and the digest of the key it bears."""
 
 
 def _begins(route: Route) -> Begins | None:

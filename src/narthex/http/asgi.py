@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from narthex.core.errors import InvalidRequest, RequestTooLarge, UnsupportedMediaType
+from narthex.http.heads import Head
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,6 +40,8 @@ class Direct(Protocol):
 
     named: dict[bytes, bytes]
     """The first header of each name (lower case)."""
+    head: Head | None
+    """The head of the request, if another one with the same may come; what is known of it may be kept there."""
 
     async def receive(self) -> Message:
         """See the ASGI specification."""

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from narthex.http.asgi import Headers, Message, Rest
+from narthex.http.heads import Head
 from narthex.http.lines import STATUS, as_line, beginning, chunk
 
 _WITHOUT_BODY = frozenset((204, 304))
@@ -32,6 +33,8 @@ class Cycle(RequestResponseCycle):
     """What has come and was not taken."""
     before: "Cycle | None" = None
     """The request before this one on the same connection, if it was not answered when this one came."""
+    head: Head | None = None
+    """See `Direct`."""
     _head = b""
     flows = False
     quiet = False

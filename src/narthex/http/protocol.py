@@ -14,8 +14,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from narthex.http.asgi import DIRECT, ON_LOST, Rest
 from narthex.http.cycle import Cycle
+from narthex.http.heads import Head, head_of
 from narthex.http.lines import parsed
 
+_MOST_LESSONS = 4
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -28,13 +30,28 @@ class Protocol(HttpToolsProtocol):
     """A request that came just now."""
     _task: asyncio.Task[None] | None = None
     """Answers the requests of this connection, one after the other."""
+    _head: Head | None = None
+    """Of the request before, if it may be recognised."""
+    _lessons = _MOST_LESSONS
+    """How many more heads are looked at; whoever sends another one each time is not learnt from."""
+    _between = True
+    """Nothing came yet of a further request."""
     _next: tuple[RequestResponseCycle, Any] | None = None
     _rests: asyncio.Future[None] | None = None
 
     @override
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse what came, unless it is the request before with another body."""
         self._idle_since_s = None
+        head, before, between = self._head, self.cycle, self._between
+        if (
+            head is not None
+            and between
+            and (before is None or before.response_complete)
+            and (body := head.body(data)) is not None
+        ):
+            self._came_again(head, body)
+            return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError:
@@ -43,12 +60,24 @@ class Protocol(HttpToolsProtocol):
             self.send_400_response(told)
         except httptools.HttpParserUpgrade:
             self._unsupported_upgrade_warning()
-        if self._fresh is not None:
-            self._begin(self._fresh)
+        if (cycle := self._fresh) is not None:
+            if between and self._between and self._lessons and cycle is self.cycle and cycle.keep_alive:
+                self._lessons -= 1
+                self._head = cycle.head = head_of(data, cycle.scope, cycle.named)
+            self._begin(cycle)
+
+    def _came_again(self, head: Head, body: bytes) -> None:
+        scope = head.scope()
+        self.cycle = cycle = Cycle(self, scope, head.named, keep_alive=True, go_on=self._go_on)
+        scope["extensions"] = {ON_LOST: cycle.on_lost, DIRECT: cycle}
+        cycle.head, cycle.more_body = head, False
+        cycle.arrived(body)
+        self._begin(cycle)
 
     @override
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._between = False
         self.url = b""
         self.headers = []
 
@@ -133,6 +162,7 @@ class Protocol(HttpToolsProtocol):
     @override
     def on_message_complete(self) -> None:
         """The request is here whole."""
+        self._between = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             cycle.more_body = False

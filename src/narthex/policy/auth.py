@@ -50,22 +50,27 @@ class Authenticator:
             raise KeyRefused(f"{_incorrect(token)} {reason}", profile=key.profile)
         return principal
 
-    def at_hand(self, headers: Collection[tuple[bytes, bytes]], named: Mapping[bytes, bytes]) -> Principal | None:
-        """The same, where its key came as it usually does, and nothing has to be waited for, and nothing is wrong.
+    def known(self, digest: bytes) -> Principal | None:
+        """The same by a key's digest, where nothing has to be waited for, and nothing is wrong.
 
-        None: `authenticate` will tell. `named`: the first header of each name.
+        None: `authenticate` will tell.
         """
-        sent, alone = named.get(b"authorization", b""), named.get(b"x-api-key")
-        if len(named) != len(headers):
-            return None
-        if alone is None and sent.startswith(_BEARER):
-            token = sent[len(_BEARER) :]
-        elif alone is not None and not sent:
-            token = alone
-        else:
-            return None
-        principal = self._keys.kept(hashlib.sha256(token).digest())
+        principal = self._keys.kept(digest)
         return principal if principal is not None and principal.key.is_live(self._clock()) else None
+
+
+def usual_digest(headers: Collection[tuple[bytes, bytes]], named: Mapping[bytes, bytes]) -> bytes | None:
+    """The digest of the key in headers, if it came as it usually does. `named`: the first header of each name."""
+    sent, alone = named.get(b"authorization", b""), named.get(b"x-api-key")
+    if len(named) != len(headers):
+        return None
+    if alone is None and sent.startswith(_BEARER):
+        token = sent[len(_BEARER) :]
+    elif alone is not None and not sent:
+        token = alone
+    else:
+        return None
+    return hashlib.sha256(token).digest()
 
 
 def authorize(principal: Principal, *, surface: str, model: str | None = None) -> None:
