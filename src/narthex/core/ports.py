@@ -1,6 +1,5 @@
 """The seams: what the parts may ask of each other. Whoever implements one is chosen in `app` and nowhere else."""
 
-import asyncio
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -50,9 +49,7 @@ class Prompt(AbstractAsyncContextManager[Stream]):
         """Tell nothing any more: the block will be entered. It begins with `held`, and fails with `error`, if given."""
 
     @abstractmethod
-    def stream(
-        self, sink: "Sink", pulse: Pulse, stopped: Callable[[], None], *, loop: asyncio.AbstractEventLoop
-    ) -> bool:
+    def stream(self, sink: "Sink", pulse: Pulse, stopped: Callable[[], None]) -> bool:
         """Ask now, if that takes no waiting, and give the sink what goes on with the answer, as it comes. Whether it
         was asked. `stopped` is called once, in a later turn of the loop, when there is more to say than that.
         """

@@ -68,7 +68,7 @@ class Passage:
 
     def ask(self, *, health: Health, total_s: float, idle_s: float | None) -> bool:
         """Ask now. Whether that could be done without waiting. `idle_s`: the longest time between two frames."""
-        if not self.opened.stream(self, self._pieces, self._stopped, loop=self._loop):
+        if not self.opened.stream(self, self._pieces, self._stopped):
             return False
         self.turn = health.begin(self._call.deployment)
         self.deadline_s = self.began_s + total_s

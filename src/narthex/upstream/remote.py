@@ -178,13 +178,13 @@ class _Answer(Prompt, Relaying):
         self._relay, self._is_fed = None, True
 
     @override
-    def stream(self, sink: Sink, pulse: Pulse, stopped: Callable[[], None], *, loop: asyncio.AbstractEventLoop) -> bool:
+    def stream(self, sink: Sink, pulse: Pulse, stopped: Callable[[], None]) -> bool:
         """See `Prompt`."""
         exchange = self._exchange
         if not isinstance(exchange, Sending):
             return False
         self._decoder = self._codec.decoder(self._request)
-        relay = Relay(self._decoder, sink, pulse, loop=loop)
+        relay = Relay(self._decoder, sink, pulse, loop=asyncio.get_running_loop())
         if not exchange.feed(relay):
             return False
         self._relay = relay
