@@ -124,6 +124,24 @@ def test_variables_that_the_model_s_template_does_not_know(
     assert found == (f"chat_template_kwargs.{param}", "unsupported_parameter")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_names_that_a_template_drops_are_named(stream: bool, *, shallow_http: httpx2.Client) -> None:
+    messages: list[dict[str, Any]] = [{"role": "user", "content": "Hi.", "name": "ada"}]
+
+    def ignored(**fields: Any) -> str | None:
+        body = {"model": SLASHED, "messages": messages, "max_tokens": 1, "stream": stream, **fields}
+        answer = shallow_http.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.headers.get("x-narthex-ignored")
+
+    assert ignored() == "messages.name"
+    assert ignored(n=2, user="ada") == "user, messages.name"
+    assert ignored(chat_template="{{ messages[0].name }}: {{ messages[0].content }}") is None
+    assert ignored(chat_template="{{ messages[0].name | length }}") is None
+    messages[0] |= {"name": ""}
+    assert ignored() is None
+
+
 # --- where the answer begins
 
 

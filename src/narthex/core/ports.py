@@ -140,6 +140,12 @@ class Call:
         other._on_behalf = self
         return other
 
+    def ignore(self, name: str) -> None:
+        """Name what turned out to have no effect; so it is told of the calls on whose behalf this one asks, too."""
+        self.ignored.append(name)
+        if self._on_behalf is not None:
+            self._on_behalf.ignore(name)
+
     def forget(self, number: int) -> None:
         """Tell how many messages are left out; so it is told of the calls on whose behalf this one asks, too."""
         self.forgotten = number

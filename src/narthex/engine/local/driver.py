@@ -94,6 +94,8 @@ class LocalDeployment:
         ready = await self._preparation.prepare(request, grammars)
         if BUDGET in request.fields:
             call.forget(ready.forgotten)
+        for name in ready.unheard:
+            call.ignore(name)
         if request.sampling.min_tokens:
             ready = await self._lasting(call, request, ready)
         checks = Checks(request, grammars)

@@ -4,7 +4,8 @@ runs.
 
 import asyncio
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -70,6 +71,7 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     `predicted`: what the answer is expected to be, as tokens; nothing where that can't be checked.
     `vocabulary`: where log probabilities or an echo are asked for; `echoes`: one for each prompt, where asked for.
     `forgotten`: how many messages are not in the prompt, as the request asked for.
+    `unheard`: what the template has no place for.
     """
 
     prompts: Sequence[Sequence[int]]
@@ -81,11 +83,20 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     begun: int = 0
     forgotten: int = 0
     predicted: Sequence[int] = ()
+    unheard: Sequence[str] = ()
 
     @property
     def count(self) -> int:
         """Tokens of a chat's prompt."""
         return len(self.prompts[0]) - self.begun
+
+
+async def _dropped(rendered: str, nameless: Awaitable[str]) -> Sequence[str]:
+    """What a template drops: names, where it makes the same of a conversation in which nobody is named."""
+    try:
+        return (steering.NAMES,) if await nameless == rendered else ()
+    except InvalidRequest:  # it wants names
+        return ()
 
 
 def _check_end(request: ChatRequest | CompletionRequest, form: Form) -> None:
@@ -215,10 +226,11 @@ class Preparation:
         going_on = steering.continued(request)
         special = {"bos_token": props.bos_token, "eos_token": props.eos_token}
         variables = chat_variables(going_on.request, template, bracket=marks.bracket, special=special)
-        if TEMPLATE in request.fields:
-            rendered = await self._templates.render_brought(template, variables, most_chars=window * _MOST_PER_TOKEN)
-        else:
-            rendered = await self._templates.render(template, variables)
+        rendered = await self._rendered(request, template, variables, window=window)
+        unheard: Sequence[str] = ()
+        if steering.are_named(request.messages):
+            nameless = self._rendered(request, template, steering.without_names(variables), window=window)
+            unheard = await _dropped(rendered, nameless)
         begin = not (props.bos_token and rendered.startswith(props.bos_token))
         begin = request.fields.get("add_special_tokens", begin)
         opened, begun = rendered[-_TAIL:], 0
@@ -243,7 +255,13 @@ class Preparation:
             form=form,
             vocabulary=vocabulary,
             begun=begun,
+            unheard=unheard,
         )
+
+    async def _rendered(self, request: ChatRequest, template: str, variables: Mapping[str, Any], *, window: int) -> str:
+        if TEMPLATE not in request.fields:
+            return await self._templates.render(template, variables)
+        return await self._templates.render_brought(template, variables, most_chars=window * _MOST_PER_TOKEN)
 
     async def _predicted(self, request: ChatRequest, ready: Prepared) -> Prepared:
         """With as much of its prediction as can come true: what is beyond the window would only take memory."""

@@ -3,12 +3,12 @@
 Rule: a template that does not look at what it is told would drop it in silence, so it is not told: the caller is.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from narthex.core.chat import ChatRequest
+from narthex.core.chat import ChatRequest, Message
 from narthex.core.errors import InvalidRequest, UnsupportedParameter
 from narthex.core.templates import CONTINUE, GENERATION_PROMPT, VARIABLES
 from narthex.engine.local.form.formats import template_knows, variables_of
@@ -16,6 +16,10 @@ from narthex.engine.local.form.thinking import field_variables, unheeded
 
 _OF_THE_MODEL = frozenset(("bos_token", "eos_token"))
 """Variables that are the model's own."""
+_PARTICIPANTS = frozenset(("system", "developer", "user", "assistant"))
+"""Roles of messages whose `name` is a participant's, and not a function's."""
+NAMES = "messages.name"
+"""As it is told where it has no effect."""
 
 
 class Continued(msgspec.Struct, frozen=True):
@@ -60,6 +64,21 @@ def variables(fields: Mapping[str, Any], template: str, *, bracket: Callable[[An
     if fields.get(GENERATION_PROMPT) is False and not fields.get(CONTINUE):
         told[GENERATION_PROMPT] = False
     return told
+
+
+def are_named(messages: Sequence[Message]) -> bool:
+    """Whether a request says of a participant who that is."""
+    return any(message.name and message.role in _PARTICIPANTS for message in messages)
+
+
+def without_names(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The same conversation, as if nobody were named: a template that makes the same of it drops the names."""
+    return {**variables, "messages": [_nameless(message) for message in variables["messages"]]}
+
+
+def _nameless(message: Mapping[str, Any]) -> dict[str, Any]:
+    kept = message["role"] not in _PARTICIPANTS
+    return {name: value for name, value in message.items() if kept or name != "name"}
 
 
 def _ignored(param: str, model: str) -> UnsupportedParameter:

@@ -113,3 +113,26 @@ async def test_a_prediction_takes_no_more_than_can_come_true() -> None:
         chat(prediction=prediction | {"content": "all of it"}), CompactRules()
     )
     assert "".join(map(chr, ready.predicted)) == "all of it"
+
+
+NAMED: list[Any] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi", "name": "ada"}]
+RESULT: list[Any] = [
+    {"role": "assistant", "function_call": {"name": "look", "arguments": "{}"}},
+    {"role": "function", "content": "4", "name": "look"},
+]
+
+
+@pytest.mark.parametrize(
+    ("own", "messages", "unheard"),
+    [
+        (CHATML, NAMED, ("messages.name",)),
+        (CHATML, NAMED[:1], ()),
+        ("{% for m in messages %}{{ m.name }}{{ m.content }}{% endfor %}", NAMED, ()),
+        ("{% if not messages[-1].name %}{{ raise_exception('Who?') }}{% endif %}!", NAMED, ()),
+        (CHATML, RESULT, ()),
+    ],
+    ids=["dropped", "nobody is named", "told", "wanted", "a function's"],
+)
+async def test_names_that_a_template_drops(own: str, messages: list[Any], unheard: tuple[str, ...]) -> None:
+    ready = await preparing(own, Server()).prepare(chat(messages=messages))
+    assert ready.unheard == unheard
