@@ -139,7 +139,7 @@ class Snapshot:
         openapi.describe(served)
         application = Application(
             Routes(served),
-            Authenticator(common.control.keys, clock=common.now_ms),
+            Authenticator(common.control.keys, clock=common.now_ms, profile=settings.profile),
             metrics=common.metrics,
             allowed_hosts=settings.allowed_hosts,
             profile=settings.profile,

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from narthex.core.errors import NarthexError
-from narthex.core.keys import EVERYTHING, Grants, Key, Keys, NewKey, Profile, Secret
+from narthex.core.keys import EVERYTHING, Grants, Key, KeyProfile, Keys, NewKey, Secret
 from narthex.storage.adminkey import write_admin_key
 from narthex.storage.sqlite import control
 
@@ -43,7 +43,9 @@ def create(  # noqa: PLR0913 - a command's parameters are its options
         bool, typer.Option("--templates", help="Its requests may bring chat templates, to models that take them.")
     ] = False,
     admin: Annotated[bool, typer.Option("--admin", help="May do everything, run the server included.")] = False,
-    profile: Annotated[Profile, typer.Option(help="Whose API the key's answers follow.")] = "openai",
+    profile: Annotated[
+        KeyProfile, typer.Option(help="Whose API the key's answers follow; server: that of the setting http.profile.")
+    ] = "server",
     expires: Annotated[str | None, typer.Option(help="When it ends: 12h, 30d, 8w. Never when left out.")] = None,
     lenient: Annotated[bool, typer.Option("--lenient", help="Drop unknown request fields, don't refuse.")] = False,
     data: Data = DEFAULT_DATA,

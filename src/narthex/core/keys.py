@@ -9,7 +9,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
-from typing import Literal, NoReturn, Protocol
+from typing import Literal, NoReturn, Protocol, get_args
 
 import msgspec
 from typing_extensions import override
@@ -21,6 +21,8 @@ Clock = Callable[[], int]
 
 Profile = Literal["openai", "thyris", "ionos", "oxy"]
 PROFILES: tuple[Profile, ...] = ("openai", "thyris", "ionos", "oxy")
+KeyProfile = Literal["server", "openai", "thyris", "ionos", "oxy"]
+"""Of a key: one of them, or whichever is the server's own. Whom a request runs as has one of them."""
 
 SURFACES = ("chat", "completions", "documents", "embeddings", "images", "models", "speech", "stored", "v4")
 EVERYTHING = "*"
@@ -151,7 +153,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str
     grants: Grants
     created_ms: int
-    profile: Profile = "openai"
+    profile: KeyProfile = "openai"
     strict: bool = True
     expires_ms: int | None = None
     revoked_ms: int | None = None
@@ -170,7 +172,7 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     grants: Grants = Grants()
-    profile: Profile = "openai"
+    profile: KeyProfile = "server"
     strict: bool = True
     expires_ms: int | None = None
     account: str = DEFAULT
@@ -189,10 +191,9 @@ class NewKey(msgspec.Struct, frozen=True, kw_only=True):
                 param="grants.surfaces",
                 code="invalid_value",
             )
-        if self.profile not in PROFILES:
-            raise InvalidRequest(
-                f"Unknown profile; there are {', '.join(PROFILES)}.", param="profile", code="invalid_value"
-            )
+        if self.profile not in get_args(KeyProfile):
+            message = f"Unknown profile; there are {', '.join(get_args(KeyProfile))}."
+            raise InvalidRequest(message, param="profile", code="invalid_value")
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,7 +4,7 @@ Source: contract sections 2, 5, 6, 8.2 and 11. A profile only ever refuses more,
 mention is as everywhere on `/v1`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -42,10 +42,25 @@ def _of_type(*kinds: str) -> Field:
     return Field(lambda value, path: kind.parse(value["type"], f"{path}.type"), {})
 
 
-def _messages(*, parts: tuple[str, ...] = ("text", "image_url", "input_audio", "refusal", "file")) -> Field:
-    """Messages of the roles that there were before `developer`, with a few kinds of content parts."""
+_FUNCTIONS = array(_of_type("function"))
+"""Tools, or calls of them."""
+
+
+def _messages(
+    *, parts: tuple[str, ...] = ("text", "image_url", "input_audio", "refusal", "file"), newer: bool = True
+) -> Field:
+    """Messages of the roles that there were before `developer`, with a few kinds of parts, and calls of functions only.
+
+    `newer`: members of parts that came with later versions, or from elsewhere, are taken as well.
+    """
     role = choice("system", "user", "assistant", "tool", "function")
-    part = _of_type(*parts)
+    kind = choice(*parts)
+
+    def part(value: Any, path: str) -> None:
+        kind.parse(value["type"], f"{path}.type")
+        if not newer:
+            _without(value, ("prompt_cache_breakpoint",), path)
+            _without(value.get("image_url") or {}, ("media_type",), f"{path}.image_url")
 
     def parse(value: Any, path: str) -> None:
         for index, message in enumerate(value):
@@ -53,19 +68,37 @@ def _messages(*, parts: tuple[str, ...] = ("text", "image_url", "input_audio", "
             role.parse(message["role"], f"{place}.role")
             content = message.get("content")
             if isinstance(content, dict):
-                part.parse(content, f"{place}.content")
+                part(content, f"{place}.content")
             elif isinstance(content, list):
                 for number, each in enumerate(content):
-                    part.parse(each, f"{place}.content[{number}]")
+                    part(each, f"{place}.content[{number}]")
+            _FUNCTIONS.parse(message.get("tool_calls") or [], f"{place}.tool_calls")
 
     return Field(parse, {})
+
+
+def _plain_tools(value: Any, path: str) -> None:
+    """Function tools without what other services have them say."""
+    _FUNCTIONS.parse(value, path)
+    for index, tool in enumerate(value):
+        _without(tool, ("cache_control",), f"{path}[{index}]")
+
+
+def _without(value: Mapping[str, Any], names: Sequence[str], path: str) -> None:
+    """Null counts as absent.
+
+    Raises:
+        UnknownParameter: it has one of these members.
+    """
+    for name in names:
+        if value.get(name) is not None:
+            raise UnknownParameter(f"Unknown parameter: '{path}.{name}'.", param=f"{path}.{name}")
 
 
 def _tool_choice(*words: str) -> Field:
     return either((str, choice(*words)), (dict, _of_type("function")), expected="a word or an object")
 
 
-_FUNCTION_TOOLS = array(_of_type("function"))
 _TOP_P = number(0, 1)
 _STOP_LIST = array(STRING)
 
@@ -81,9 +114,9 @@ _THYRIS_CHAT = Row(
         )
     ),
     narrower={
-        "messages": _messages(parts=("text", "image_url", "input_audio", "refusal")),
+        "messages": _messages(parts=("text", "image_url", "input_audio", "refusal"), newer=False),
         "top_p": _TOP_P,
-        "tools": _FUNCTION_TOOLS,
+        "tools": Field(_plain_tools, {}),
         "tool_choice": _tool_choice("none", "auto", "required"),
         "service_tier": choice("auto", "default"),
         "stream_options": record({"include_usage": BOOLEAN}),
@@ -102,7 +135,7 @@ _OXY_CHAT = Row(
         "n": integer(None, 2),
         "top_logprobs": integer(None, 5),
         "top_p": _TOP_P,
-        "tools": _FUNCTION_TOOLS,
+        "tools": _FUNCTIONS,
         "tool_choice": _tool_choice("none", "auto"),
         "response_format": _of_type("text", "json_object"),
     },

@@ -5,6 +5,7 @@ import hashlib
 import msgspec
 from typing_extensions import override
 
+from narthex.core.keys import Profile
 from narthex.engine.served import ServedModel
 from narthex.engine.speech.espeak import SpeechEngine
 from narthex.ipc.logs import LogFormat
@@ -57,7 +58,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     stored_max_bytes: int = 10 * 1024**3
     total_s: float = 590.0
     drain_s: float = 30.0
-    profile: str = "openai"
+    profile: Profile = "openai"
     lenient: bool = False
     share_prefix_cache: bool = False
     tls_cert: str | None = None

@@ -6,12 +6,15 @@ Rules: a database that can't answer is a 503 and never a 401; what a key may not
 import hashlib
 from collections.abc import Collection, Mapping
 
+from msgspec.structs import replace
+
 from narthex.core.errors import AuthenticationFailed, ModelNotFound, PermissionDenied
 from narthex.core.keys import Clock, Keys, Principal, Profile
 
 MAX_VALUE_BYTES = 512
 _SHOWN_CHARS = 7
 _BEARER = b"Bearer "
+_MOST_KEPT = 10_000
 
 
 class KeyRefused(AuthenticationFailed):
@@ -28,9 +31,12 @@ class KeyRefused(AuthenticationFailed):
 class Authenticator:
     """Finds the principal of a request. A revoked key ends with the next request: see docs/design/keys.md."""
 
-    def __init__(self, keys: Keys, *, clock: Clock) -> None:
+    def __init__(self, keys: Keys, *, clock: Clock, profile: Profile = "openai") -> None:
+        """`profile`: of keys that have the server's."""
         self._keys = keys
         self._clock = clock
+        self._profile = profile
+        self._narrowed: dict[str, tuple[Principal, Principal]] = {}
 
     async def authenticate(self, headers: Collection[tuple[bytes, bytes]]) -> Principal:
         """The principal of a request with these headers (names in lower case, as ASGI gives them).
@@ -47,8 +53,9 @@ class Authenticator:
         key = principal.key
         if not key.is_live(self._clock()):
             reason = "It was revoked." if key.revoked_ms is not None else "It has expired."
-            raise KeyRefused(f"{_incorrect(token)} {reason}", profile=key.profile)
-        return principal
+            own = None if key.profile == "server" else key.profile
+            raise KeyRefused(f"{_incorrect(token)} {reason}", profile=own)
+        return principal if key.profile != "server" else self._as_here(principal)
 
     def known(self, digest: bytes) -> Principal | None:
         """The same by a key's digest, where nothing has to be waited for, and nothing is wrong.
@@ -56,7 +63,20 @@ class Authenticator:
         None: `authenticate` will tell.
         """
         principal = self._keys.kept(digest)
-        return principal if principal is not None and principal.key.is_live(self._clock()) else None
+        if principal is None or not principal.key.is_live(self._clock()):
+            return None
+        return principal if principal.key.profile != "server" else self._as_here(principal)
+
+    def _as_here(self, principal: Principal) -> Principal:
+        """The same with the server's profile."""
+        key = principal.key
+        before, narrowed = self._narrowed.get(key.id, (None, principal))
+        if before is not principal:
+            if len(self._narrowed) >= _MOST_KEPT:
+                self._narrowed.clear()
+            narrowed = replace(principal, key=replace(key, profile=self._profile))
+            self._narrowed[key.id] = principal, narrowed
+        return narrowed
 
 
 def usual_digest(headers: Collection[tuple[bytes, bytes]], named: Mapping[bytes, bytes]) -> bytes | None:

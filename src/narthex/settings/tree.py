@@ -38,7 +38,8 @@ class Http(Part):
     total_s: PositiveFloat = Field(590.0, description="The longest that one request may take, all attempts together.")
     drain_s: PositiveFloat = Field(30.0, description="How long running requests may go on after a stop was asked for.")
     profile: Literal["openai", "thyris", "ionos", "oxy"] = Field(
-        "openai", description="The shape of a 401 where no key is known."
+        "openai",
+        description="What keys have that have no profile of their own, and the shape of a 401 where no key is known.",
     )
     lenient: bool = Field(
         default=False, description="Drop unknown request fields (and name them) instead of refusing them."

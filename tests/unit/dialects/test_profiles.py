@@ -13,6 +13,7 @@ from narthex.dialects.profiles import PROFILES
 
 Refuse = Callable[..., tuple[str | None, str | None]]
 Decode = Callable[..., Decoded]
+MARK = "prompt_cache_breakpoint"
 UNKNOWN, VALUE, TYPE = "unknown_parameter", "invalid_value", "invalid_type"
 
 
@@ -26,6 +27,15 @@ def message(role: str, content: Any = "a") -> dict[str, Any]:
 
 FILE = {"type": "file", "file": {"file_id": "f"}}
 SCHEMA = {"response_format": {"type": "json_schema", "json_schema": {"name": "s"}}}
+CACHED = tool() | {"cache_control": {"type": "ephemeral"}}
+CUSTOM_CALL = {
+    "role": "assistant", "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "f", "input": ""}}]
+}  # fmt: skip
+FUNCTION_CALL = {
+    "role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]
+}  # fmt: skip
+MARKED = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+TYPED_IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "media_type": "image/png"}}
 ALLOWED = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [tool()]}}
 
 
@@ -51,6 +61,10 @@ REFUSED: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("thyris", "chat", message("user", [{"type": "text", "text": "a"}, FILE]), VALUE, "messages[0].content[1].type"),
     ("thyris", "chat", message("user", FILE), VALUE, "messages[0].content.type"),
     ("thyris", "chat", {"tools": [tool("custom")]}, VALUE, "tools[0].type"),
+    ("thyris", "chat", {"messages": [CUSTOM_CALL]}, VALUE, "messages[0].tool_calls[0].type"),
+    ("thyris", "chat", {"tools": [CACHED]}, UNKNOWN, "tools[0].cache_control"),
+    ("thyris", "chat", message("user", [MARKED]), UNKNOWN, "messages[0].content[0].prompt_cache_breakpoint"),
+    ("thyris", "chat", message("user", TYPED_IMAGE), UNKNOWN, "messages[0].content.image_url.media_type"),
     ("thyris", "chat", {"tools": [tool()], "tool_choice": ALLOWED}, VALUE, "tool_choice.type"),
     ("thyris", "chat", {"service_tier": "flex"}, VALUE, "service_tier"),
     ("thyris", "chat", {"service_tier": "scale"}, VALUE, "service_tier"),
@@ -74,6 +88,7 @@ REFUSED: list[tuple[str, str, dict[str, Any], str, str]] = [
     ("oxy", "chat", {"tools": [tool()], "tool_choice": "required"}, VALUE, "tool_choice"),
     ("oxy", "chat", {"tools": [tool()], "tool_choice": ALLOWED}, VALUE, "tool_choice.type"),
     ("oxy", "chat", {"tools": [tool("custom")]}, VALUE, "tools[0].type"),
+    ("oxy", "chat", {"messages": [CUSTOM_CALL]}, VALUE, "messages[0].tool_calls[0].type"),
     ("oxy", "chat", SCHEMA, VALUE, "response_format.type"),
     ("oxy", "chat", message("developer"), VALUE, "messages[0].role"),
     ("oxy", "chat", {"top_p": -1}, "decimal_below_min_value", "top_p"),
@@ -112,6 +127,7 @@ TAKEN: list[tuple[str, str, dict[str, Any]]] = [
     ("thyris", "chat", {"reasoning_effort": None}),
     ("thyris", "chat", message("user", [{"type": "image_url", "image_url": {"url": "u"}}])),
     ("thyris", "chat", {"messages": [{"role": "assistant", "content": None, "refusal": "no", "annotations": []}]}),
+    ("thyris", "chat", {"messages": [FUNCTION_CALL, {"role": "user", "content": [MARKED | {MARK: None}]}]}),
     ("thyris", "completions", {"suffix": "x"}),
     ("ionos", "chat", {"stop": [], "top_p": -1, "n": 5, "stream_options": None} | SCHEMA),
     ("ionos", "completions", {"prompt": "a", "stop": ["a"], "top_p": -1}),

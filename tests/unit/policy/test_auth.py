@@ -3,6 +3,7 @@ import pytest
 
 from narthex.core.errors import AuthenticationFailed, ModelNotFound, PermissionDenied, StorageError
 from narthex.core.keys import Account, Grants, Key, Principal, Project, Secret
+from narthex.policy import auth
 from narthex.policy.auth import Authenticator, KeyRefused, authorize, authorize_admin, usual_digest
 
 pytestmark = pytest.mark.anyio
@@ -33,6 +34,9 @@ class OneKey:
     async def by_digest(self, digest: bytes) -> Principal | None:
         if self.failure is not None:
             raise self.failure
+        return self.kept(digest)
+
+    def kept(self, digest: bytes) -> Principal | None:
         return self.principal if digest == SECRET.digest else None
 
 
@@ -153,13 +157,6 @@ async def test_only_an_admin_runs_the_server():
     authorize_admin(replaced(grants=Grants(admin=True)).principal)
 
 
-class KeptKey(OneKey):
-    """Has that key at hand."""
-
-    def kept(self, digest: bytes) -> Principal | None:
-        return self.principal if digest == SECRET.digest else None
-
-
 @pytest.mark.parametrize(
     ("headers", "found"),
     [
@@ -176,10 +173,42 @@ class KeptKey(OneKey):
 )
 async def test_a_key_is_at_hand_where_it_came_as_it_usually_does(headers, found):
     digest = usual_digest(headers, dict(reversed(headers)))
-    at_hand = None if digest is None else authenticator(KeptKey()).known(digest)
+    at_hand = None if digest is None else authenticator(OneKey()).known(digest)
     assert at_hand == (PRINCIPAL if found else None)
 
 
 async def test_a_key_that_has_ended_is_not_at_hand():
     principal = msgspec.structs.replace(PRINCIPAL, key=msgspec.structs.replace(KEY_RECORD, revoked_ms=1))
-    assert authenticator(KeptKey(principal)).known(SECRET.digest) is None
+    assert authenticator(OneKey(principal)).known(SECRET.digest) is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"revoked_ms": 1}])
+async def test_a_key_without_a_profile_has_the_servers(fields):
+    keys = replaced(profile="server", **fields)
+    found = Authenticator(keys, clock=lambda: 1_000, profile="oxy")
+    headers = [(b"x-api-key", KEY)]
+    if fields:
+        with pytest.raises(KeyRefused) as caught:
+            await found.authenticate(headers)
+        assert caught.value.profile is None  # so that its answer is as for a key that nobody knows
+        return
+    principal = await found.authenticate(headers)
+    assert principal.key.profile == "oxy"
+    assert await found.authenticate(headers) is principal
+    assert found.known(SECRET.digest) is principal
+    other = Authenticator(keys, clock=lambda: 1_000)
+    assert (await other.authenticate(headers)).key.profile == "openai"
+    own = Authenticator(replaced(profile="ionos"), clock=lambda: 1_000, profile="oxy")
+    assert (await own.authenticate(headers)).key.profile == "ionos"
+
+
+async def test_a_key_that_changed_is_looked_at_anew(monkeypatch):
+    monkeypatch.setattr(auth, "_MOST_KEPT", 1)
+    keys = replaced(profile="server")
+    found = Authenticator(keys, clock=lambda: 1_000, profile="oxy")
+    headers = [(b"x-api-key", KEY)]
+    assert (await found.authenticate(headers)).key.strict
+    keys.principal = msgspec.structs.replace(
+        keys.principal, key=msgspec.structs.replace(keys.principal.key, strict=False)
+    )
+    assert not (await found.authenticate(headers)).key.strict

@@ -147,7 +147,7 @@ class SqliteKeys:
 
 def _make_admin(connection: apsw.Connection, *, now_ms: int) -> tuple[Key, Secret]:
     secret = Secret.generate()
-    new = NewKey(name=ADMIN, grants=Grants.everything())
+    new = NewKey(name=ADMIN, grants=Grants.everything(), profile="openai")  # nothing of ours is to be narrowed
     return _insert(connection, new=new, secret=secret, now_ms=now_ms), secret
 
 
