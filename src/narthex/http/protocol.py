@@ -6,6 +6,7 @@ All that belongs to connections stays uvicorn's: parsing, keep-alive, pipelining
 """
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import httptools
@@ -16,6 +17,7 @@ from narthex.http.asgi import DIRECT, ON_LOST, Rest
 from narthex.http.cycle import Cycle
 from narthex.http.heads import Head, head_of
 from narthex.http.lines import parsed
+from narthex.ipc.turns import turns_of
 
 _MOST_LESSONS = 4
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
@@ -38,6 +40,12 @@ class Protocol(HttpToolsProtocol):
     """Nothing came yet of a further request."""
     _next: tuple[RequestResponseCycle, Any] | None = None
     _rests: asyncio.Future[None] | None = None
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A caller is here."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._turns = turns_of(self.loop)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -64,7 +72,8 @@ class Protocol(HttpToolsProtocol):
             if between and self._between and self._lessons and cycle is self.cycle and cycle.keep_alive:
                 self._lessons -= 1
                 self._head = cycle.head = head_of(data, cycle.scope, cycle.named)
-            self._begin(cycle)
+            self._fresh = None
+            self._turns.take(partial(self._begin, cycle))
 
     def _came_again(self, head: Head, body: bytes) -> None:
         scope = head.scope()
@@ -72,7 +81,7 @@ class Protocol(HttpToolsProtocol):
         scope["extensions"] = {ON_LOST: cycle.on_lost, DIRECT: cycle}
         cycle.head, cycle.more_body = head, False
         cycle.arrived(body)
-        self._begin(cycle)
+        self._turns.take(partial(self._begin, cycle))
 
     @override
     def on_message_begin(self) -> None:
@@ -120,7 +129,6 @@ class Protocol(HttpToolsProtocol):
 
     def _begin(self, cycle: Cycle) -> None:
         """Without a task, if the application can."""
-        self._fresh = None
         begin = getattr(self.app, "begin", None)
         if begin is None or cycle.more_body or not begin(cycle.scope, cycle):
             self._start_asgi_task(cycle, self.app)
