@@ -19,6 +19,7 @@ from narthex.core.constrained import ANY_OBJECT, ChoiceFormat, JsonFormat, Regex
 from narthex.core.errors import EngineError, InvalidRequest
 from narthex.core.fold import FoldedCall, FoldedChoice
 from narthex.core.ports import Grammars, Request
+from narthex.core.sent import Sent
 from narthex.wire.json import UNREADABLE, encode
 
 log = structlog.get_logger(__name__)
@@ -59,6 +60,16 @@ def form_of(request: Request) -> Form | None:
     """The form of the answer to a request; None where it may be anything, as with nearly all."""
     if _OF_FORM.isdisjoint(request.fields) or not isinstance(request, ChatRequest | CompletionRequest):
         return None
+    if not isinstance(request.sent, Sent):
+        return _form_of(request)
+    made = request.sent.alike.made
+    if form_of not in made:  # it has nothing to do with the messages
+        made[form_of] = _form_of(request)
+    form: Form | None = made[form_of]
+    return form
+
+
+def _form_of(request: ChatRequest | CompletionRequest) -> Form | None:
     form = _constrained(request)
     if isinstance(request, ChatRequest):
         form = _with_tools(form, request)

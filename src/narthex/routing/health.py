@@ -114,12 +114,23 @@ class Turn:
 
     def answered(self) -> None:
         """Its first output is here."""
+        self._answered(self._clock())
+
+    def _answered(self, now_s: float) -> None:
         self.has_answered = True
-        took_s, before_s = self._clock() - self._began_s, self._record.first_output_s
+        took_s, before_s = now_s - self._began_s, self._record.first_output_s
         mean_s = took_s if before_s is None else before_s + _NEWEST_COUNTS * (took_s - before_s)
         self._record.first_output_s = mean_s
         if self._is_probe:
             self._record.close()
+
+    def at_once(self) -> float:
+        """It answered in full, and all of that is here now: `answered` and `done`. How long it took, in seconds."""
+        now_s = self._clock()
+        self._answered(now_s)
+        self._end()
+        self._record.note(now_s, failed=False)
+        return now_s - self._began_s
 
     def done(self) -> None:
         """It answered in full."""

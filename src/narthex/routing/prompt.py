@@ -72,7 +72,7 @@ class Begun(Protocol):
 class Prompted:
     """A call for a whole answer on its way. Of its end it tells once, unless it is given up before."""
 
-    __slots__ = ("_alarm", "_call", "_loop", "_told", "began_s", "deadline_s", "opened", "turn")
+    __slots__ = ("_alarm", "_call", "_told", "began_s", "deadline_s", "opened", "turn")
 
     turn: Turn
     pulse: Pulse | None = None
@@ -80,7 +80,6 @@ class Prompted:
     def __init__(self, call: Call, opened: Prompt, told: OnAnswer, *, loop: asyncio.AbstractEventLoop) -> None:
         self._call = call
         self._told: OnAnswer | None = told
-        self._loop = loop
         self._alarm: Alarm | None = None
         self.opened = opened
         self.began_s = loop.time()
@@ -107,19 +106,22 @@ class Prompted:
         told = self._told
         if told is None:
             return
-        self.give_up()
-        if frame is not None:
+        if frame is None:
+            self.give_up()
+        else:
+            self._told = None
+            if self._alarm is not None:
+                self._alarm.cancel()
             self._answered(frame)
         told(frame)
 
     def _answered(self, frame: Frame) -> None:
         call = self._call
-        self.turn.answered()
-        self.turn.done()
+        seconds = self.turn.at_once()
         attempt = Attempt(
             deployment=call.deployment,
             outcome=ANSWERED,
-            seconds=self._loop.time() - self.began_s,
+            seconds=seconds,
             usage=frame.billed or frame.usage,
             pieces=0 if frame.finishes or frame.usage is not None else 1,
         )

@@ -14,6 +14,7 @@ from narthex.core.embeddings import EmbeddingsRequest
 from narthex.core.errors import EngineUnavailable, InvalidRequest
 from narthex.core.fold import FoldedCall, FoldedChoice
 from narthex.core.ports import Request
+from narthex.core.sent import Sent
 from narthex.core.stream import FinishReason
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_completions import CompletionsDialect
@@ -128,6 +129,19 @@ def test_what_is_asked_for(request_: Request, asked: Form) -> None:
 def test_a_schema_is_the_callers_own() -> None:
     assert json.loads(form(chat(response_format=PERSON)).schema or b"") == SCHEMA
     assert json.loads(form(texts(guided_json=SCHEMA)).schema or b"") == SCHEMA
+
+
+@pytest.mark.parametrize("fields", [{"response_format": PERSON}, {"tools": TOOLS}, {"tools": [SEND]}])
+def test_requests_that_are_alike_ask_for_the_same(fields: dict[str, Any]) -> None:
+    dialect = ChatDialect()
+    found = []
+    for text in "abcd":
+        body = {"model": "m", "messages": [{"role": "user", "content": text}], **fields}
+        request = dialect.decode(json.dumps(body).encode(), profile="openai", strict=True).request
+        found.append((isinstance(request.sent, Sent), form_of(request)))
+    assert [alike for alike, _ in found] == [False, False, True, True]
+    assert found[0][1] == found[1][1] == found[2][1]
+    assert found[3][1] is found[2][1]
 
 
 def test_only_strict_functions_have_their_arguments_checked() -> None:

@@ -175,3 +175,22 @@ def test_what_is_counted(health, clock):
     second.failed(UpstreamUnavailable(), cooldown_s=30.0)
     found = health.snapshot()["a/1"]
     assert (found.in_flight, found.attempts, found.failures, found.opened) == (0, 2, 1, 0)
+
+
+def test_an_answer_that_is_here_at_once_counts_as_one_that_came_in_pieces(clock):
+    conditions = []
+    for whole in (True, False):
+        health = Health(clock=clock, limits=Limits(in_a_row=3, window=10, least=6, share=0.5, within_s=60.0))
+        fail(health, times=3)
+        clock.now_s += 31.0  # half open: what comes next decides
+        turn = health.begin("a/1")
+        clock.now_s += 2.0
+        if whole:
+            assert turn.at_once() == 2.0
+        else:
+            turn.answered()
+            turn.done()
+        conditions.append(health.snapshot()["a/1"])
+        fail(health, times=2)
+        assert state(health) == "closed"
+    assert conditions[0] == conditions[1]
