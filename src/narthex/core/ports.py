@@ -234,7 +234,7 @@ class Dialect(Protocol):
     surface: Surface
 
     def decode(self, body: bytes, *, profile: str, strict: bool) -> Decoded:
-        """The canonical request of a body. Raises `RequestError` naming the field at fault."""
+        """The canonical request of a body; in any thread. Raises `RequestError` naming the field at fault."""
         ...
 
     def encoder(self, call: Call, *, created: int) -> StreamEncoder:

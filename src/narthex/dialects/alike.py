@@ -6,6 +6,7 @@ beginning another sound value stands in the same place, and what follows it says
 
 from collections import OrderedDict
 from collections.abc import Collection
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -59,6 +60,8 @@ class Usual:
         self._found: OrderedDict[tuple[bytes, bytes], Surroundings] = OrderedDict()
         self._by_start: dict[bytes, list[Surroundings]] = {}
         self._seen: set[int] = set()
+        self._noting = Lock()
+        """Large requests are read beside the loop. Who only looks needs no lock."""
 
     def read(self, body: bytes) -> ChatRequest | None:
         """A request that is as one before; None: it has to be read."""
@@ -77,6 +80,10 @@ class Usual:
         if len(body) - len(written) > _LONGEST_BYTES or not body.startswith(written, start):
             return
         before, after = body[:start], body[start + len(written) :]
+        with self._noting:
+            self._note(before, after, request)
+
+    def _note(self, before: bytes, after: bytes, request: ChatRequest) -> None:
         if (before, after) in self._found:  # these messages were not as they usually are
             self._found.move_to_end((before, after))
             return

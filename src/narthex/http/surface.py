@@ -34,6 +34,8 @@ from narthex.policy.memory import remember
 log = structlog.get_logger(__name__)
 
 PING_AFTER_S = 15.0
+LARGE_BYTES = 256 * 1024
+"""A body beyond that may take longer to read than others should wait: up to a quarter of a second for each megabyte."""
 _LONGEST_HEADER = 4096  # bytes
 STREAM_HEADERS: Headers = [EVENTS, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
@@ -62,20 +64,24 @@ class ModelSurface:
         self._ping_after_s = ping_after_s
         self._prompter = prompter
         self._keeping = keeping
+        self._one_large = asyncio.Semaphore(1)
 
     async def __call__(self, exchange: Exchange) -> None:
         """Answer one request. Errors before the answer's head are raised; later ones become events."""
         self._authorize(exchange)
-        body = await exchange.body(limit_bytes=self._body_limit_bytes)
-        call = self._call(exchange, body)
-        del body
-        await self._rest(exchange, call)
+        body = [await exchange.body(limit_bytes=self._body_limit_bytes)]
+        if len(body[0]) > LARGE_BYTES:
+            await self._large(exchange, body)
+        else:
+            await self._rest(exchange, self._call(exchange, body.pop()))
 
     def begin(self, exchange: Exchange, body: bytes, *, over: Over) -> Rest | None:
         """See `Begins`."""
         self._authorize(exchange)
         if len(body) > self._body_limit_bytes:
             raise too_large(self._body_limit_bytes)
+        if len(body) > LARGE_BYTES:
+            return partial(self._large, exchange, [body])
         call = self._call(exchange, body)
         if self._prompter is not None and self._keeper(call) is None:
             errand: Errand | StreamErrand = (
@@ -86,6 +92,12 @@ class ModelSurface:
             if errand.begin(self._prompter):
                 return None
         return partial(self._rest, exchange, call)
+
+    async def _large(self, exchange: Exchange, body: list[bytes]) -> None:
+        """Answer a request that takes long to read: beside the loop, one after the other, and not kept any longer."""
+        async with self._one_large:
+            call = await asyncio.to_thread(lambda: self._call(exchange, body.pop()))
+        await self._rest(exchange, call)
 
     def _authorize(self, exchange: Exchange) -> None:
         authorize(exchange.caller, surface=self._dialect.surface)

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import struct
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -15,6 +16,7 @@ from narthex.core.errors import (
     ModelNotFound,
     NarthexError,
     PermissionDenied,
+    RequestTooLarge,
     UpstreamTimeout,
 )
 from narthex.core.keys import Grants
@@ -24,7 +26,7 @@ from narthex.dialects.openai_chat import ChatDialect
 from narthex.dialects.openai_embeddings import EmbeddingsDialect
 from narthex.http.asgi import CallerLeft
 from narthex.http.exchange import Exchange
-from narthex.http.surface import ModelSurface
+from narthex.http.surface import LARGE_BYTES, ModelSurface
 from narthex.routing.router import Route, Router
 
 pytestmark = pytest.mark.anyio
@@ -46,19 +48,24 @@ async def served(
     ping_after_s: float = LONG_S,
     dialect=None,
     lenient: bool = False,
+    at_once: bool = False,
 ) -> Exchange:
     """The exchange after the surface has answered."""
     surface = ModelSurface(
         dialect or ChatDialect(),
         deployment.open,
         clock=lambda: 1_700_000_000.9,
-        body_limit_bytes=10_000,
+        body_limit_bytes=1_000_000,
         lenient=lenient,
         ping_after_s=ping_after_s,
     )
     exchange = Exchange(caller.scope, caller.receive, caller.send, request_id="req_abc")
     exchange.principal = who or principal()
-    await surface(exchange)
+    if not at_once:
+        await surface(exchange)
+    else:
+        body = (await caller.receive())["body"]
+        await surface.begin(exchange, body, over=lambda *_: None)()
     return exchange
 
 
@@ -387,3 +394,33 @@ async def test_a_dialect_that_writes_nothing_until_the_end():
     await served(ScriptedDeployment(*answer()), caller, dialect=Silent())
     assert caller.status == 200
     assert caller.events() == ["[DONE]"]
+
+
+class Noting(ChatDialect):
+    """Notes which thread reads requests."""
+
+    def __init__(self):
+        super().__init__()
+        self.threads = []
+
+    def decode(self, body, **how):
+        self.threads.append(threading.current_thread())
+        return super().decode(body, **how)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_large_request_is_read_beside_the_loop(at_once):
+    dialect, here = Noting(), threading.current_thread()
+    for size in (0, LARGE_BYTES):
+        caller = asking(BODY | {"user": "x" * size})
+        await served(ScriptedDeployment(*answer("Hi")), caller, dialect=dialect, at_once=at_once)
+        assert caller.status == 200
+    small, large = dialect.threads
+    assert small is here is not large
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_what_is_wrong_with_a_large_request_is_told_as_ever(at_once):
+    for size, error in ((LARGE_BYTES, InvalidRequest), (1_000_000, RequestTooLarge)):
+        with pytest.raises(error):
+            await served(ScriptedDeployment(), asking(BODY | {"n": "x" * size}), at_once=at_once)
