@@ -51,6 +51,10 @@ class JobsEndpoints:
         await exchange.done()
 
     async def _follow(self, exchange: Exchange, job: Job) -> None:
+        if exchange.method == "HEAD":
+            await exchange.begin(200, _EVENT_HEADERS)
+            await exchange.send(b"", more=False)
+            return
         try:
             async with while_wanted(exchange), contextlib.aclosing(_paced(self._queue.follow(job))) as changes:
                 await exchange.begin(200, _EVENT_HEADERS)
