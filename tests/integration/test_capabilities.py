@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from tests.raw_asgi import Caller
 from tests.server_process import CHAT_MODEL, EMBEDDING_MODEL, SLASHED, Server
+from tests.walk.embedded import LOOKS, UNSEEN, Probe
 
 from narthex.app.worker import open_worker
 from narthex.core.completions import OTHER_NAMES
@@ -160,6 +161,14 @@ def table(shallow_http: httpx2.Client) -> dict[str, Body]:
     return {surface: listed[model][0]["surfaces"][surface] for surface, model in MODELS.items()}
 
 
+@pytest.fixture(scope="module")
+def probes(shallow_http: httpx2.Client) -> dict[str, Probe]:
+    bases = {
+        surface: {name: each for name, each in base.items() if name != "max_tokens"} for surface, base in BASE.items()
+    }
+    return {surface: Probe(shallow_http, PATHS[surface], base) for surface, base in bases.items()}
+
+
 def _asked(http: httpx2.Client, surface: str, fields: Body) -> httpx2.Response:
     """The answer to a small request. `fields` come first: of several that are refused, the first is named."""
     return http.post(PATHS[surface], json=fields | {k: v for k, v in BASE[surface].items() if k not in fields})
@@ -181,8 +190,9 @@ def test_every_field_that_is_known_has_a_cell_and_a_value(table: dict[str, Body]
 
 @pytest.mark.parametrize(("surface", "field"), CELLS)
 def test_a_field_is_treated_as_its_cell_says(
-    surface: str, field: str, *, table: dict[str, Body], shallow_http: httpx2.Client
+    surface: str, field: str, *, table: dict[str, Body], shallow_http: httpx2.Client, probes: dict[str, Probe]
 ) -> None:
+    """One that is honoured shows in the answers."""
     state = table[surface][field]["state"]
     answer = _asked(shallow_http, surface, VALUES[surface][field])
     if state == "refused":
@@ -191,7 +201,9 @@ def test_a_field_is_treated_as_its_cell_says(
     assert answer.status_code == 200, answer.text
     ignored = answer.headers.get("x-narthex-ignored", "").split(", ")
     assert (field in ignored) is (state == "no effect")
-    assert state in {"native", "emulated", "no effect"}
+    if state != "no effect":
+        assert state in {"native", "emulated"}
+        assert field in UNSEEN or LOOKS[surface][field](probes[surface])
 
 
 @pytest.mark.parametrize(("surface", "field"), CELLS)

@@ -182,16 +182,12 @@ async def test_a_profile_refuses_by_name_and_drops_nothing(
 
 LIES: Mapping[str, tuple[Rules, Rules]] = {
     "honoured, and not sent": ({}, {"logit_bias": State.NATIVE}),
-    "brought about by nobody": ({}, {"top_k": State.EMULATED}),
     "said to be our doing, and sent as it is": ({}, {"seed": State.EMULATED}),
     "said to have no effect, and sent": ({}, {"reasoning_effort": State.NO_EFFECT}),
     "a limit that is none": ({}, {"temperature": Limited(limits="up to 1", check=lambda _: None)}),
-    "a word too many": ({}, {"stop": Limited(state=State.REFUSED, limits="except []", check=lambda _: None)}),
     "sent to who knows no such field": ({"top_k": State.NATIVE}, {}),
     "an older name of vLLM's, sent on": ({"guided_json": State.NATIVE}, {}),
     "not honoured, though the vendor does": ({"parallel_tool_calls": State.REFUSED}, {}),
-    "called our doing, and done by nobody": ({"user": State.EMULATED}, {}),
-    "named as without effect, though the vendor knows it": ({"stop": State.NO_EFFECT}, {}),
 }
 """By what is wrong: what a row does otherwise than it should, and what it says otherwise than it does."""
 

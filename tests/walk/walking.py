@@ -181,8 +181,10 @@ def cells(row: str, table: Mapping[str, Mapping[str, Body]]) -> list[Cell]:
 def _of_scale(row: str, surface: str, field: str, table: Mapping[str, Body]) -> Cell:
     """What is said of its twin on `/v1`, which has another name there, or there is none and nobody honours it."""
     name = OTHER_NAMES.get(field, field) if surface == "completions" else field
-    forms = OF_SCALE[surface].get(field) or FORMS[surface][field]
     said = table.get(name, {"state": "refused"})
+    its = FORMS[surface].get(field, ())
+    # What the forms are is read as on `/v1`; where some are refused each is tried.
+    forms = OF_SCALE[surface].get(field) or (its if "limits" in said else its[:1])
     if name != field and said["state"] == "native":
         said = {"state": "emulated"} | ({"limits": "5"} if field == "top_logprobs" else {})
     return Cell(path=SCALE_PATHS[surface], row=row, surface=surface, field=field, said=said, forms=forms)
