@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from narthex.core.ports import Surface
 from narthex.dialects import profiles
-from narthex.dialects.fields import Field, missing, refuse_unknown
+from narthex.dialects.fields import Field, Schema, missing, refuse_unknown
 from narthex.wire import json
 from narthex.wire.json import UNREADABLE
 
@@ -46,6 +46,7 @@ class Form:
         quick = {name: field.quick for name, field in self.known.items() if field.quick is not None}
         self._quick = quick.keys()
         self._built = [(name, each.built) for name, each in quick.items() if each.built is not None]
+        self._whole = frozenset(name for name, field in self.known.items() if _holds_integers(field.schema))
         kinds = {name: each.kind for name, each in quick.items()}
         self._decode = msgspec.json.Decoder(TypedDict("Quick", kinds, total=False)).decode  # type: ignore[operator]
 
@@ -66,6 +67,9 @@ class Form:
             values, fields = self._parsed(raw, quickly=narrow is None)
         defaults = {} if narrow is None else profiles.tighten(narrow, fields, values, profile=profile)
         sent = raw if len(fields) == len(raw) else {name: raw[name] for name in fields}
+        for name in values.keys() & self._whole & fields.keys():
+            if _has_decimals(values[name]):  # 1.0 is 1, but not to every server
+                sent[name] = msgspec.Raw(json.encode(fields[name]))
         if defaults:
             fields |= defaults
             sent |= {name: msgspec.Raw(json.encode(value)) for name, value in defaults.items()}
@@ -106,3 +110,15 @@ class Form:
             if (value is not None or name in self._required) and (found := field.parse(value, name)) is not UNSET:
                 fields[name] = found
         return values, fields
+
+
+def _holds_integers(schema: Schema) -> bool:
+    """Whether values are integers, or flat collections of them."""
+    items = schema.get("items", schema.get("additionalProperties"))
+    return schema.get("type") == "integer" or (isinstance(items, dict) and items.get("type") == "integer")
+
+
+def _has_decimals(value: Any) -> bool:
+    if isinstance(value, list | dict):
+        return any(isinstance(each, float) for each in (value if isinstance(value, list) else value.values()))
+    return isinstance(value, float)
