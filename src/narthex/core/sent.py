@@ -1,6 +1,5 @@
 """The fields of a request as the caller's own bytes, and which requests differ in nothing but their messages."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -24,6 +23,5 @@ class Sent(dict[str, msgspec.Raw]):
 
     __slots__ = ("alike",)
 
-    def __init__(self, fields: Mapping[str, msgspec.Raw], alike: Alike) -> None:
-        super().__init__(fields)
-        self.alike = alike
+    alike: Alike
+    """Set by whoever makes it: a constructor of its own would cost as much as all the rest."""

@@ -47,7 +47,8 @@ class Surroundings:
             messages = _texts(raw)
         except UNREADABLE:
             return None
-        fields, sent = self._fields.copy(), Sent(self._sent, self._alike)
+        fields, sent = self._fields.copy(), Sent(self._sent)
+        sent.alike = self._alike
         fields["messages"], sent["messages"] = messages, raw
         return replace(self._request, messages=messages, fields=fields, sent=sent)
 

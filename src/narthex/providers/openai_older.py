@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from narthex.core.chat import ChatRequest, address_of
+from narthex.core.sent import Sent
 from narthex.core.stream import ChoiceFinished, Event, Frame, ToolCallDelta
 from narthex.providers.beginning import ends_for_good
 from narthex.providers.codec import AnswerDecoder
@@ -58,8 +59,10 @@ class Rewriting:
     def _touches(self, request: ChatRequest, sent: msgspec.Raw) -> bool:
         """Whether anything has to be rewritten: this is asked of every request."""
         messages = request.messages
-        if not self._unknown_roles.isdisjoint(map(_role, messages)):
+        if self._unknown_roles and not self._unknown_roles.isdisjoint(map(_role, messages)):
             return True
+        if isinstance(request.sent, Sent):  # nothing but texts
+            return False
         if not self._functions and any(message.function_call is not None for message in messages):
             return True
         if tuple in map(type, map(_content, messages)) and _FOREIGN(memoryview(sent)) is not None:

@@ -16,6 +16,7 @@ from typing_extensions import override
 from narthex.core.errors import UpstreamProtocolError, UpstreamTimeout, UpstreamUnavailable
 from narthex.core.ports import Intake
 from narthex.ipc.alarms import Alarms
+from narthex.upstream.answer_head import first_lines
 from narthex.upstream.faults import as_ours, broken_off
 from narthex.upstream.silence import Silence
 
@@ -34,9 +35,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__", "_answered", "_busy", "_chunks", "_complete", "_failure", "_head_done", "_head_waiter",
-        "_held", "_idle_s", "_intake", "_keep", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser",
+        "_heard", "_held", "_idle_s", "_intake", "_keep", "_loop", "_no_body", "_on_answer", "_on_lost", "_parser",
         "_read_paused", "_since_body", "_spoiled", "_transport", "_unsent", "_waiter", "_waiting_since_s",
-        "_write_paused", "exchanges", "fields", "idle_since_s", "lost_unanswered", "on_header", "silence", "status",
+        "_write_paused", "exchanges", "idle_since_s", "lost_unanswered", "silence", "status",
     )  # fmt: skip
 
     def __init__(
@@ -49,10 +50,8 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
-        self.fields: dict[bytes, bytes] = {}
-        """The first header of each name, as it was sent. The parser puts them here by itself: they are many, and none
-        is looked at unless something went wrong."""
-        self.on_header = self.fields.setdefault
+        self._heard: list[bytes] = []
+        """What came with the response's head. Its lines are many, and read only if somebody asks for them."""
         self._parser = httptools.HttpResponseParser(self)
         self._head_waiter: asyncio.Future[None] | None = None
         self._on_answer: Callable[[bytes | None], None] | None = None
@@ -67,7 +66,7 @@ class Connection(asyncio.Protocol):
 
     def _reset(self) -> None:
         self.status = 0
-        self.fields.clear()
+        self._heard.clear()
         self.lost_unanswered = False  # the peer closed before the first byte of a response
         self._answered = self._head_done = self._complete = self._keep = self._spoiled = self._no_body = False
         self._failure: Exception | None = None
@@ -83,7 +82,7 @@ class Connection(asyncio.Protocol):
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Those of the response, names in lower case; of each name the first."""
-        return [(name.lower(), value.rstrip()) for name, value in self.fields.items()]
+        return first_lines(self._heard)
 
     @property
     def alive(self) -> bool:
@@ -208,6 +207,7 @@ class Connection(asyncio.Protocol):
         elif self._read_paused:
             self._resume_reading()
         self._chunks = []
+        self._heard.clear()
         return reusable
 
     def abort(self) -> None:
@@ -233,10 +233,7 @@ class Connection(asyncio.Protocol):
             return
         self._answered = True
         self._since_body += len(data)
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._fail(error)
+        self._parse(data)
         if self._since_body > MAX_HEAD_BYTES:
             self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
         if self._failure is not None:
@@ -250,6 +247,14 @@ class Connection(asyncio.Protocol):
             intake.feed(self._taken(), data)
         if self._on_answer is not None:
             self._tell_answer()
+
+    def _parse(self, data: bytes) -> None:
+        if not self._head_done:
+            self._heard.append(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._fail(error)
 
     @override
     def eof_received(self) -> None:
@@ -299,10 +304,9 @@ class Connection(asyncio.Protocol):
         if self._complete:
             return
         if status < 200:
-            self.fields.clear()
             return
         # With a body behind it in one piece, only the lines themselves tell how long the head was.
-        if self._since_body > MAX_HEAD_BYTES and sum(map(len, itertools.chain(*self.fields.items()))) > MAX_HEAD_BYTES:
+        if self._since_body > MAX_HEAD_BYTES and sum(map(len, itertools.chain(*self.headers))) > MAX_HEAD_BYTES:
             self._fail(UpstreamProtocolError("The headers of the model's server are too large."))
             return
         self.status = status
