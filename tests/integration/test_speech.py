@@ -111,11 +111,29 @@ def test_the_sound_in_events(http: httpx2.Client) -> None:
     assert used["total_tokens"] == used["input_tokens"] + used["output_tokens"]
 
 
-@pytest.mark.parametrize("text", ["…", "🎉", "[[]]"])
+@pytest.mark.parametrize("text", ["…", "[[]]", ", " * 2000, "\n\t ", "\u200b"])
 def test_a_text_without_words_is_silence(text: str, http: httpx2.Client) -> None:
     answer = ask(http, input=text)
     assert answer.status_code == 200
-    assert len(answer.content) > 0
+    assert 0.1 <= len(answer.content) / 48_000 < 0.6
+
+
+@pytest.mark.parametrize(
+    ("text", "as_long_as"),
+    [
+        ("🎉", "party popper"),
+        ("It was 1234.5 dollars.", "It was one thousand two hundred thirty four point five dollars."),
+        ("Hello\0there", "Hello there"),
+        ("<speak><break time='9s'/>Hi</speak>", "speak break time equals nine s slash hi slash speak"),
+        ("--version -w /tmp/x.wav", "version w slash tmp slash x dot wav"),
+        ("-v de", "v d e"),
+        ("Grüße aus München", "Grusse aus Munchen"),
+    ],
+)
+def test_a_text_is_only_read(text: str, as_long_as: str, http: httpx2.Client) -> None:
+    """What it holds is no order to whoever reads it, and none of it is lost."""
+    seconds, whole = (len(ask(http, input=each).content) / 48_000 for each in (text, as_long_as))
+    assert 0.5 < seconds / whole < 2
 
 
 def test_a_long_text_comes_as_it_is_made(server: Server) -> None:
@@ -235,7 +253,7 @@ def test_an_answer_is_spoken(world: Speaking, client: OpenAI) -> None:
     assert not {"modalities", "audio"} & set(sent)
 
 
-@pytest.mark.parametrize("name", ["aac", "pcm16"])
+@pytest.mark.parametrize("name", ["aac", "flac", "mp3", "opus", "pcm16"])
 def test_an_answer_in_every_format(name: str, world: Speaking, http: httpx2.Client) -> None:
     world.answers(TEXT, answer(choice()))
     made = chat(http, **ALOUD | {"modalities": ["audio"], "audio": {"voice": "echo", "format": name}}).json()

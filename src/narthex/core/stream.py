@@ -99,7 +99,7 @@ class ToolCallDelta(msgspec.Struct, frozen=True, kw_only=True):
 class AudioDelta(msgspec.Struct, frozen=True, kw_only=True):
     """More of a choice that is spoken: first its `id`, then what is said and how it sounds, at last until when the id
     may be named (unix seconds). Transcript and sound need not keep step. A sound that is told whole may come `encoded`,
-    in base64, in place of its `data`: it is long, and was encoded while it was made.
+    as JSON, in base64 and quotes, in place of its `data`: it is long, and was encoded while it was made.
     """
 
     choice: int

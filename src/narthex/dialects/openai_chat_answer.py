@@ -137,10 +137,11 @@ def _audio_object(audio: FoldedAudio) -> dict[str, Any]:
 
 def _sound(data: bytes, encoded: bytes) -> msgspec.Raw:
     """A sound in base64, as JSON. A long one leaves others room between its pieces."""
-    encoded = encoded or b"".join(
-        binascii.b2a_base64(data[at : at + _SOUND_BYTES], newline=False) for at in range(0, len(data), _SOUND_BYTES)
-    )
-    return msgspec.Raw(b'"' + encoded + b'"')
+    if encoded:
+        return msgspec.Raw(encoded)
+    places = range(0, len(data), _SOUND_BYTES)
+    pieces = [binascii.b2a_base64(data[at : at + _SOUND_BYTES], newline=False) for at in places]
+    return msgspec.Raw(b"".join([b'"', *pieces, b'"']))
 
 
 def _finish(reason: FinishReason, *, older: bool) -> FinishReason:

@@ -56,7 +56,7 @@ def test_a_whole_answer(make_call: MakeCall) -> None:
 @pytest.mark.parametrize("encoded", [True, False])
 def test_a_sound_may_be_long_or_encoded_already(data: bytes, encoded: bool, make_call: MakeCall) -> None:
     text = base64.b64encode(data)
-    sound = AudioDelta(choice=0, encoded=text) if encoded else AudioDelta(choice=0, data=data)
+    sound = AudioDelta(choice=0, encoded=b'"%b"' % text) if encoded else AudioDelta(choice=0, data=data)
     events = (ChoiceStarted(0), sound, ChoiceFinished(0, "stop"))
     answer = json.loads(DIALECT.encode_answer(make_call("chat", ALOUD), [Frame.of(*events)], created=7))
     assert answer["choices"][0]["message"]["audio"]["data"] == text.decode()

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-LONGEST_S = 3600
-"""Of sound, for one text: more than anybody listens to."""
+LONGEST_S = 3 * 3600
+"""Of sound, for one text: more than the longest of them takes in any language, as slowly as may be asked for."""
 _SILENCE = bytes(RATE // 10 * SAMPLE_BYTES)
-"""What a text says that has nothing to speak."""
+"""What a text says that has nothing to speak, or next to nothing."""
 
 
 class Speaker:
@@ -73,8 +73,8 @@ class Speaker:
                     raise
                 again = False
             else:
-                if not size:
-                    yield _SILENCE
+                if size < len(_SILENCE):
+                    yield _SILENCE[size:]
                 return
 
     async def _made(self, text: str, *, voice: str, speed: float, key: str) -> AsyncGenerator[bytes, None]:
@@ -109,7 +109,7 @@ def _longer(size: int, piece: bytes) -> int:
     """
     size += len(piece)
     if size > LONGEST_S * RATE * SAMPLE_BYTES:
-        raise EngineCrashed("The speech engine does not come to an end.")
+        raise EngineCrashed(f"The speech engine made more than {LONGEST_S:g} s of sound.")
     return size
 
 

@@ -179,7 +179,7 @@ class Telling:
             return [piece async for piece in samples]
 
     async def _whole(self, voice: _Voice, text: str) -> bytes:
-        """All of it in the format that was asked for, in base64."""
+        """All of it in the format that was asked for, as JSON."""
         told = WholeSound(wav=self._format == "wav")
         async with self._speaker.turn(self._key), AsyncExitStack() as stack:
             sound = await stack.enter_async_context(aclosing(self._samples(voice, text)))

@@ -1,4 +1,4 @@
-"""A sound that is told whole: in base64, which is made while the sound is and not when all of it is there."""
+"""A sound that is told whole: as JSON, in base64 that is made while the sound is and not when all of it is there."""
 
 import binascii
 
@@ -37,9 +37,9 @@ class WholeSound:
         self._pieces.append(_base64(data[:whole]))
 
     def end(self) -> bytes:
-        """All of it."""
+        """All of it, in quotes."""
         head = _base64(wav_header(RATE, self._size) + self._first) if self._wav else b""
-        return b"".join([head, *self._pieces, _base64(self._left)])
+        return b"".join([b'"', head, *self._pieces, _base64(self._left), b'"'])
 
 
 def _base64(data: bytes) -> bytes:

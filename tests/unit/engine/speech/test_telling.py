@@ -60,7 +60,7 @@ async def written() -> AsyncIterator[Frame]:
 
 def heard(frame: Frame) -> bytes:
     deltas = [event for event in frame.events if isinstance(event, AudioDelta)]
-    return b"".join(event.data + base64.b64decode(event.encoded) for event in deltas)
+    return b"".join(event.data + base64.b64decode(event.encoded.strip(b'"')) for event in deltas)
 
 
 def told(speaker: Speaker, *, stream: bool) -> AsyncGenerator[Frame, None]:

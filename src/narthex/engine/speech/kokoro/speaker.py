@@ -45,13 +45,17 @@ class KokoroSpeaker(Speaker):
             return await self._kokoro.speak(call)
 
     async def _runs(self, sentence: str) -> list[str]:
-        told = []
-        for said, marks in phonemes.clauses(sentence):
-            told.append(phonemes.plain(await self._told(said)) + phonemes.plain(marks))
-        return [*phonemes.runs(" ".join(told))]
+        clauses = [*phonemes.clauses(sentence)]
+        if not clauses:
+            return []
+        lines = list(filter(None, map(phonemes.plain, (await self._told(sentence)).splitlines())))
+        marks = [phonemes.plain(each) for _, each in clauses]
+        if len(lines) != len(marks):  # it takes other places for the ends of clauses than we do
+            lines, marks = [" ".join(lines)], marks[-1:]
+        return [*phonemes.runs(" ".join(map("".join, zip(lines, marks, strict=True))))]
 
-    async def _told(self, clause: str) -> str:
+    async def _told(self, text: str) -> str:
         argv = self.engine.phonemes_argv()
-        given = all_of(espeak.plain(clause))
+        given = all_of(espeak.plain(text))
         async with aclosing(output_of(argv, given, what="speech engine", stall_s=self.engine.stall_s)) as output:
             return b"".join([piece async for piece in output]).decode("utf-8", "replace")

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.anyio
 TELLS = """#!{python}
 import sys
 assert sys.argv[1:] == ["-v", "en-us", "-q", "--ipa", "-b", "1", "--stdin"]
-print(" " + sys.stdin.read().lower().strip())
+for clause in sys.stdin.read().lower().replace("!", ",").split(","):
+    print(" " + clause.strip(" .?;\\n").replace(";", ""))
 """
 
 
@@ -48,7 +49,7 @@ class Model:
             if options.terminate:
                 self.stopped = True
                 raise RuntimeError("as the runtime says")
-        return np.full(len(phonemes), int(speed * 100), "<i2").tobytes()
+        return np.full(500 * len(phonemes), int(speed * 100), "<i2").tobytes()
 
 
 @asynccontextmanager
@@ -95,7 +96,18 @@ async def test_a_text_is_spoken_sentence_by_sentence(tmp_path: Path) -> None:
         sound = await all_of(speaker(tmp_path, kokoro), "Well, then. -v DE <x> [[k]]\nYes!", speed=2.0)
     assert model.said == ["well, then.", "v de x k", "yes!"]
     assert set(np.frombuffer(sound, "<i2")) == {200}
-    assert len(sound) == 2 * sum(map(len, model.said))
+    assert len(sound) == 1000 * sum(map(len, model.said))
+
+
+async def test_marks_are_left_out_where_it_is_not_clear_whose_they_are(tmp_path: Path) -> None:
+    """The program of this test knows no question mark."""
+    model = Model()
+    async with served(tmp_path, model) as (kokoro, _):
+        await all_of(speaker(tmp_path, kokoro), "One? two, three!")
+        assert model.said == ["one?", "two, three!"]
+        model.said.clear()
+        await all_of(speaker(tmp_path, kokoro), "One; two, three!")
+    assert model.said == ["one two three!"]
 
 
 async def test_a_text_without_words_is_a_moment_of_silence(tmp_path: Path) -> None:
