@@ -3,7 +3,7 @@
 Source: contract section 7.2; vLLM dropped the older names, and ignores in silence what it doesn't know.
 
 The limits for schemas are the contract's against hostile input: vLLM compiles them in the process that serves
-everybody. The dialect has those for all else.
+everybody, and other servers may. The dialect has those for all else.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,12 @@ _TYPES = frozenset(("array", "boolean", "integer", "null", "number", "object", "
 _OLDER = ("guided_json", "guided_regex", "guided_choice", "guided_grammar", "guided_whitespace_pattern")
 
 
-def _check_schema(name: str, value: Any) -> None:
+def check_schema(name: str, value: Any) -> None:
+    """Refuse a schema, or its text, beyond the limits; it stands in the field `name`.
+
+    Raises:
+        Verdict: says what is wrong with it.
+    """
     if (why := _fault(msgspec.json.decode(value) if isinstance(value, str) else value)) is not None:
         raise Verdict(name, f"Invalid '{name}': {why}")
 
@@ -58,13 +63,13 @@ def _fault_of_node(node: dict[str, Any]) -> str | None:
 
 def _structured(value: Any) -> None:
     if "json" in value:
-        _check_schema("structured_outputs.json", value["json"])
+        check_schema("structured_outputs.json", value["json"])
 
 
 CONSTRAINED: Rules = {
     **dict.fromkeys(_OLDER, State.EMULATED),
     "guided_json": Limited(
-        state=State.EMULATED, limits="within limits", check=lambda value: _check_schema("guided_json", value)
+        state=State.EMULATED, limits="within limits", check=lambda value: check_schema("guided_json", value)
     ),
     "structured_outputs": Limited(limits="within limits", check=_structured),
     "guided_decoding_backend": State.NO_EFFECT,

@@ -21,6 +21,7 @@ from narthex.core.deployments import Around
 from narthex.core.errors import NarthexError, UnsupportedParameter
 from narthex.core.ports import Call, Deployment, Opened, Stream, Surface
 from narthex.core.stream import ChoiceFinished, Event, Frame, TextDelta
+from narthex.providers.vllm_constraints import check_schema
 from narthex.wire.json import UNREADABLE, encode
 
 FORMAT = "response_format"
@@ -62,8 +63,8 @@ def with_schemas(honoured: Capabilities, surface: Surface, *, refused: Collectio
     rules: dict[str, Rule] = {
         "guided_json": Limited(
             state=State.EMULATED,
-            limits="schemas of objects",
-            check=lambda value: _check(format_, "guided_json", _json_format(value)),
+            limits="schemas of objects, within limits",
+            check=lambda value: _check_form(format_, "json", value, path="guided_json"),
         ),
         "guided_choice": State.EMULATED,
         _NEWER: Limited(
@@ -80,8 +81,14 @@ def _check_newer(rule: Rule, value: Mapping[str, Any]) -> None:
     for name in value:
         if name not in _FORMS:
             raise Verdict(f"{_NEWER}.{name}", f"'{_NEWER}.{name}' is not supported.")
-    (name,) = value
-    _check(rule, f"{_NEWER}.{name}", _format_of(name, value[name]))
+    ((name, wanted),) = value.items()
+    _check_form(rule, name, wanted, path=f"{_NEWER}.{name}")
+
+
+def _check_form(rule: Rule, name: str, value: Any, *, path: str) -> None:
+    if name == "json":
+        check_schema(path, value)
+    _check(rule, path, _format_of(name, value))
 
 
 def _check(rule: Rule, path: str, wanted: dict[str, Any]) -> None:

@@ -41,6 +41,9 @@ CLOSED = {
     "additionalProperties": False,
 }
 OPEN = {"type": "object", "properties": {"a": {"type": "string"}}}
+DEEP: dict[str, Any] = {"type": "object"}
+for _ in range(40):
+    DEEP = {"type": "object", "properties": {"a": DEEP}}
 TOOL = {"type": "function", "function": {"name": "add"}}
 CHOICES = {"guided_choice": ["yes", "no"]}
 TAKEN_FOR = {
@@ -134,6 +137,10 @@ def test_texts_have_no_format() -> None:
         ({"guided_json": {"type": "array"}}, "guided_json"),
         ({"guided_json": {}}, "guided_json"),
         ({"guided_json": {"type": "object", "anyOf": [CLOSED]}}, "guided_json"),
+        ({"guided_json": DEEP}, "guided_json"),
+        ({"guided_json": json.dumps(DEEP)}, "guided_json"),
+        ({"guided_json": {"type": "object", "properties": {"a": {"type": "text"}}}}, "guided_json"),
+        ({"structured_outputs": {"json": DEEP}}, "structured_outputs.json"),
         (CHOICES, None),
         ({"guided_regex": "a"}, "guided_regex"),
         ({"guided_grammar": 'root ::= "a"'}, "guided_grammar"),
@@ -407,6 +414,6 @@ def test_the_rules_tell_their_limits() -> None:
     rules = with_schemas(ALL, "chat")
     told = {name: rule.limits for name, rule in rules.items() if isinstance(rule, Limited)}
     assert told == {
-        "guided_json": "schemas of objects",
+        "guided_json": "schemas of objects, within limits",
         "structured_outputs": "choices and JSON objects, without options",
     }
