@@ -95,7 +95,7 @@ class ModelSurface:
 
     async def _large(self, exchange: Exchange, body: list[bytes]) -> None:
         """Answer a request that takes long to read: beside the loop, one after the other, and not kept any longer."""
-        async with self._one_large:
+        async with exchange.until_cut(or_left=True), self._one_large:
             call = await asyncio.to_thread(lambda: self._call(exchange, body.pop()))
         await self._rest(exchange, call)
 

@@ -11,6 +11,7 @@ from tests.scripted_deployment import SILENCE, START, STOP, USED, ScriptedDeploy
 
 from narthex.core.errors import (
     CallersTimeout,
+    Draining,
     EngineCrashed,
     InvalidRequest,
     ModelNotFound,
@@ -424,3 +425,38 @@ async def test_what_is_wrong_with_a_large_request_is_told_as_ever(at_once):
     for size, error in ((LARGE_BYTES, InvalidRequest), (1_000_000, RequestTooLarge)):
         with pytest.raises(error):
             await served(ScriptedDeployment(), asking(BODY | {"n": "x" * size}), at_once=at_once)
+
+
+class Stuck(ChatDialect):
+    """Reads until it is let go."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def decode(self, body, **how):
+        self.begun.set()
+        self.go.wait(60)
+        return super().decode(body, **how)
+
+
+async def test_a_drain_waits_for_no_large_request():
+    dialect, caller = Stuck(), asking(BODY | {"user": "x" * LARGE_BYTES})
+    surface = ModelSurface(
+        dialect, ScriptedDeployment().open, clock=lambda: 0, body_limit_bytes=1_000_000, lenient=False
+    )
+    exchange = Exchange(caller.scope, caller.receive, caller.send, request_id="req_abc")
+    exchange.principal = principal()
+    try:
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(_drained(surface, exchange))
+            await until(dialect.begun.is_set)
+            exchange.cut()
+            await answering
+    finally:
+        dialect.go.set()
+
+
+async def _drained(surface, exchange):
+    with pytest.raises(Draining):
+        await surface(exchange)
