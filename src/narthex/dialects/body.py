@@ -67,8 +67,8 @@ class Form:
             values, fields = self._parsed(raw, quickly=narrow is None)
         defaults = {} if narrow is None else profiles.tighten(narrow, fields, values, profile=profile)
         sent = raw if len(fields) == len(raw) else {name: raw[name] for name in fields}
-        for name in values.keys() & self._whole & fields.keys():
-            if _has_decimals(values[name]):  # 1.0 is 1, but not to every server
+        for name in values:
+            if name in self._whole and name in fields and _has_decimals(values[name]):  # 1.0 is 1, but not everywhere
                 sent[name] = msgspec.Raw(json.encode(fields[name]))
         if defaults:
             fields |= defaults
