@@ -67,7 +67,7 @@ def faults_across(reading: Reading, installed: Iterable[str]) -> Found:
         if reading.settings is None:  # whatever is wrong with it, it is meant to be there
             local |= set(configured)
         local |= set(images)
-        if _map(content, "speech").get("engine") != OFF:
+        if _map(content, "speech").get("engine") not in (OFF, False):
             local.add(SPEECH)
         if _map(content, "speech").get("kokoro") is not None:
             local.add(NEURAL)

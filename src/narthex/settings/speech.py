@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
+import pydantic
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from narthex.settings.part import Part
@@ -44,3 +45,9 @@ class Speech(Part):
     max_waiting_per_key: PositiveInt = Field(64, description="The same, of one key.")
     stall_s: PositiveFloat = Field(30.0, description="How long the engine may say nothing before it is ended.")
     kept_s: PositiveFloat = Field(3600.0, description="How long a chat may name what was said in it by its `audio.id`.")
+
+    @pydantic.field_validator("engine", mode="before")
+    @classmethod
+    def _as_written(cls, engine: object) -> object:
+        """YAML takes a bare `off` for false."""
+        return "off" if engine is False else engine

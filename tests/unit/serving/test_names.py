@@ -85,6 +85,26 @@ def test_a_model_that_makes_images_needs_a_folder_and_a_name_of_its_own() -> Non
     ]
 
 
+def test_a_neural_voice_needs_its_files_and_a_name_of_its_own(tmp_path: Path) -> None:
+    for name in ("k.onnx", "v.bin"):
+        (tmp_path / name).touch()
+    files = "model: k.onnx, voices: v.bin"
+    rows = "models: [{name: voice, deployments: [local/kokoro]}]\n"
+    assert faults(f"speech: {{kokoro: {{{files}}}}}\n{rows}") == []
+    (fault,) = faults(rows)
+    assert fault.startswith("models.0.deployments.0: there is no model 'kokoro' here")
+    assert faults(f"speech: {{kokoro: {{model: k.onnx, voices: none}}}}\n{rows}") == [
+        f"speech.kokoro.voices: there is no file {tmp_path / 'none'}"
+    ]
+    other = "engine: {models: {kokoro: {url: 'http://h'}}}\n"
+    assert faults(f"{other}speech: {{engine: off, kokoro: {{{files}}}}}\n") == [
+        "speech.engine: kokoro needs an espeak-ng, which tells it how words are said",
+        "speech.kokoro: 'kokoro' is the name of another model of this server",
+    ]
+    (fault,) = faults(f"speech: {{kokoro: {{{files}, names: {{nova: af_nova}}}}}}\n")
+    assert fault.startswith("speech.kokoro.names.nova")
+
+
 def test_images_of_an_invalid_file_are_told_of_too() -> None:
     told = faults("port: x\nengine: {images: {a: 3, g: {source: gone}}}\nmodels: [{name: m, deployments: [local/a]}]")
     assert "engine.images.g.source: gone is no folder of a pipeline: it is not there" in told

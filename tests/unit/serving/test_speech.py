@@ -39,6 +39,12 @@ def test_what_is_missing_is_planned_and_a_wrong_path_is_a_fault(tmp_path: Path) 
     assert no_speech(wrong) == f"there is no program {wrong}"
 
 
+def test_off_may_be_written_as_yaml_reads_it() -> None:
+    assert Speech(engine=False).engine == "off"  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="engine"):
+        Speech(engine=True)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("language", ["", "-v", "en us", "../x", "EN"])
 def test_languages_are_names(language: str) -> None:
     with pytest.raises(ValueError, match="language"):
