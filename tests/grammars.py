@@ -1,5 +1,8 @@
 """Constraints of answers as callers write them: what they let through, and what they don't."""
 
+import re
+import warnings
+
 ARITHMETIC = """
 root  ::= expr
 expr  ::= term (("+" | "-") term)*
@@ -41,6 +44,22 @@ GRAMMARS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "no more than four": ('root ::= [0-9]{,4} "."{2}', ("..", "1234.."), ("12345..", "1.")),
 }
 """Name to a grammar, texts of it, and texts that are none."""
+
+TWINS: dict[str, str] = {
+    "two words": "yes|no",
+    "a greeting in Lark": "([hH][eE][lL][lL][oO]|hi) [A-Z][a-z]{1,5}",
+    "left recursion in Lark": r"[0-9](\+[0-9])*",
+    "repeats": r"a{2,3}[^\n]*é?",
+    "repeats in Lark": "(x|y?z){2,3}",
+    "characters": "[à-ÿ]+€😀A\t",
+    "nothing": "(a|b)?",
+    "any character": r"[\s\S]{2}",
+    "many lines": "a|b",
+    "a pattern in Lark": "[a-c]+(d|/e)?ff",
+    "a list that ends with itself": "[a-z](,[a-z])*",
+    "no more than four": r"[0-9]{0,4}\.{2}",
+}
+"""The same languages as regular expressions of Python's, where there is one."""
 
 HOSTILE_GRAMMARS: dict[str, str] = {
     "left recursion": 'root ::= root "a" | "b"',
@@ -108,6 +127,23 @@ PATTERNS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "characters that mean something": (r"\(\[\{\.\*\+\?\|\\/\}\]\)", (r"([{.*+?|\/}])",), ("",)),
 }
 """Name to a regular expression, texts that match it whole, and texts that don't."""
+
+OF_ECMA = ("[^]", "[]", "\\u{", "\\ud8", "\\c", "\\/", "(?<", "\\<", "\\>")
+"""What Python has no reading of, or another one."""
+
+
+def readable_by_python(pattern: str) -> bool:
+    """Whether Python reads an expression as we do."""
+    if any(piece in pattern for piece in OF_ECMA):
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            re.compile(pattern)
+        except (re.error, OverflowError, RecursionError):
+            return False
+    return True
+
 
 HOSTILE_PATTERNS: dict[str, str] = {
     "an unclosed group": "(a",

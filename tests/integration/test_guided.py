@@ -8,11 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx2
-import jsonschema_rs
 import pytest
 from openai import AsyncOpenAI
 from tests.grammars import ARITHMETIC, GRAMMARS, HOSTILE_GRAMMARS, HOSTILE_PATTERNS, PATTERNS
-from tests.schemas import BOUNDED
 from tests.server_process import CHAT_MODEL
 
 from narthex.core.constrained import GrammarFormat, RegexFormat
@@ -87,21 +85,6 @@ async def test_answers_are_derived_by_their_grammars(aclient: AsyncOpenAI) -> No
     for grammar, (text, finish) in zip(grammars, answers, strict=True):
         fault = fault_of(GrammarFormat(grammar=grammar, path=""), text, cut=finish == "length")
         assert fault is None, (grammar, text)
-
-
-@pytest.mark.anyio
-@pytest.mark.soak
-@pytest.mark.parametrize("stream", [False, True])
-async def test_all_of_them_whole_and_as_streams(aclient: AsyncOpenAI, stream: bool) -> None:
-    for name, schema in BOUNDED.items():
-        text, finish = await made(aclient, stream=stream, guided_json=schema, max_tokens=300)
-        assert finish == "length" or jsonschema_rs.validator_for(schema).is_valid(json.loads(text)), name
-    for pattern, _, _ in PATTERNS.values():
-        text, finish = await made(aclient, stream=stream, guided_regex=pattern)
-        assert finish == "length" or re.fullmatch(pattern, text), pattern
-    for grammar, _, _ in GRAMMARS.values():
-        text, finish = await made(aclient, stream=stream, guided_grammar=grammar)
-        assert fault_of(GrammarFormat(grammar=grammar, path=""), text, cut=finish == "length") is None, grammar
 
 
 # --- one at a time ---------------------------------------------------------------------------------------------------

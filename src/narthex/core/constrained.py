@@ -13,6 +13,7 @@ ANY_OBJECT: Final = b'{"type":"object"}'
 INVALID_SCHEMA: Final = "invalid_json_schema"
 """The `code` of the 400 for a schema that is malformed, beyond the limits, or can't be held."""
 
+MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_GRAMMAR_BYTES: Final = 16 * 1024
 MAX_GRAMMAR_NESTING: Final = 200
 MAX_PATTERN_BYTES: Final = 1024

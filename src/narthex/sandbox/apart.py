@@ -40,14 +40,24 @@ _told = msgspec.msgpack.Decoder(_Told).decode
 
 
 class Apart:
-    """Runs jobs for a text. `limit_s`: of one; `what`, `param`: what refusals call it, and where it came from."""
+    """Runs jobs for a text. `limit_s`: of one; `what`, `param`: what refusals call it, and where it came from; `turns`:
+    shared with jobs by other names.
+    """
 
-    def __init__(self, *, limit_s: float, what: str, param: str, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        *,
+        limit_s: float,
+        what: str,
+        param: str,
+        memory_bytes: int = MEMORY_BYTES,
+        turns: asyncio.Semaphore | None = None,
+    ) -> None:
         self._limit_s = limit_s
         self._what = what
         self._param = param
         self._memory_bytes = memory_bytes
-        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._turns = turns or asyncio.Semaphore(AT_ONCE)
 
     async def run(self, job: Callable[[], str]) -> str:
         """The text that a job makes.

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from narthex.core.constrained import INVALID_SCHEMA, ChoiceFormat, Constraint, JsonFormat
+from narthex.core.constrained import INVALID_SCHEMA, MAX_SCHEMA_BYTES, ChoiceFormat, Constraint, JsonFormat
 from narthex.core.errors import EngineCrashed, EngineUnavailable, InvalidRequest
 from narthex.core.ports import Ensure
 from narthex.ipc.client import Client
@@ -26,7 +26,6 @@ from narthex.sandbox.protocol import (
     job_file,
     job_name,
 )
-from narthex.sandbox.schema_text import MAX_SCHEMA_BYTES
 from narthex.sandbox.turns import Turns
 
 T = TypeVar("T")

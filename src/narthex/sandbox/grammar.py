@@ -39,6 +39,11 @@ _BLAME_S = 0.3
 _STEPS = 48
 """How many bytes of a text are tried, twice."""
 
+_LONG: Final = 400
+_WALKS: Final = 3
+_LONG_S: Final = 0.25
+"""Of the processor's time, for so many texts of so many bytes. One by a grammar that is not ambiguous takes a tenth."""
+
 BYTES: Final = llguidance.LLTokenizer("byte")
 """One token for each byte."""
 _REASON: Final = re.compile(r"failed to compile JSON schema: (.*)")
@@ -129,6 +134,25 @@ def _walk(matcher: llguidance.LLMatcher, choice: random.Random) -> str | None:
         token = ord('"') if ord('"') in allowed and choice.random() < 0.5 else choice.choice(allowed)
         if not matcher.consume_token(token):
             return _COMPLEX
+    return None
+
+
+def pace(text: str) -> str | None:
+    """Why longer texts by a rule take ever longer to follow; None if they don't.
+
+    What is ambiguous can take time by the square or cube of a text's length at each of its steps, and an engine takes
+    its steps for all whom it answers.
+    """
+    began = time.process_time()
+    for seed in range(_WALKS):
+        matcher, choice = _matcher(text), random.Random(seed)  # noqa: S311 - the choice only has to vary
+        for _ in range(_LONG):
+            mask = matcher.compute_bitmask()
+            allowed = [token for token in range(256) if mask[token >> 3] >> (token & 7) & 1]
+            if matcher.is_error() or time.process_time() - began > _LONG_S:
+                return "its texts are too ambiguous"
+            if not allowed or not matcher.consume_token(choice.choice(allowed)):
+                break
     return None
 
 

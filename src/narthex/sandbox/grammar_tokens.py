@@ -49,7 +49,8 @@ _NOT_HELD: Final = {"%": "statements with '%'", "<": "tokens by their names", "@
 
 def is_ebnf(grammar: str) -> bool:
     """Whether it is EBNF, and not Lark."""
-    bare = re.sub(_TEXT, "", re.sub(r"(?m)(?:^|(?<=\s))(?:#|//)[^\n]*", "", grammar))
+    # A text that nothing ends goes on to its line's end: its quotes are not tried anew, each to the end again.
+    bare = re.sub(rf"(?:{_TEXT})|[\"'][^\n]*", "", re.sub(r"(?m)(?:^|(?<=\s))(?:#|//)[^\n]*", "", grammar))
     return "::=" in bare
 
 

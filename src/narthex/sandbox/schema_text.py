@@ -7,7 +7,8 @@ from urllib.parse import unquote
 import jsonschema_rs
 import msgspec
 
-MAX_SCHEMA_BYTES = 64 * 1024
+from narthex.core.constrained import MAX_SCHEMA_BYTES
+
 MAX_JSON_DEPTH = 128
 """Of the JSON text as a whole; schemas within schemas are limited more tightly."""
 

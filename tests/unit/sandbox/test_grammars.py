@@ -193,3 +193,20 @@ def test_a_pattern_for_the_whole_text() -> None:
 
 def test_a_set() -> None:
     assert set_of(r"[a-z\n\U0001F600]") == r"[a-z\u000a\U0001f600]"
+
+
+AMBIGUOUS = ('start: start start | "a" | ""', "start: s\ns: s s | s s s | /[a-z ]/ | ")
+
+
+@pytest.mark.parametrize("text", AMBIGUOUS)
+def test_what_takes_ever_longer_is_refused(text: str) -> None:
+    """An engine would stand still for everybody, some seconds for each token."""
+    assert refusal(grammar(text)).message == "This grammar can't be held: its texts are too ambiguous."
+
+
+def test_what_is_a_little_ambiguous_is_held() -> None:
+    hold(grammar('start: e\ne: e "+" e | e "*" e | "(" e ")" | /[0-9]+/'), ("1+2*3", "(1)"), ("1+", "()"))
+
+
+def test_what_the_checker_has_no_reading_of_is_held_against_the_rule() -> None:
+    hold(regex("()+a?"), ("", "a"), ("b", "aa"))

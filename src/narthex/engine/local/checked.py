@@ -93,7 +93,7 @@ class Checks:
 
     async def _hold(self, constraint: Constraint, text: str, *, cut: bool) -> None:
         try:
-            fault = await self._grammars.fault_of(constraint, text, cut=cut)
+            fault = await self._fault_of(constraint, text, cut=cut)
         except InvalidRequest as error:
             if not cut or not isinstance(constraint, JsonFormat):
                 raise
@@ -101,6 +101,17 @@ class Checks:
             return
         if fault is not None:
             self._fault(fault, constraint)
+
+    async def _fault_of(self, constraint: Constraint, text: str, *, cut: bool) -> str | None:
+        """What is wrong. A whole text that another reader can't check is held against the rule that it was made by: its
+        caller is not to be refused for what the reader lacks.
+        """
+        try:
+            return await self._grammars.fault_of(constraint, text, cut=cut)
+        except InvalidRequest:
+            if cut:
+                raise
+            return await self._grammars.fault_of(constraint, text, cut=True)
 
     def _fault(self, fault: str, constraint: Constraint | None = None) -> None:
         # The fault may quote the answer, which is the caller's: the log gets only what finds the constraint again.

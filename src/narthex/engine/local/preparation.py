@@ -19,7 +19,7 @@ from narthex.engine.local import steering
 from narthex.engine.local.budget import within
 from narthex.engine.local.completion import generated, prompt_tokens
 from narthex.engine.local.echo import Echo
-from narthex.engine.local.form.request import completion_form, form_of
+from narthex.engine.local.form.request import check_sizes, completion_form, form_of
 from narthex.engine.local.form.thinking import answer_begins
 from narthex.engine.local.infill import FillIn
 from narthex.engine.local.llama import LlamaServer, Props
@@ -220,6 +220,7 @@ class Preparation:
 
     async def _chat(self, request: ChatRequest, props: Props, grammars: Grammars, *, window: int) -> Prepared:
         await self._check_sampled(request)
+        check_sizes(request)
         template = self._template(request, props)
         steering.check_heeded(request.fields, template, model=request.model)
         marks = Marks(self._facts.control if self._facts is not None else None)

@@ -127,6 +127,22 @@ async def test_a_beginning_that_takes_too_long_to_check_passes(reason: FinishRea
             await watched(Checks(request(), Slow()), frames)
 
 
+@pytest.mark.parametrize("text", ["{", "}"])
+async def test_what_no_other_reader_can_check_is_held_against_its_rule(text: str) -> None:
+    class Unread(Judge):
+        async def fault_of(self, constraint: Constraint, text: str, *, cut: bool = False) -> str | None:
+            if not cut:
+                raise InvalidRequest("The schema can't be checked.")
+            return await super().fault_of(constraint, text, cut=cut)
+
+    checks = Checks(request(), Unread("}"))
+    if text == "{":
+        await watched(checks, answer(text))
+    else:
+        with pytest.raises(InvalidOutput):
+            await watched(checks, answer(text))
+
+
 @pytest.mark.parametrize(("text", "held"), [("yes", True), ("no", False)])
 async def test_completions_are_held_too(text: str, held: bool) -> None:
     class Choices(Judge):

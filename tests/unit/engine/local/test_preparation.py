@@ -134,5 +134,5 @@ RESULT: list[Any] = [
     ids=["dropped", "nobody is named", "told", "wanted", "a function's"],
 )
 async def test_names_that_a_template_drops(own: str, messages: list[Any], unheard: tuple[str, ...]) -> None:
-    ready = await preparing(own, Server()).prepare(chat(messages=messages))
+    ready = await preparing(own, Server()).prepare(chat(messages=messages), CompactRules())
     assert ready.unheard == unheard

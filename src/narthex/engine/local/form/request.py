@@ -6,7 +6,7 @@ import msgspec
 
 from narthex.core.chat import ChatRequest
 from narthex.core.completions import CompletionRequest
-from narthex.core.constrained import JsonFormat
+from narthex.core.constrained import INVALID_SCHEMA, MAX_SCHEMA_BYTES, JsonFormat
 from narthex.core.errors import InvalidRequest
 from narthex.core.ports import Grammars
 from narthex.core.tools import Tool, Tools
@@ -63,6 +63,18 @@ async def form_of(
         anywhere=constraint is None and row is not None and bool(row.trigger),
     )
     return FormOfParts(grammar=compose(shape), preserved=markers, layout=layout)
+
+
+def check_sizes(request: ChatRequest) -> None:
+    """Before tools are written into a prompt, which takes long for what is refused afterwards.
+
+    Raises:
+        InvalidRequest: the schema of a tool's arguments is too large.
+    """
+    for tool in request.tools.all_ if request.tools is not None else ():
+        if len(tool.parameters) > MAX_SCHEMA_BYTES:
+            message = f"The schema is larger than {MAX_SCHEMA_BYTES // 1024} KiB."
+            raise InvalidRequest(message, param=tool.path, code=INVALID_SCHEMA)
 
 
 async def completion_form(request: CompletionRequest, grammars: Grammars) -> Form:

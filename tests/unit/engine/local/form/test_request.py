@@ -25,7 +25,7 @@ from narthex.core.constrained import ChoiceFormat, Constraint, GrammarFormat, Js
 from narthex.core.errors import InvalidRequest
 from narthex.core.tools import Tool, Tools
 from narthex.engine.local.form.formats import FORMATS, HERMES, call_format
-from narthex.engine.local.form.request import TokenId, completion_form, form_of
+from narthex.engine.local.form.request import TokenId, check_sizes, completion_form, form_of
 from narthex.engine.local.reading import ANY_TEXT, Form
 
 pytestmark = pytest.mark.anyio
@@ -173,6 +173,16 @@ async def test_a_line_break_that_stops_cuts_no_call(template: str, required: boo
     assert "\n" not in text
     assert accepts(wanted.grammar, text) is True
     assert told(read(wanted, *text)) == ("", "", calls, "tool_calls")
+
+
+def test_a_tool_that_is_too_large_is_refused_before_it_is_told_of() -> None:
+    parameters = b'{"title":"' + b"x" * 64 * 1024 + b'"}'
+    large = Tool(name="large", parameters=parameters, path="tools[1].function.parameters")
+    check_sizes(asked())
+    check_sizes(asked(BOTH))
+    with pytest.raises(InvalidRequest) as caught:
+        check_sizes(asked(Tools(all_=(WEATHER, large), callable_=("get_weather",))))
+    assert (caught.value.param, caught.value.code) == ("tools[1].function.parameters", "invalid_json_schema")
 
 
 @pytest.mark.parametrize("stop", ["}", "arg", "get_", "tool_call>"])
