@@ -173,7 +173,7 @@ class ChatDialect:
             return Decoded(request)
         read = FORM.read(body, profile=profile, strict=strict)
         request = request_of(read)
-        if usual:
+        if usual and not read.ignored:
             self._usual.note(body, request)
         return Decoded(request, (*read.ignored, "metadata") if _is_idle(read.fields) else read.ignored)
 

@@ -150,6 +150,15 @@ def test_messages_within_other_fields_are_not_taken_for_them() -> None:
     assert told(read(dialect, other)) == told(read(ChatDialect(), other))
 
 
+def test_unknown_names_are_ignored_or_refused_each_time() -> None:
+    dialect = ChatDialect()
+    body = f'{{"model":"m","messages":{HI},"unknown":1}}'.encode()
+    for _ in range(4):
+        assert dialect.decode(body, profile="openai", strict=False).ignored == ("unknown",)
+        with pytest.raises(RequestError):
+            dialect.decode(body, profile="openai", strict=True)
+
+
 def test_not_for_a_profile_that_is_narrower() -> None:
     before, after = '{"model":"m","messages":', ',"n":1,"max_tokens":4}'
     dialect = known(before, after)
