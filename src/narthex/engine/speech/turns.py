@@ -54,17 +54,20 @@ class Turns:
             self._held += Counter()  # drops keys that hold none
             self._grant()
             return
-        own = self._waiting[key]
-        own.remove(mine)
-        if not own:
-            del self._waiting[key]
+        own = self._waiting.get(key, deque())
+        if mine in own:
+            own.remove(mine)
+            if not own:
+                del self._waiting[key]
 
     def _grant(self) -> None:
         while self._free and self._waiting:
             key = min(self._waiting, key=self._held.__getitem__)
             own = self._waiting.pop(key)
-            own.popleft().set_result(None)
+            next_one = own.popleft()
             if own:
                 self._waiting[key] = own  # behind the other keys
-            self._free -= 1
-            self._held[key] += 1
+            if not next_one.done():  # it is, where its caller has left and does not know yet
+                next_one.set_result(None)
+                self._free -= 1
+                self._held[key] += 1

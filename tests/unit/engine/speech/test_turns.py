@@ -96,3 +96,20 @@ async def order_after(queue: Turns, last: asyncio.Future[None]) -> bool:
     await settled()
     async with asyncio.timeout(5), queue.turn("b"):
         return not queue._waiting and dict(queue._held) == {"b": 1}
+
+
+async def test_who_leaves_at_once_with_who_has_the_turn_takes_none_along() -> None:
+    queue = turns()
+
+    async def one(key: str) -> None:
+        async with queue.turn(key):
+            await asyncio.sleep(100)
+
+    tasks = [asyncio.ensure_future(one(key)) for key in ("a", "b", "b")]
+    await settled()
+    for task in tasks:
+        task.cancel()
+    await settled()
+    async with asyncio.timeout(5), queue.turn("c"):
+        assert dict(queue._held) == {"c": 1}
+    assert not queue._waiting
