@@ -95,6 +95,7 @@ def main() -> int:
     try:
         model = Model(Path(settings.model), Path(settings.voices), named=settings.named, threads=settings.threads)
     except ModelLoadFailed as error:
+        log.exception("the speech model can't be loaded")
         lifeline.failed(error.message)
         return 1
     service = Service(model)

@@ -32,7 +32,7 @@ class Model:
 
     def __init__(self, model: Path, voices: Path, *, named: Mapping[str, str], threads: int) -> None:
         """Raises:
-        ModelLoadFailed: the files are not there, or not what they should be.
+        ModelLoadFailed: the files are not there, or not what they should be. Callers read it: it names no folder.
         """
         self._voices = _voices(voices, named)
         options = onnxruntime.SessionOptions()
@@ -43,10 +43,10 @@ class Model:
         try:
             self._session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise ModelLoadFailed(f"{model} can't be loaded: {str(error).splitlines()[0][:200]}") from error
+            raise ModelLoadFailed(f"{model.name} can't be loaded: it is not there, damaged, or no graph.") from error
         inputs = {each.name: each.type for each in self._session.get_inputs()}
         if inputs.keys() not in _FORMS:
-            raise ModelLoadFailed(f"{model} takes {', '.join(inputs)}: it is no Kokoro.")
+            raise ModelLoadFailed(f"{model.name} takes {', '.join(inputs)}: it is no Kokoro.")
         (self._tokens,) = inputs.keys() - {"style", "speed"}
         self._paces = "float" in inputs["speed"]
 
@@ -77,13 +77,13 @@ def _voices(path: Path, named: Mapping[str, str]) -> dict[str, Samples]:
         with np.load(path, allow_pickle=False) as file:
             for name, own in named.items():
                 if own not in file:
-                    raise ModelLoadFailed(f"{path} has no voice '{own}': it has {', '.join(file)[:500]}.")
+                    raise ModelLoadFailed(f"{path.name} has no voice '{own}': it has {', '.join(file)[:500]}.")
                 found[name] = np.asarray(file[own], np.float32).reshape(-1, 1, _STYLE)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ModelLoadFailed(f"{path} is no file of voices.") from error
+        raise ModelLoadFailed(f"{path.name} is no file of voices.") from error
     for name, styles in found.items():
         if len(styles) <= MOST:
-            raise ModelLoadFailed(f"{path} has no styles of all lengths for '{named[name]}'.")
+            raise ModelLoadFailed(f"{path.name} has no styles of all lengths for '{named[name]}'.")
     return found
 
 
