@@ -8,7 +8,7 @@ A row that lies fails here: `test_a_row_that_lies_is_found_out` sees to that.
 """
 
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from tests.walk.documented import documented, is_of_profile, surfaces
 from tests.walk.evidence import shows_natively
-from tests.walk.values import BASE, FORMS, NATIVE, OF_SCALE, PATHS, SCALE_PATHS
+from tests.walk.values import BASE, FORMS, NATIVE, OF_SCALE, PATHS, SCALE_PATHS, Body
 from tests.walk.walking import (
     ELSEWHERE,
     EXTRA,
@@ -36,7 +36,7 @@ from tests.walk.walking import (
 
 from narthex.core.capabilities import Capabilities, Limited, State
 from narthex.core.extras import HEADERS, PARAMS
-from narthex.dialects import thyris
+from narthex.dialects import thyris, thyris_documents
 from narthex.http.capabilities import KNOWN
 from narthex.providers.openai_codec import OpenAIChat
 from narthex.providers.openai_rows import Rules
@@ -144,6 +144,65 @@ async def test_the_native_chats_fields_at_every_row(walk: Walk, tally: Counter[t
             assert not [fault for fault in cell.faults() if "sent as it is" not in fault], cell
             tally[cell.path, said["state"]] += 1
             tally[cell.path, "forms"] += len(forms)
+
+
+PAGES = "# One\n\nCats sleep all day.\n\n# Two\n\nCats purr at night."
+SEARCHES: Mapping[str, tuple[Body, Callable[[Body], bool]]] = {
+    "query": ({"query": "sleep"}, lambda found: "sleep" in found["citations"][0]["quote"]),
+    "input": ({"input": "sleep"}, lambda found: "sleep" in found["citations"][0]["quote"]),
+    "n": ({"query": "cats", "n": 1}, lambda found: len(found["citations"]) == 1),
+    "n_documents": ({"query": "cats", "n_documents": 2}, lambda found: len(found["citations"]) == 2),
+    "documents": ({"query": "cats", "documents": ["small"]}, lambda found: found["sources"] == ["small"]),
+    "per_document": (
+        {"query": "cats", "per_document": 1, "documents": ["small"]},
+        lambda found: len(found["citations"]) == 1,
+    ),
+    "retrieval": (
+        {"query": "cats", "retrieval": "vector"},
+        lambda found: all(each["scores"]["bm25"] is None for each in found["citations"]),
+    ),
+    "weight": (
+        {"query": "cats", "retrieval": "hybrid", "weight": 0.25, "explain": True},
+        lambda found: found["explain"]["weight"] == 0.25,
+    ),
+    "explain": ({"query": "cats", "explain": True}, lambda found: "explain" in found),
+}
+
+
+@pytest.mark.parametrize("walk", [("vllm",)], indirect=True, ids=["vllm"])
+async def test_the_fields_of_collections_documents_and_searches(walk: Walk) -> None:
+    made: Body = {"model": "vllm", "description": "Of cats.", "retrieval": "keyword", "weight": 0.5}
+    assert set(made) == set(thyris_documents.COLLECTION)
+    assert (await walk.ask("/api/collections/cats", made)).status == 201
+    shown = (await walk.ask("/api/collections/cats", method="GET")).json()
+    assert shown | made == shown
+    documents: dict[str, Body] = {
+        "whole": {"content": PAGES, "description": "All of it."},
+        "small": {"content": PAGES, "chunkSize": 20},
+        "by page": {"content": PAGES, "chunkSize": 30, "mode": "structure"},
+    }
+    assert {name for each in documents.values() for name in each} == set(thyris_documents.DOCUMENT)
+    chunks = {}
+    for key, fields in documents.items():
+        path = f"/api/collections/cats/documents/{key}"
+        assert (await walk.ask(path, fields)).status == 201
+        told = (await walk.ask(path, method="GET")).json()
+        assert told | {name: value for name, value in fields.items() if name != "content"} == told
+        assert told["characters"] == len(PAGES)
+        chunks[key] = told["chunks"]
+    assert chunks == {"whole": 1, "small": 3, "by page": 2}
+    assert set(SEARCHES) == set(thyris_documents.SEARCH)
+    for name, (fields, shows) in SEARCHES.items():
+        found = await walk.ask("/api/collections/cats/search", fields)
+        assert found.status == 200
+        assert shows(found.json()), name
+    for path, base in (
+        ("cats2", {"model": "vllm"}),
+        ("cats/documents/x", {"content": "a"}),
+        ("cats/search", {"query": "a"}),
+    ):
+        refused = await walk.ask(f"/api/collections/{path}", {**base, "unheard_of": 1})
+        assert (refused.status, b"unheard_of" in refused.body) == (400, True), path
 
 
 # --- profiles --------------------------------------------------------------------------------------------------------
