@@ -108,9 +108,13 @@ def fate(field: str, seen: Seen, *, passing: tuple[Any, ...] = (), look: Look = 
     if answer.status != 200 and not (field == "inference_timeout" and answer.status == 504):
         return f"{answer.status}: {answer.body.decode()}"
     if field in answer.headers.get("x-narthex-ignored", "").split(", "):
-        return DROPPED if field in seen.body else NO_EFFECT
+        return f"named, and {HONOURED}" if field in seen.body or _looked(look, field, seen) == HONOURED else NO_EFFECT
     if any(seen.asked.get(field) == each for each in passing):
         return NOTHING
+    return _looked(look, field, seen)
+
+
+def _looked(look: Look, field: str, seen: Seen) -> str:
     try:
         return HONOURED if look(field, seen) else DROPPED
     except (KeyError, TypeError, IndexError, ValueError) as error:
@@ -235,4 +239,5 @@ async def walking(folder: Path, rows: Iterable[str] = ROWS) -> AsyncIterator[Wal
             providers=providers,
         )
         async with open_worker(settings) as worker:
+            worker.application._access = lambda _: None
             yield Walk(worker.application, vendors, keys)
