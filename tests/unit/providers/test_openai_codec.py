@@ -52,16 +52,16 @@ def test_honours_every_field_of_the_dialect() -> None:
 
 
 def test_the_request_is_the_caller_s_own_bytes() -> None:
-    body = b'{"model":"assistant","messages":[ {"role":"user", "content":"\\u00e9"} ],"seed":1.0,"stream":false}'
+    body = b'{"model":"assistant","messages":[ {"role":"user", "content":"\\u00e9"} ],"temperature":1.0,"stream":false}'
     request = ChatDialect().decode(body, profile="openai", strict=True).request
     assert OpenAIChat().build(request, model="gpt-5.4") == body.replace(b"assistant", b"gpt-5.4")
 
 
 def test_a_stream_is_asked_for_with_usage() -> None:
-    body = b'{"model":"assistant","messages":[ {"role":"user", "content":"\\u00e9"} ],"seed":1.0,"stream":true}'
+    body = b'{"model":"assistant","messages":[ {"role":"user", "content":"\\u00e9"} ],"temperature":1.0,"stream":true}'
     request = ChatDialect().decode(body, profile="openai", strict=True).request
     assert OpenAIChat().build(request, model="gpt-5.4") == (
-        b'{"model":"gpt-5.4","messages":[ {"role":"user", "content":"\\u00e9"} ],"seed":1.0,"stream":true,'
+        b'{"model":"gpt-5.4","messages":[ {"role":"user", "content":"\\u00e9"} ],"temperature":1.0,"stream":true,'
         b'"stream_options":{"include_usage":true}}'
     )
 
