@@ -13,8 +13,7 @@ MOST_S = 0.0005
 class Turns:
     """Of one loop, for all who ask for it (`turns_of`)."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._call_soon = loop.call_soon
+    def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
         self._until_s = 0.0
         """When this turn has done its part, by the clock that goes on within a turn; 0: it has done nothing yet."""
@@ -25,7 +24,7 @@ class Turns:
             self._waiting.append(work)
         elif not self._until_s:
             self._until_s = time.monotonic() + MOST_S
-            self._call_soon(self._next)
+            asyncio.get_running_loop().call_soon(self._next)
             work()
         elif time.monotonic() < self._until_s:
             work()
@@ -38,7 +37,7 @@ class Turns:
         if not waiting:
             self._until_s = 0.0
             return
-        self._call_soon(self._next)
+        asyncio.get_running_loop().call_soon(self._next)
         self._until_s = time.monotonic() + MOST_S
         while waiting:
             waiting.popleft()()
@@ -47,11 +46,12 @@ class Turns:
 
 
 _ALL: "WeakKeyDictionary[asyncio.AbstractEventLoop, Turns]" = WeakKeyDictionary()
+"""None of them holds its loop, which would be kept for ever."""
 
 
 def turns_of(loop: asyncio.AbstractEventLoop) -> Turns:
     """Those of a loop."""
     found = _ALL.get(loop)
     if found is None:
-        found = _ALL[loop] = Turns(loop)
+        found = _ALL[loop] = Turns()
     return found

@@ -1,6 +1,8 @@
 """Work that waits for its turn: in order, a bit in each turn of the loop, and at once where nothing else was done."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 
@@ -77,3 +79,7 @@ async def test_a_loop_has_its_own() -> None:
         assert turns_of(loop) is not turns_of(other)
     finally:
         other.close()
+    gone = weakref.ref(other)
+    del other
+    gc.collect()
+    assert gone() is None
