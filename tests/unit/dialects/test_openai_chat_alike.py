@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from narthex.core.chat import ChatRequest
-from narthex.core.errors import RequestError
+from narthex.core.errors import NarthexError, RequestError
 from narthex.core.sent import Alike, Sent
 from narthex.dialects import alike
 from narthex.dialects.openai_chat import ChatDialect
 from narthex.providers.openai_codec import HONOURED, OpenAIChat
 from narthex.providers.openai_rows import Row, body_around
+from narthex.providers.presets import PRESETS, codecs
 from narthex.providers.traits import ModelTraits
 from narthex.providers.vllm import VllmChat
 
@@ -222,6 +223,30 @@ def test_servers_are_sent_the_same(codec: OpenAIChat, before: str, after: str, w
         expected = codec.build(read(ChatDialect(), body), model="theirs")
         for _ in range(2):
             assert codec.build(read(dialect, body), model="theirs") == expected
+
+
+def sent_on(name: str, request: ChatRequest) -> Any:
+    preset = PRESETS[name]
+    try:
+        return codecs(preset, preset.traits)["chat"].build(request, model="theirs"), None
+    except NarthexError as error:
+        return error.message, error.param
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if "chat" in preset.surfaces])
+def test_every_server_is_sent_the_same(name: str) -> None:
+    preset = PRESETS[name]
+    codec = codecs(preset, preset.traits)["chat"]
+    for before, after in AROUND:
+        dialect = known(before, after)
+        for written in (*CONVERSATIONS, HI):
+            body = f"{before}{written}{after}".encode()
+            expected = sent_on(name, read(ChatDialect(), body))
+            try:
+                found: Any = codec.build(read(dialect, body), model="theirs"), None
+            except NarthexError as error:
+                found = error.message, error.param
+            assert found == expected
 
 
 def test_an_answer_that_has_begun_is_gone_on_with() -> None:
