@@ -101,9 +101,12 @@ class Side:
     def feed(self, *pieces: bytes) -> None:
         for each in pieces:
             if not self.transport.closed:
-                self.protocol.data_received(each)
-                for _ in range(3):
-                    self._loop.run_until_complete(asyncio.sleep(0))
+                self._loop.run_until_complete(self._fed(each))
+
+    async def _fed(self, piece: bytes) -> None:
+        self.protocol.data_received(piece)
+        for _ in range(3):
+            await asyncio.sleep(0)
 
     def end(self) -> None:
         self.protocol.connection_lost(None)
