@@ -164,7 +164,8 @@ _TAG = re.compile(r"\A%[-+]?\s*\w+")
 _NAMES = re.compile(r"(?<![\w.])[^\W\d]\w*").findall
 _NO_VARIABLES = re.compile(r"\|\s*\w+|\bis\s+(?:not\s+)?\w+|\b\w+\s*=(?!=)")
 """Filters, tests, and what stands before one sign of equality: a name that is given to something."""
-_NAMED = re.compile(r"\A%[-+]?\s*(?:for\s+([\w\s,()]+?)\s+in\b|macro\s+(\w+\s*\([^)]*))")
+_NAMED = re.compile(r"\A%[-+]?\s*(?:for\s([\w\s,()]*?)\sin\b|macro\s+(\w+\s*\([^)]*))")
+"""Blanks are read by one part of it only: a stranger's template may have many."""
 _WORDS = frozenset(
     (
         "and", "else", "false", "False", "for", "if", "in", "is", "none", "None", "not", "or", "recursive", "true",

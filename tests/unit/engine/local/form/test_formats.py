@@ -124,3 +124,11 @@ def test_only_variables_of_the_callers_count(template: str, names: set[str]) -> 
 )
 def test_variables_are_found_in_no_time(piece: str) -> None:
     assert variables_of("{% if tools %}{% " + piece * (60_000 // len(piece)) + " %}") >= {"tools"}
+
+
+@pytest.mark.parametrize(
+    "tag", ["for", "for a", "for a in", "macro", "macro a", "if a is", "if a is not", "if a |", "set a"]
+)
+def test_blanks_within_a_tag_are_read_once(tag: str) -> None:
+    """Shared out among the parts of an expression in every way, so many would take days."""
+    assert variables_of("{% if tools %}{% " + tag + " " * 60_000 + "%}") <= {"a", "tools"}
