@@ -17,7 +17,8 @@ _LETTERS = {
 }  # fmt: skip
 """Those whose numbers follow each other, by that of the first."""
 VOCABULARY = {letter: first + at for first, letters in _LETTERS.items() for at, letter in enumerate(letters)}
-_MARKS = re.compile(r"""([;:,.!?—…"()“”¡¿«»]+)(?=\s|$)""")  # not those within a number or a name
+_MARK = r"""[;:,.!?—…"()“”¡¿«»]"""
+_MARKS = re.compile(rf"(?<!{_MARK})({_MARK}++)(?=\s|$)")  # not those within a number or a name; each row is read once
 _LANGUAGE = re.compile(r"\([a-z]{2,3}(?:-[a-z]+)*\)")
 """What espeak-ng puts before a word that it takes for one of another language."""
 _WORD = re.compile(r"\w")

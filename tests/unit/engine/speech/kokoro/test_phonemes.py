@@ -51,3 +51,9 @@ def test_no_phoneme_is_lost(text: str) -> None:
     found = [*runs(text)]
     assert all(len(each) <= MOST for each in found)
     assert "".join(found).count("a") == text.count("a")
+
+
+def test_a_row_of_marks_is_read_once() -> None:
+    """Read anew from each of them, so many would take minutes, in which a worker answers nobody."""
+    text = "!" * 100_000 + "a"
+    assert [*clauses(text)] == [(text, "")]
