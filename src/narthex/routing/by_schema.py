@@ -50,6 +50,8 @@ _HELD_STRICTLY = frozenset(
 )  # fmt: skip
 """What servers that hold schemas strictly know; any other keyword is a 400 there, and heeded as well as they can else.
 """
+_TYPED = frozenset(("type", "anyOf", "$ref"))
+"""One of which every part of a schema has to have there: an `enum` alone is a 400, too."""
 
 
 # --- what is honoured ----------------------------------------------------------------------------------------------
@@ -141,11 +143,15 @@ def _schema_format(schema: Any, *, strict: bool) -> dict[str, Any]:
 
 
 def _is_held_strictly(schema: Any) -> bool:
-    """Whether servers take a schema that they are to hold in all respects: closed objects, and keywords they know."""
+    """Whether servers take a schema that they are to hold in all respects: closed objects, types, and keywords they
+    know.
+    """
     if isinstance(schema, list):
         return all(map(_is_held_strictly, schema))
-    if not isinstance(schema, dict):
+    if schema is None:  # no such part
         return True
+    if not isinstance(schema, dict) or _TYPED.isdisjoint(schema):
+        return False
     properties, required, others = schema.get("properties", {}), schema.get("required", []), schema.get("$defs", {})
     sound = isinstance(properties, dict) and isinstance(required, list) and isinstance(others, dict)
     if not sound or not schema.keys() <= _HELD_STRICTLY:

@@ -215,15 +215,22 @@ async def test_a_constraint_is_asked_for_as_a_format(fields: dict[str, Any], wan
         {"type": "string", "format": "email"},
         {"type": "object"},
         {"type": "object", "properties": {"b": {}}, "required": [], "additionalProperties": False},
+        {"type": "object", "properties": {"b": {}}, "required": ["b"], "additionalProperties": False},
         {"anyOf": [{"type": "string"}, OPEN]},
-        {"items": OPEN},
-        {"properties": []},
-        {"required": 1},
-        {"$defs": "x"},
+        {"type": "array", "items": OPEN},
+        {"type": "array", "items": True},
+        {"type": "object", "properties": []},
+        {"type": "object", "required": 1},
+        {"$ref": "#", "$defs": "x"},
+        {"$ref": "#/properties/a/$defs/x", "$defs": {"x": True}},
+        {"enum": ["yes", "no"]},
+        {"const": 1},
+        {"description": "anything"},
+        True,
     ],
     ids=str,
 )
-async def test_a_schema_that_may_not_be_taken_strictly_is_not_sent_as_such(part: dict[str, Any]) -> None:
+async def test_a_schema_that_may_not_be_taken_strictly_is_not_sent_as_such(part: Any) -> None:
     schema = {**CLOSED, "properties": {"a": part}}
     played, deployment = made(says("{}"))
     await events(deployment, asking(guided_json=schema))
@@ -233,8 +240,10 @@ async def test_a_schema_that_may_not_be_taken_strictly_is_not_sent_as_such(part:
 async def test_a_strict_one_may_be_nested() -> None:
     schema = {
         **CLOSED,
-        "properties": {"a": {"anyOf": [CLOSED, {"items": CLOSED}, {"enum": [1]}]}},
-        "$defs": {"b": True},
+        "properties": {
+            "a": {"anyOf": [CLOSED, {"type": "array", "items": CLOSED}, {"type": "integer", "enum": [1]}]},
+        },
+        "$defs": {"b": {"$ref": "#"}},
     }
     played, deployment = made(says("{}"))
     await events(deployment, asking(guided_json=schema))
