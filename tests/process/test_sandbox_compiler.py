@@ -199,6 +199,25 @@ async def test_owners_take_turns(grammars: SandboxGrammars) -> None:
     assert await grammars.of("other").fault(text({"const": 1}), "1") is None
 
 
+async def test_nobody_waits_for_the_place_that_another_has_in_its_own_line(grammars: SandboxGrammars) -> None:
+    """Also whoever wants the very schema that stands at the end of another's many; it is compiled once all the same."""
+    await grammars.rule(text({"const": 1}), path=PATH)
+    done: list[str] = []
+
+    async def ask(owner: str, schema: dict[str, Any]) -> str:
+        try:
+            return await grammars.of(owner).rule(text(schema), path=PATH)
+        except InvalidRequest:
+            return ""
+        finally:
+            done.append(owner)
+
+    many = (ask("villain", {"const": number, "not": {}}) for number in range(9))
+    *_, theirs, ours = await asyncio.gather(*many, ask("villain", {"const": "same"}), ask("other", {"const": "same"}))
+    assert done.index("other") <= 2
+    assert theirs == ours != ""
+
+
 async def test_too_little_memory_is_the_schemas_fault(tmp_path: Path) -> None:
     sandboxes = Sandboxes(
         tmp_path, child="compiler", module="narthex.sandbox.compiler", memory_limit_bytes=160 * 1024 * 1024

@@ -111,7 +111,7 @@ class SandboxGrammars(_Sandbox):
         self._turns = Turns()
         self._kept: OrderedDict[str, Compiled] = OrderedDict()
         self._kept_bytes = 0
-        self._compiling: dict[str, asyncio.Event] = {}
+        self._compiling: dict[tuple[str, str], asyncio.Event] = {}
 
     def of(self, owner: str) -> "OwnedGrammars":
         """See `Grammars.of`."""
@@ -132,13 +132,9 @@ class SandboxGrammars(_Sandbox):
             raise InvalidRequest(message, param=constraint.path, code=INVALID_SCHEMA)
         bare = _bare(constraint)
         name = job_name(bare)
-        while (running := self._compiling.get(name)) is not None:
+        while (running := self._compiling.get((owner, name))) is not None:
             await running.wait()  # if whoever compiles it gives up, the next one does
-        compiled = self._kept.get(name)
-        if compiled is None:
-            compiled = await self._compile(name, bare, owner=owner)
-        else:
-            self._kept.move_to_end(name)
+        compiled = self._known(name) or await self._compile(name, bare, owner=owner)
         if compiled.refusal:
             raise _refusal(compiled, constraint)
         return compiled.rule
@@ -149,41 +145,49 @@ class SandboxGrammars(_Sandbox):
             return fault_of_choice(constraint, text, cut=cut)
         bare = _bare(constraint)
         job = Check(constraint=bare, text=text, cut=cut)
-        checked = await self._in_turn("check", job, Checked, name=job_name(bare, text), owner=owner)
+        async with self._turns.turn(owner):
+            checked = await self._alone("check", job, Checked, name=job_name(bare, text))
         if checked.refusal:
             raise _refusal(checked, bare)
         return checked.fault
 
     async def _compile(self, name: str, bare: Constraint, *, owner: str) -> Compiled:
-        done = self._compiling[name] = asyncio.Event()
+        done = self._compiling[owner, name] = asyncio.Event()
         try:
-            compiled = await self._in_turn("compile", Compile(constraint=bare), Compiled, name=name, owner=owner)
-            self._keep(name, compiled)
+            async with self._turns.turn(owner):
+                compiled = self._known(name)  # another owner's turn may have come before
+                if compiled is None:
+                    compiled = await self._alone("compile", Compile(constraint=bare), Compiled, name=name)
+                    self._keep(name, compiled)
         finally:
-            del self._compiling[name]
+            del self._compiling[owner, name]
             done.set()
         return compiled
 
-    async def _in_turn(
-        self, operation: str, payload: Compile | Check, answer: type[Told], *, name: str, owner: str
-    ) -> Told:
-        """Ask, alone; a job that ends the process is refused.
+    async def _alone(self, operation: str, payload: Compile | Check, answer: type[Told], *, name: str) -> Told:
+        """Ask, in one's turn; a job that ends the process is refused.
 
         Raises:
             EngineUnavailable: others' jobs ended it, or it can't be started.
         """
-        async with self._turns.turn(owner):
-            for last in (False, True):
-                began = time.monotonic()
-                try:
-                    return await self._ask(operation, payload, answer)
-                except EngineCrashed:
-                    if await asyncio.to_thread(self._begun) != name:
-                        continue
-                    if last or time.monotonic() - began > AT_ONCE_S:
-                        what = NAMES[type(payload.constraint)]
-                        return answer(refusal=f"This {what} takes too long, or too much memory.")
-            raise EngineUnavailable("The compiler ended while it had other work.", retry_after_s=1)
+        for last in (False, True):
+            began = time.monotonic()
+            try:
+                return await self._ask(operation, payload, answer)
+            except EngineCrashed:
+                if await asyncio.to_thread(self._begun) != name:
+                    continue
+                if last or time.monotonic() - began > AT_ONCE_S:
+                    what = NAMES[type(payload.constraint)]
+                    return answer(refusal=f"This {what} takes too long, or too much memory.")
+        raise EngineUnavailable("The compiler ended while it had other work.", retry_after_s=1)
+
+    def _known(self, name: str) -> Compiled | None:
+        """What became of it, if that is kept still."""
+        compiled = self._kept.get(name)
+        if compiled is not None:
+            self._kept.move_to_end(name)
+        return compiled
 
     def _begun(self) -> str:
         """The last job that the compiler began."""
