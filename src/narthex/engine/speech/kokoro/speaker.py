@@ -1,5 +1,6 @@
 """From a text to its sound by Kokoro: espeak-ng tells the phonemes, sentence by sentence, and the model speaks them."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -18,6 +19,8 @@ from narthex.engine.speech.speaker import Speaker, all_of
 
 _AT_ONCE = 16
 """Texts that are under way: the model itself speaks a sentence of one of them at a time, and keys take turns there."""
+_PAUSES_S = (0.0, 0.05, 0.2, 1.0)
+"""Before the process is asked for again: we may see that it ends, or unloads, before the supervisor does."""
 
 
 class KokoroSpeaker(Speaker):
@@ -38,11 +41,13 @@ class KokoroSpeaker(Speaker):
                 yield await self._speak(SpeakCall(phonemes=run, voice=voice, speed=speed, key=key))
 
     async def _speak(self, call: SpeakCall) -> bytes:
-        try:
-            return await self._kokoro.speak(call)
-        except EngineUnavailable:
-            await self._ensure(self._child)
-            return await self._kokoro.speak(call)
+        for pause_s in _PAUSES_S:
+            try:
+                return await self._kokoro.speak(call)
+            except EngineUnavailable:
+                await asyncio.sleep(pause_s)
+                await self._ensure(self._child)
+        return await self._kokoro.speak(call)
 
     async def _runs(self, sentence: str) -> list[str]:
         clauses = [*phonemes.clauses(sentence)]

@@ -137,6 +137,21 @@ async def test_its_process_is_started_when_it_is_not_there(tmp_path: Path) -> No
         assert started == ["speech/kokoro"]
 
 
+async def test_a_process_that_is_taken_for_ready_while_it_ends_is_asked_for_again(tmp_path: Path) -> None:
+    """The supervisor hears of its end later than we do: an answer that was written would be lost by that."""
+    started: list[str] = []
+    async with served(tmp_path, Model()) as (kokoro, service):
+        assert await service.resident.retire(None, None) == {"retired": True}  # type: ignore[arg-type]
+
+        async def ensure(child: str) -> None:
+            started.append(child)
+            if len(started) > 2:
+                service.resident.ended.clear()
+
+        assert await all_of(speaker(tmp_path, kokoro, ensure=ensure), "Here.")
+        assert len(started) == 3
+
+
 async def test_who_leaves_stops_the_run_and_gives_back_the_turn(tmp_path: Path) -> None:
     model = Model()
     model.holds.clear()
