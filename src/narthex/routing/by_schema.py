@@ -259,7 +259,9 @@ def _raised(limit: int) -> int:
 
 
 async def _choices(frames: Stream, *, stops: tuple[str, ...]) -> AsyncGenerator[Frame, None]:
-    """The frames of an answer with the choices taken out of their envelopes."""
+    """The frames of an answer with the choices taken out of their envelopes; frames without an event show meanwhile
+    that it goes on, as clocks run for it.
+    """
     texts: dict[int, list[str]] = {}
     async for frame in frames:
         events: list[Event] = []
@@ -271,8 +273,7 @@ async def _choices(frames: Stream, *, stops: tuple[str, ...]) -> AsyncGenerator[
                 events += _told(event, "".join(texts.pop(event.choice, ())), stops)
             else:
                 events.append(event)
-        if events or frame.usage is not None:
-            yield _framed(frame, events)
+        yield _framed(frame, events)
 
 
 def _framed(frame: Frame, events: list[Event]) -> Frame:

@@ -250,6 +250,16 @@ async def test_a_strict_one_may_be_nested() -> None:
     assert played.asked[0].fields["response_format"]["json_schema"]["strict"] is True
 
 
+async def test_a_choice_shows_that_it_is_being_written() -> None:
+    """Clocks of the router's run between frames, and nothing of a choice is told before it is whole."""
+    sent = says('{"choice', '": "y', 'es"}')
+    _, deployment = made(sent)
+    async with deployment.open(asking(**CHOICES)) as frames:
+        told = [frame async for frame in frames]
+    assert len(told) == len(sent)
+    assert [frame.events for frame in told[1:4]] == [(), (), ()]
+
+
 async def test_a_limit_leaves_room_for_the_envelope() -> None:
     played, deployment = made(says('{"choice": "yes"}'))
     await events(deployment, asking(**CHOICES, max_tokens=2, max_completion_tokens=3))
@@ -335,7 +345,7 @@ async def test_what_else_a_choice_tells_passes_and_usage_is_kept() -> None:
         *(ChoiceFinished(number, "stop") for number in range(3)),
         used,
     ]
-    assert [frame.finishes for frame in found] == [False, False, False, True, False, False]
+    assert [frame.finishes for frame in found] == [False, False, False, False, True, False, False]
     assert (found[-2].billed, found[-1].usage) == (Usage(prompt_tokens=2), Usage(prompt_tokens=3))
 
 
