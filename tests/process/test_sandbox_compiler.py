@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -197,6 +198,20 @@ async def test_owners_take_turns(grammars: SandboxGrammars) -> None:
     await asyncio.gather(*many, ask("other", {"const": "mine"}))
     assert done.index("other") <= 2
     assert await grammars.of("other").fault(text({"const": 1}), "1") is None
+
+
+async def test_a_schema_is_not_to_blame_for_time_that_it_did_not_get(
+    sandboxes: Sandboxes, grammars: SandboxGrammars
+) -> None:
+    """A machine that is too busy must not refuse it, and for as long as that is kept."""
+    await grammars.rule(ANY_OBJECT, path=PATH)
+    asking = asyncio.ensure_future(grammars.rule(text(REALISTIC), path=PATH))
+    compiler = sandboxes.processes[-1].pid
+    children = Path(f"/proc/{compiler}/task/{compiler}/children")
+    while not (found := children.read_text().split()):
+        await asyncio.sleep(0)
+    os.kill(int(found[0]), signal.SIGALRM)  # as the clock does
+    assert (await asking).startswith("%json ")
 
 
 async def test_nobody_waits_for_the_place_that_another_has_in_its_own_line(grammars: SandboxGrammars) -> None:

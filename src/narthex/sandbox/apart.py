@@ -27,6 +27,8 @@ GRACE_S: Final = 0.75
 """How much longer than its limit one may take by the clock."""
 _OVER: Final = (signal.SIGPROF, signal.SIGALRM)
 """What ends one whose time is over."""
+_TRIED: Final = 0.5
+"""The share of its time that one must have had, if it is to blame for not being done when the clock ends it."""
 
 
 class _Told(msgspec.Struct):
@@ -64,10 +66,10 @@ class Apart:
 
         Raises:
             InvalidRequest: the job raised one; or it took too long or too much memory.
-            EngineUnavailable: there is no room for another process now.
+            EngineUnavailable: there is no room for another process now, or next to no time for this one.
         """
         async with self._turns:
-            data, status = await self._forked(job)
+            data, status, used_s = await self._forked(job)
         if not os.WIFSIGNALED(status):
             with contextlib.suppress(msgspec.MsgspecError):
                 told = _told(data)
@@ -75,11 +77,13 @@ class Apart:
                     return told.text
                 raise InvalidRequest(told.refusal, param=self._param)
         if os.WIFSIGNALED(status) and os.WTERMSIG(status) in _OVER:
+            if used_s < self._limit_s * _TRIED:
+                raise EngineUnavailable(f"The {self._what} got no time: this machine is too busy.", retry_after_s=1)
             raise InvalidRequest(f"The {self._what} took longer than {self._limit_s:g} s.", param=self._param)
         raise InvalidRequest(f"The {self._what} took too much memory.", param=self._param)
 
-    async def _forked(self, job: Callable[[], str]) -> tuple[bytes, int]:
-        """What its process told, and the status that it ended with."""
+    async def _forked(self, job: Callable[[], str]) -> tuple[bytes, int, float]:
+        """What its process told, the status that it ended with, and the processor's time that it took, in seconds."""
         reading, writing = os.pipe()
         try:
             pid = os.fork()
@@ -90,15 +94,14 @@ class Apart:
         if not pid:
             self._child(job, writing)
         os.close(writing)
-        status = 0
         try:
             data = await _all_of(reading)
         except BaseException:
             os.kill(pid, signal.SIGKILL)
             raise
         finally:
-            _, status = os.waitpid(pid, 0)  # noqa: ASYNC222 - it has closed its pipe, or been killed: no time passes
-        return data, status
+            _, status, used = os.wait4(pid, 0)  # noqa: ASYNC222 - it has closed its pipe, or been killed: no time passes
+        return data, status, used.ru_utime + used.ru_stime
 
     def _child(self, job: Callable[[], str], writing: int) -> NoReturn:
         try:
