@@ -293,7 +293,9 @@ async def test_their_headers_are_not_passed_on(server: Server, folder: Path, mod
         assert word not in values.replace(answer.headers["x-request-id"], "").replace(answer.headers["date"], "")
     names = {line.partition(":")[0] for line in THEIR_HEADERS}
     allowed = {"x-request-id", "openai-processing-ms", "openai-version", "cache-control"}
-    assert not (names - allowed) & answer.headers.keys() - ({"retry-after"} if status == 500 else set())
+    ours = {401: {"x-should-retry"}, 500: {"retry-after"}}.get(status, set())
+    assert not (names - allowed) & answer.headers.keys() - ours
+    assert answer.headers.get("x-should-retry") != "true"
 
 
 async def test_pieces_arrive_as_they_are_sent(server: Server, folder: Path, model: str) -> None:

@@ -103,8 +103,9 @@ class Shelf:
         answer = self.http.put(document_path(self.key, key), json={"content": text, **fields})
         assert answer.status_code in {200, 201}, answer.text
 
-    def upload(self, name: str, content: bytes, **params: Any) -> Json:
-        answer = self.http.post(f"{self.path}/files", params=params, files={"file": (name, content)})
+    def upload(self, name: str, content: bytes, *, wait: int = 0, **fields: Any) -> Json:
+        file = {"file": (name, content)}
+        answer = self.http.post(f"{self.path}/files", params={"wait": wait}, data=fields, files=file)
         assert answer.status_code in {200, 201, 202}, answer.text
         return dict(answer.json()["jobs"][0])
 
