@@ -126,9 +126,15 @@ class Cycle(RequestResponseCycle):
                 callback()
 
     def lost(self) -> None:
-        """The connection is gone."""
-        if self.before is not None:
-            self.before.lost()
+        """The connection is gone, also for all before this one; the first of them hears of it first."""
+        waiting = [self]
+        while (before := waiting[-1].before) is not None:  # thousands of requests may have come at once
+            waiting.append(before)
+        while waiting:
+            waiting.pop().left()
+
+    def left(self) -> None:
+        """Nobody waits for this one any more."""
         if self.response_complete:
             return
         self.disconnected, self.flows = True, False

@@ -6,11 +6,13 @@ All that belongs to connections stays uvicorn's: parsing, keep-alive, pipelining
 """
 
 import asyncio
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import httptools
 from typing_extensions import override
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from narthex.http.asgi import DIRECT, ON_LOST, Rest
@@ -20,7 +22,22 @@ from narthex.http.lines import parsed
 from narthex.ipc.turns import turns_of
 
 _MOST_LESSONS = 4
+_MOST_BEHIND = 16
+"""Requests behind one that runs, before no more is read: from then on nobody hears of a caller who leaves."""
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class _Flow(FlowControl):
+    """One connection's, which is not read on while too many requests wait there: each read may bring thousands."""
+
+    def __init__(self, transport: asyncio.Transport, behind: Collection[object]) -> None:
+        super().__init__(transport)
+        self._behind = behind
+
+    @override
+    def resume_reading(self) -> None:
+        if len(self._behind) < _MOST_BEHIND:
+            super().resume_reading()
 
 
 class Protocol(HttpToolsProtocol):
@@ -45,6 +62,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A caller is here."""
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = _Flow(self.transport, self.pipeline)
         self._turns = turns_of(self.loop)
 
     @override
@@ -124,8 +142,9 @@ class Protocol(HttpToolsProtocol):
             self._fresh = cycle  # begun once all is read of it that came
         else:
             cycle.before = before
-            self.flow.pause_reading()
             self.pipeline.appendleft((cycle, self.app))
+            if len(self.pipeline) >= _MOST_BEHIND:
+                self.flow.pause_reading()
 
     def _begin(self, cycle: Cycle) -> None:
         """Without a task, if the application can."""
@@ -182,9 +201,10 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
+        following = self.pipeline.pop() if self.pipeline else None
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        if following is not None:
+            self._start_asgi_task(*following)
             return
         self._idle_since_s = self.loop.time()
         if self.timeout_keep_alive_task is None:

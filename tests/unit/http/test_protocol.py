@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from tests.unit.upstream.test_relay import Wire
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -602,6 +603,60 @@ async def test_who_leaves_ends_what_runs(begins: bool, requests: int) -> None:
         await until(lambda: app.left)
         await until(lambda: not server.state.tasks)
         assert (app.running, app.left) == (1, 1)
+
+
+@pytest.mark.parametrize("later", [1, 5])
+async def test_who_leaves_is_heard_behind_requests_that_came_later(later: int) -> None:
+    app = Waiting()
+    async with serving(app) as server:
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(POST + b"\r\nhello")
+        await until(lambda: app.running)
+        for number in range(later):
+            writer.write(POST + b"\r\nhello")
+            await until(lambda number=number: len(server.made[0].pipeline) > number)
+        writer.transport.abort()
+        await until(lambda: app.left)
+        await until(lambda: not server.state.tasks)
+        assert (app.running, app.left) == (1, 1)
+
+
+async def test_thousands_of_requests_behind_one_hide_nobody_who_leaves() -> None:
+    app = Waiting()
+    async with serving(app) as server:
+        connection, wire = server.connection(), Wire()
+        connection.connection_made(wire)
+        connection.data_received(POST + b"\r\nhello" + GET * 2000)
+        await until(lambda: app.running)
+        wire.abort()
+        connection.connection_lost(ConnectionResetError())
+        await until(lambda: app.left)
+
+
+async def test_no_more_is_read_while_many_requests_wait() -> None:
+    waiting: list[int] = []
+
+    class Caller(Wire):
+        @override
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return default
+
+        @override
+        def resume_reading(self) -> None:
+            waiting.append(len(connection.pipeline))
+            super().resume_reading()
+
+    async with serving(echo) as server:
+        connection, wire = server.connection(), Caller()
+        connection.connection_made(wire)
+        for turn in range(3):
+            connection.data_received(GET * 100)
+            assert wire.paused
+            await until(lambda turn=turn: server.state.total_requests == 100 * (turn + 1))
+        assert max(waiting) < 16
+        assert not wire.paused
+        wire.abort()
+        connection.connection_lost(ConnectionResetError())
 
 
 async def test_who_left_before_anybody_asks_is_told_at_once() -> None:
