@@ -206,12 +206,30 @@ async def test_a_schema_is_not_to_blame_for_time_that_it_did_not_get(
     """A machine that is too busy must not refuse it, and for as long as that is kept."""
     await grammars.rule(ANY_OBJECT, path=PATH)
     asking = asyncio.ensure_future(grammars.rule(text(REALISTIC), path=PATH))
+    os.kill(await forked(sandboxes), signal.SIGALRM)  # as the clock does
+    assert (await asking).startswith("%json ")
+
+
+async def forked(sandboxes: Sandboxes) -> int:
+    """The process of a job that is being done."""
     compiler = sandboxes.processes[-1].pid
     children = Path(f"/proc/{compiler}/task/{compiler}/children")
     while not (found := children.read_text().split()):
         await asyncio.sleep(0)
-    os.kill(int(found[0]), signal.SIGALRM)  # as the clock does
+    return int(found[0])
+
+
+async def test_what_else_ends_the_compiler_is_nobodys_fault(sandboxes: Sandboxes, grammars: SandboxGrammars) -> None:
+    """Also where a job's process has only just been forked, and has all that the compiler had."""
+    await grammars.rule(ANY_OBJECT, path=PATH)
+    asking = asyncio.ensure_future(grammars.rule(text(REALISTIC), path=PATH))
+    job = await forked(sandboxes)
+    os.kill(job, signal.SIGSTOP)
+    sandboxes.processes[-1].send_signal(signal.SIGKILL)
+    await asyncio.sleep(0.02)
+    os.kill(job, signal.SIGCONT)
     assert (await asking).startswith("%json ")
+    assert len(sandboxes.processes) == 2
 
 
 async def test_nobody_waits_for_the_place_that_another_has_in_its_own_line(grammars: SandboxGrammars) -> None:

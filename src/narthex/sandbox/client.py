@@ -1,6 +1,7 @@
 """Asks the sandboxes; starts each when it isn't there."""
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -35,6 +36,10 @@ TIMEOUT_S = 10.0
 """For one job and those before it; a job itself has a tighter limit over there."""
 _PAUSES_S = (0.0, 0.02, 0.2)
 """Before the process is asked for again. We may see that one has ended before the supervisor does."""
+_AGAIN_S = (0.0, 0.05, 0.5)
+"""Before a job is begun that something else may end. A process that was forked under one that ends has its socket until
+it first runs, and whoever connects to that finds it ended, too.
+"""
 AT_ONCE_S = 0.5
 """A compiler that ends sooner under a job gets it a second time: something else may have ended it."""
 CACHED_RULES = 512
@@ -85,16 +90,11 @@ class SandboxTemplates(_Sandbox):
     async def render_brought(self, template: str, variables: Mapping[str, Any], *, most_chars: int) -> str:
         """See `Templates.render_brought`. None of these ends the sandbox: if something else does, another gets it."""
         job = {"template": template, "variables": dict(variables), "most_chars": most_chars}
-        try:
-            return await self._ask("render_brought", job, str)
-        except EngineCrashed:
-            return await self._again(job)
-
-    async def _again(self, job: dict[str, Any]) -> str:
-        try:
-            return await self._ask("render_brought", job, str)
-        except EngineCrashed:
-            raise EngineUnavailable("The sandbox ended while it rendered the chat template.", retry_after_s=1) from None
+        for pause_s in _AGAIN_S:
+            await asyncio.sleep(pause_s)
+            with contextlib.suppress(EngineCrashed):
+                return await self._ask("render_brought", job, str)
+        raise EngineUnavailable("The sandbox ended while it rendered the chat template.", retry_after_s=1)
 
 
 class SandboxGrammars(_Sandbox):
@@ -170,14 +170,15 @@ class SandboxGrammars(_Sandbox):
         Raises:
             EngineUnavailable: others' jobs ended it, or it can't be started.
         """
-        for last in (False, True):
+        for pause_s in _AGAIN_S:
+            await asyncio.sleep(pause_s)
             began = time.monotonic()
             try:
                 return await self._ask(operation, payload, answer)
             except EngineCrashed:
                 if await asyncio.to_thread(self._begun) != name:
                     continue
-                if last or time.monotonic() - began > AT_ONCE_S:
+                if pause_s or time.monotonic() - began > AT_ONCE_S:
                     what = NAMES[type(payload.constraint)]
                     return answer(refusal=f"This {what} takes too long, or too much memory.")
         raise EngineUnavailable("The compiler ended while it had other work.", retry_after_s=1)
