@@ -66,8 +66,10 @@ class SpeechDeployment(Local):
             async with aclosing(_frames(spool, sound)) as frames:
                 yield frames
         finally:
-            await tasks.aclose()
-            await spool.aclose()
+            try:
+                await tasks.aclose()
+            finally:  # also where who leaves is told twice to
+                await spool.aclose()
 
 
 async def _frames(spool: Spool, sound: "_Sound") -> AsyncGenerator[Frame, None]:

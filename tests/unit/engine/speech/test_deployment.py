@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,41 @@ async def test_who_leaves_ends_the_engine_and_gives_back_its_turn(tmp_path: Path
         os.kill(int(pid.read_text()), 0)
     async with asyncio.timeout(5), speaker.turn("k"):
         pass
+
+
+class Slow(Speaker):
+    """Speaks without an end, and takes its time to stop."""
+
+    stopping = False
+
+    async def spoken(self, *_: Any, **__: Any) -> AsyncGenerator[bytes, None]:  # type: ignore[override]
+        gone = asyncio.Event()
+        try:
+            while True:
+                yield bytes(1024 * 1024)
+        finally:
+            self.stopping = True
+            await gone.wait()
+
+
+async def test_who_leaves_while_it_stops_leaves_nothing_on_the_shelf(tmp_path: Path) -> None:
+    shelf = Shelf(tmp_path, most_bytes=2 * 1024 * 1024)
+    speaker = Slow(SpeechEngine(program=("none",)))
+
+    async def listen() -> None:
+        async with SpeechDeployment(speaker, shelf=shelf).open(call(response_format="pcm")):
+            await asyncio.Event().wait()
+
+    listening = asyncio.ensure_future(listen())
+    while shelf.held_bytes < shelf.most_bytes:
+        await asyncio.sleep(0.01)
+    listening.cancel()
+    while not speaker.stopping:
+        await asyncio.sleep(0.01)
+    listening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await listening
+    assert shelf.held_bytes == 0
 
 
 async def test_an_engine_that_fails_is_no_whole_file(tmp_path: Path) -> None:
