@@ -95,9 +95,17 @@ class ModelSurface:
 
     async def _large(self, exchange: Exchange, body: list[bytes]) -> None:
         """Answer a request that takes long to read: beside the loop, one after the other, and not kept any longer."""
-        async with exchange.until_cut(or_left=True), self._one_large:
-            call = await asyncio.to_thread(lambda: self._call(exchange, body.pop()))
+        async with exchange.until_cut(or_left=True):
+            await self._one_large.acquire()
+            reading = asyncio.get_running_loop().run_in_executor(None, lambda: self._call(exchange, body.pop()))
+            reading.add_done_callback(self._was_read)
+            call = await asyncio.shield(reading)  # a thread reads to the end, whoever has left
         await self._rest(exchange, call)
+
+    def _was_read(self, reading: "asyncio.Future[Call]") -> None:
+        self._one_large.release()
+        if not reading.cancelled():
+            reading.exception()  # nobody may be left who asks what was wrong with it
 
     def _authorize(self, exchange: Exchange) -> None:
         authorize(exchange.caller, surface=self._dialect.surface)

@@ -433,20 +433,48 @@ class Stuck(ChatDialect):
     def __init__(self):
         super().__init__()
         self.begun, self.go = threading.Event(), threading.Event()
+        self.times = 0
 
     def decode(self, body, **how):
+        self.times += 1
         self.begun.set()
         self.go.wait(60)
         return super().decode(body, **how)
 
 
-async def test_a_drain_waits_for_no_large_request():
-    dialect, caller = Stuck(), asking(BODY | {"user": "x" * LARGE_BYTES})
-    surface = ModelSurface(
-        dialect, ScriptedDeployment().open, clock=lambda: 0, body_limit_bytes=1_000_000, lenient=False
-    )
+def large(dialect):
+    """A surface, and a caller's large request to it."""
+    caller = asking(BODY | {"user": "x" * LARGE_BYTES})
+    handler = ScriptedDeployment(*answer("Hi")).open
+    made = ModelSurface(dialect, handler, clock=lambda: 0, body_limit_bytes=1_000_000, lenient=False)
     exchange = Exchange(caller.scope, caller.receive, caller.send, request_id="req_abc")
     exchange.principal = principal()
+    return made, exchange
+
+
+async def test_a_large_request_that_was_left_is_read_to_its_end_before_the_next():
+    dialect = Stuck()
+    surface, exchange = large(dialect)
+    _, following = large(dialect)
+    try:
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(_drained(surface, exchange))
+            await until(dialect.begun.is_set)
+            exchange.cut()
+            await answering
+            group.create_task(surface(following))
+            await until(lambda: dialect.times == 2 or surface._one_large._waiters)
+            assert dialect.times == 1
+            dialect.go.set()
+    finally:
+        dialect.go.set()
+    assert dialect.times == 2
+    assert following.ended
+
+
+async def test_a_drain_waits_for_no_large_request():
+    dialect = Stuck()
+    surface, exchange = large(dialect)
     try:
         async with asyncio.TaskGroup() as group:
             answering = group.create_task(_drained(surface, exchange))
