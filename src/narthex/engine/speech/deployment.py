@@ -59,8 +59,8 @@ class SpeechDeployment(Local):
             raise UnsupportedParameter(_NO_ENCODERS, param="response_format", code="unsupported_value")
         key = call.principal.key.id
         self._speaker.check_room(key)
-        spool, tasks = Spool(self._shelf), TaskSet(awaited=True)
-        sound = _Sound(request, self._speaker, key=key)
+        spool, tasks = Spool(self._shelf, key=key), TaskSet(awaited=True)
+        sound = _Sound(request, self._speaker, key=key, shelf=self._shelf)
         tasks.start(sound.put(spool))
         try:
             async with aclosing(_frames(spool, sound)) as frames:
@@ -82,10 +82,11 @@ async def _frames(spool: Spool, sound: "_Sound") -> AsyncGenerator[Frame, None]:
 class _Sound:
     """One text, spoken in its turn and as it was asked for."""
 
-    def __init__(self, request: SpeechRequest, speaker: Speaker, *, key: str) -> None:
+    def __init__(self, request: SpeechRequest, speaker: Speaker, *, key: str, shelf: Shelf) -> None:
         self._request = request
         self._speaker = speaker
         self._key = key
+        self._shelf = shelf
         self._counted = _Counted(speaker.spoken(request.input, voice=request.voice, speed=request.speed, key=key))
 
     @property
@@ -98,6 +99,7 @@ class _Sound:
         """Make all of it, as fast as that goes."""
         try:
             async with self._speaker.turn(self._key):
+                self._shelf.check(self._key)
                 await self._put(spool)
         except Exception as error:  # noqa: BLE001 - raised where the sound is read
             spool.end(error)

@@ -7,31 +7,56 @@ import asyncio
 import os
 import tempfile
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
+from narthex.core.errors import QueueFull
 from narthex.storage.uploads import translated
 
 IN_MEMORY_BYTES = 1024 * 1024
 _PIECE = 64 * 1024
+_SHARES = 4
+"""One key may hold so large a part of a shelf."""
+_RETRY_S = 5
 
 
 class Shelf:
-    """What all spools of a worker have in files. Beyond `most_bytes` who makes sound waits for who hears it."""
+    """What all spools of a worker have in files. Beyond `most_bytes` who makes sound waits for who hears it; so no key
+    begins another text that has its share of them.
+    """
 
     def __init__(self, folder: Path | None, *, most_bytes: int = 1024**3) -> None:
         """`folder`: None for the system's own."""
         self.folder = folder
         self.most_bytes = most_bytes
         self.held_bytes = 0
+        self._of_keys: Counter[str] = Counter()
+
+    def add(self, key: str, size: int) -> None:
+        """So many bytes more of a key, or fewer."""
+        self.held_bytes += size
+        self._of_keys[key] += size
+        if not self._of_keys[key]:
+            del self._of_keys[key]
+
+    def check(self, key: str) -> None:
+        """Whether a key may begin another text.
+
+        Raises:
+            QueueFull: it has its share already.
+        """
+        if self._of_keys[key] * _SHARES >= self.most_bytes:
+            raise QueueFull("Too much that was spoken for this key has not been heard yet.", retry_after_s=_RETRY_S)
 
 
 class Spool:
     """For one writer and one reader, of one loop. Close it."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: Shelf, *, key: str = "") -> None:
+        """`key`: whose share of the shelf it takes."""
         self._shelf = shelf
+        self._key = key
         self._pieces: deque[bytes] = deque()
         self._held = 0  # bytes of `_pieces`, which all come before those of the file
         self._file: int | None = None
@@ -59,7 +84,7 @@ class Spool:
             with translated():
                 await asyncio.to_thread(self._append, piece, self._written)
             self._written += len(piece)
-            self._shelf.held_bytes += len(piece)
+            self._shelf.add(self._key, len(piece))
         self._put.set()
 
     def end(self, error: Exception | None = None) -> None:
@@ -78,7 +103,7 @@ class Spool:
                 with translated():
                     piece = await asyncio.to_thread(self._at, self._read)
                 self._read += len(piece)
-                self._shelf.held_bytes -= len(piece)
+                self._shelf.add(self._key, -len(piece))
             elif not self._ended:
                 await self._put.wait()
                 continue
@@ -91,7 +116,7 @@ class Spool:
 
     async def aclose(self) -> None:
         """Drop what was not read."""
-        self._shelf.held_bytes -= self._written - self._read
+        self._shelf.add(self._key, self._read - self._written)
         self._read = self._written
         await asyncio.to_thread(self._close)
 

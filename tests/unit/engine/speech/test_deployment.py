@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from narthex.core.capabilities import State, Verdict, refusal
 from narthex.core.errors import EngineCrashed, EngineUnavailable, QueueFull, UnsupportedParameter
@@ -154,6 +155,27 @@ async def test_who_leaves_ends_the_engine_and_gives_back_its_turn(tmp_path: Path
         os.kill(int(pid.read_text()), 0)
     async with asyncio.timeout(5), speaker.turn("k"):
         pass
+
+
+async def test_nobody_fills_the_shelf_that_all_share(tmp_path: Path) -> None:
+    """Whoever listens to much of it slowly is told to hear that first, and others are spoken for."""
+    speaker = engine(tmp_path, "out.write(wav_header(22050) + bytes(44100 * 60))", at_once=1)
+    shelf = Shelf(tmp_path, most_bytes=4 * 1024 * 1024)
+    deployment = SpeechDeployment(speaker, shelf=shelf)
+    other = call(response_format="pcm")
+    other.principal = replace(PRINCIPAL, key=replace(KEY, id="other"))
+    async with deployment.open(call(response_format="pcm")) as unheard:
+        await anext(unheard)
+        async with speaker.turn("k"):  # all of it is made
+            assert shelf.held_bytes > shelf.most_bytes / 4
+        with pytest.raises(QueueFull, match="not been heard"):
+            async with deployment.open(call(response_format="pcm")) as frames:
+                await anext(frames)
+        async with deployment.open(other) as frames:
+            await anext(frames)
+    assert shelf.held_bytes == 0
+    async with deployment.open(call(response_format="pcm")) as frames:
+        await anext(frames)
 
 
 class Slow(Speaker):
