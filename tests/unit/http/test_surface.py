@@ -452,16 +452,20 @@ def large(dialect):
     return made, exchange
 
 
+async def cut_while_it_is_read(surface, exchange, dialect):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_drained(surface, exchange))
+        await until(dialect.begun.is_set)
+        exchange.cut()
+
+
 async def test_a_large_request_that_was_left_is_read_to_its_end_before_the_next():
     dialect = Stuck()
     surface, exchange = large(dialect)
     _, following = large(dialect)
     try:
         async with asyncio.TaskGroup() as group:
-            answering = group.create_task(_drained(surface, exchange))
-            await until(dialect.begun.is_set)
-            exchange.cut()
-            await answering
+            await cut_while_it_is_read(surface, exchange, dialect)
             group.create_task(surface(following))
             await until(lambda: dialect.times == 2 or surface._one_large._waiters)
             assert dialect.times == 1
@@ -474,13 +478,8 @@ async def test_a_large_request_that_was_left_is_read_to_its_end_before_the_next(
 
 async def test_a_drain_waits_for_no_large_request():
     dialect = Stuck()
-    surface, exchange = large(dialect)
     try:
-        async with asyncio.TaskGroup() as group:
-            answering = group.create_task(_drained(surface, exchange))
-            await until(dialect.begun.is_set)
-            exchange.cut()
-            await answering
+        await cut_while_it_is_read(*large(dialect), dialect)
     finally:
         dialect.go.set()
 
