@@ -36,7 +36,7 @@ class _Flow(FlowControl):
 
     @override
     def resume_reading(self) -> None:
-        if len(self._behind) < _MOST_BEHIND:
+        if self.read_paused and len(self._behind) < _MOST_BEHIND:
             super().resume_reading()
 
 
