@@ -14,6 +14,7 @@ from narthex.core.constrained import INVALID_SCHEMA, MAX_SCHEMA_BYTES, ChoiceFor
 from narthex.core.errors import EngineCrashed, EngineUnavailable, InvalidRequest
 from narthex.core.ports import Ensure
 from narthex.ipc.client import Client
+from narthex.ipc.fairness import FairTurns
 from narthex.sandbox.choices import fault_of_choice
 from narthex.sandbox.protocol import (
     COMPILER,
@@ -27,7 +28,6 @@ from narthex.sandbox.protocol import (
     job_file,
     job_name,
 )
-from narthex.sandbox.turns import Turns
 
 T = TypeVar("T")
 Told = TypeVar("Told", Compiled, Checked)
@@ -108,7 +108,7 @@ class SandboxGrammars(_Sandbox):
     def __init__(self, socket: Path, *, ensure: Ensure) -> None:
         super().__init__(socket, child=COMPILER, ensure=ensure)
         self._note = job_file(socket)
-        self._turns = Turns()
+        self._turns = FairTurns()
         self._kept: OrderedDict[str, Compiled] = OrderedDict()
         self._kept_bytes = 0
         self._compiling: dict[tuple[str, str], asyncio.Event] = {}

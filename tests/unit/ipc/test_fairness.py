@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from narthex.sandbox.turns import Turns
+from narthex.ipc.fairness import FairTurns
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ class Work:
     """Turns that are held until told otherwise."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.turns = FairTurns()
         self.done: list[str] = []
         self.going_on = asyncio.Event()
 
